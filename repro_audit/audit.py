@@ -1,0 +1,358 @@
+"""The audit: the floor, the experiment over the sources that apply, the evidence, and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro_audit.evidence import finding, measure, not_tried, part
+from repro_audit.experiment import Factor, Judgement, Outcome, Result, experiment
+from repro_audit.facts import Facts
+from repro_audit.oracle import Trial, TrialOracle
+from repro_audit.report import model
+from repro_audit.source import Levels, Scope, Source, Verdict
+from repro_audit.sources import catalogue, seed_effect
+from repro_audit.trace import Phase
+from repro_audit.trial.runner import Runner
+from repro_audit.trial.sandbox import plan_isolation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from repro_audit.report.progress import Progress
+    from repro_audit.target import Target
+
+SHORT_TRAINING = 2.0
+"""Seconds of training in a trial below which trials run side by side; longer ones have the cores to themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line asks for."""
+
+    seed: int = 0
+    steps: int = 8
+    runs: int = 3
+    require: Scope = Scope.RERUN
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    jobs: int | None = None
+    """Trials side by side; None: as many as make sense."""
+    timeout: float = 300.0
+    fresh: bool = False
+
+
+def audit(target: Target, options: Options, progress: Progress) -> model.Report:
+    """Audit a target from the current directory.
+
+    Raises:
+        UsageError: an option names what does not exist.
+    """
+    started = time.monotonic()
+    isolation = plan_isolation(Path.cwd())
+    try:
+        with Runner(
+            side_by_side=options.jobs or min(2, os.cpu_count() or 1),
+            timeout=options.timeout,
+            progress=_shown_on(progress),
+        ) as runner:
+            oracle = TrialOracle(
+                runner=runner,
+                isolation=isolation,
+                sources=catalogue(),
+                target=target,
+                seed=options.seed,
+                steps=options.steps,
+                fresh=options.fresh,
+            )
+            report = Audit(oracle, options).report()
+    finally:
+        isolation.cleanup()
+    return dataclasses.replace(report, seconds=round(time.monotonic() - started, 3))
+
+
+def _shown_on(progress: Progress) -> Callable[[str, dict[str, str] | None], None]:
+    """Shows trials as they begin and end, in words: what they vary."""
+    sources = catalogue()
+
+    def told(trial: str, setting: dict[str, str] | None) -> None:
+        if setting is None:
+            progress.end(trial)
+            return
+        varied = [
+            f"{name}: {level}" for name, level in setting.items() if level != sources[name].pinned
+        ]
+        progress.begin(
+            trial,
+            ", ".join(varied[:2]) + (f" and {len(varied) - 2} more" if len(varied) > 2 else "")
+            or "everything pinned",
+        )
+
+    return told
+
+
+class Audit:
+    """One audit under way."""
+
+    def __init__(self, oracle: TrialOracle, options: Options) -> None:
+        self.oracle = oracle
+        self.options = options
+        self.sources = catalogue()
+
+    def report(self) -> model.Report:
+        """Run the floor; where it trains, the experiment; where something broke, the evidence."""
+        floor = self._floor()
+        if floor.ended.status != "ok":
+            return self._report(
+                floor,
+                failure=_failure(floor) if floor.ended.status != "timeout" else None,
+                inconclusive=_timed_out(floor),
+            )
+        levels, untried = self._levels(floor.facts)
+        factors = [_factor(self.sources[name], value) for name, value in levels.items()]
+        result = self._experiment(factors, floor)
+        if result.unexplained is not None:
+            return self._unexplained(floor, result.unexplained, untried, levels)
+        facts = self._with_seed_effect(floor, result)
+        return self._report(
+            floor, sources=self._findings(levels, untried, result.judgements, facts)
+        )
+
+    def _floor(self) -> Trial:
+        """The first trial: everything pinned, in an interpreter that has imported nothing. Zygotes warm up beside it."""
+        if not self.options.fresh:
+            chosen = [source for source in self.sources.values() if self._left_out(source) is None]
+            costly = {source.id: level for source in chosen for level in _costly_levels(source)[:1]}
+            self.oracle.runner.warm([self.oracle.environment(costly)])
+        (floor,) = self.oracle.try_settings([({}, ())], fresh=[True])
+        self.oracle.runner.modules = floor.facts.modules
+        if self.options.jobs is None and floor.facts.training_seconds > SHORT_TRAINING:
+            self.oracle.runner.side_by_side = 1
+        return floor
+
+    def _left_out(self, source: Source) -> str | None:
+        """Why the user does not want a source tried."""
+        if self.options.only and source.id not in self.options.only:
+            return "left out by --only"
+        return "left out by --skip" if source.id in self.options.skip else None
+
+    def _levels(self, facts: Facts) -> tuple[dict[str, Levels], dict[str, str]]:
+        """The levels of the sources that apply to this program, and why the others do not."""
+        levels, untried = {}, {}
+        for name, source in self.sources.items():
+            answer = self._left_out(source) or source.levels(facts)
+            if isinstance(answer, Levels):
+                levels[name] = answer
+            else:
+                untried[name] = answer
+        return levels, untried
+
+    def _experiment(self, factors: list[Factor], floor: Trial) -> Result:
+        """The experiment; once more with fresh interpreters throughout where forking turns out unfaithful."""
+        outcome = Outcome(trial=floor.id, status="ok", digest=floor.digest)
+        result = experiment(
+            factors, outcome, self.oracle, runs=self.options.runs, fresh=self.oracle.fresh
+        )
+        if not result.faithful:
+            self.oracle.fresh = True
+            result = experiment(factors, outcome, self.oracle, runs=self.options.runs, fresh=True)
+        return result
+
+    def _with_seed_effect(self, floor: Trial, result: Result) -> Facts:
+        """The floor's facts, with the initial parameters that another seed did not move."""
+        judgement = result.judgements.get(seed_effect.SOURCE.id)
+        if judgement is None or judgement.pair is None:
+            return floor.facts
+        other = self.oracle.trials[judgement.pair[1]]
+        before = {row.name: row.digest for row in floor.trace.rows(phase=Phase.INIT)}
+        after = {row.name: row.digest for row in other.trace.rows(phase=Phase.INIT)}
+        unmoved = [name for name, digest in before.items() if after.get(name) == digest]
+        return dataclasses.replace(
+            floor.facts, survey={**floor.facts.survey, seed_effect.SOURCE.id: unmoved}
+        )
+
+    def _findings(
+        self,
+        levels: Mapping[str, Levels],
+        untried: Mapping[str, str],
+        judgements: Mapping[str, Judgement],
+        facts: Facts,
+    ) -> tuple[model.SourceResult, ...]:
+        """Every source's entry in the report, in the catalogue's order."""
+        trials = self.oracle.trials
+        broke = {
+            name: judgement
+            for name, judgement in judgements.items()
+            if judgement.pair is not None
+            and self.sources[name].judge(judgement, facts).status == "broke"
+        }
+        partings = {}
+        for name, judgement in broke.items():
+            assert judgement.pair is not None
+            parting = part(trials[judgement.pair[0]], trials[judgement.pair[1]])
+            if parting is not None:
+                partings[name] = parting
+        divergences = measure(partings, self.oracle)
+        return tuple(
+            not_tried(source, Verdict(status="not-exercised", reason=untried[name]))
+            if name in untried
+            else finding(
+                source,
+                judgements[name],
+                facts,
+                trials=trials,
+                parting=partings.get(name),
+                divergence=divergences.get(name),
+            )
+            for name, source in self.sources.items()
+        )
+
+    def _unexplained(
+        self,
+        floor: Trial,
+        pair: tuple[str, str],
+        untried: Mapping[str, str],
+        levels: Mapping[str, Levels],
+    ) -> model.Report:
+        """The report where pinned runs differ among themselves: nobody is blamed."""
+        parting = part(self.oracle.trials[pair[0]], self.oracle.trials[pair[1]])
+        divergence = measure({"": parting}, self.oracle).get("") if parting is not None else None
+        blameless = "two runs with everything pinned differ, so a difference proves nothing about this source"
+        sources = tuple(
+            not_tried(source, Verdict(status="not-exercised", reason=untried.get(name, blameless)))
+            for name, source in self.sources.items()
+        )
+        return self._report(floor, sources=sources, unexplained=divergence)
+
+    def _report(
+        self,
+        floor: Trial,
+        *,
+        sources: tuple[model.SourceResult, ...] | None = None,
+        unexplained: model.Divergence | None = None,
+        failure: model.TargetFailure | None = None,
+        inconclusive: str | None = None,
+    ) -> model.Report:
+        facts = floor.facts
+        oracle = self.oracle
+        nothing = Verdict(
+            status="not-exercised", reason="the target did not get as far as training"
+        )
+        return model.Report(
+            target=model.Target(spec=oracle.target.spec, mode=oracle.target.mode),
+            require=self.options.require,
+            settings=model.Settings(
+                seed=oracle.seed,
+                steps=oracle.steps,
+                fresh=oracle.fresh,
+                isolation=oracle.isolation.kind,
+            ),
+            environment=_environment(facts),
+            sources=sources
+            or tuple(not_tried(source, nothing) for source in self.sources.values()),
+            trials=tuple(_record(trial) for trial in oracle.trials.values()),
+            seconds=0.0,
+            unexplained=unexplained,
+            inconclusive=inconclusive,
+            failure=failure,
+            assumptions=facts.assumptions,
+            coverage=_coverage(facts),
+            notes=(oracle.isolation.reason,) if oracle.isolation.kind != "overlay" else (),
+        )
+
+
+def _costly_levels(source: Source) -> tuple[str, ...]:
+    """The levels that need an interpreter of their own, as far as they are known before the program has run."""
+    levels = source.levels(Facts())
+    return levels.varied if isinstance(levels, Levels) and levels.interpreter else ()
+
+
+def _factor(source: Source, levels: Levels) -> Factor:
+    """The source as the experiment sees it."""
+    return Factor(
+        id=source.id,
+        scope=source.scope.value,
+        pinned=source.pinned,
+        varied=levels.varied,
+        race=levels.race,
+        alone=levels.alone,
+        interpreter=levels.interpreter,
+        removal=levels.removal,
+        carrier=levels.carrier,
+    )
+
+
+def _failure(floor: Trial) -> model.TargetFailure:
+    """How the target itself failed, with everything pinned."""
+    failure = floor.facts.failure
+    if failure is not None:
+        return model.TargetFailure(
+            what=failure.what,
+            traceback=failure.traceback,
+            why=failure.accepted,
+            output=floor.ended.output,
+        )
+    return model.TargetFailure(
+        what=f"the target's process {floor.ended.exit} before its training was over",
+        why="a crash in native code, os._exit(), a signal, or the system's memory killer",
+        next_step="run the program by itself; the end of its output is below",
+        output=floor.ended.output,
+    )
+
+
+def _timed_out(floor: Trial) -> str | None:
+    if floor.ended.status != "timeout":
+        return None
+    return f"the first run {floor.ended.exit}; give it more time, or fewer --steps"
+
+
+def _record(trial: Trial) -> model.TrialRecord:
+    return model.TrialRecord(
+        id=trial.id,
+        setting=trial.setting,
+        status=model.TrialStatus(trial.ended.status),
+        seconds=round(trial.ended.seconds, 3),
+        digest=trial.digest,
+    )
+
+
+def _environment(facts: Facts) -> model.Environment:
+    devices = [
+        f"cuda:{number} {name}" for number, name in enumerate(facts.cuda.split(", ")) if name
+    ]
+    return model.Environment(
+        python=platform.python_version(),
+        torch=facts.torch or None,
+        cpu=_cpu_model(),
+        threads=facts.threads or None,
+        devices=("cpu", *devices),
+    )
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _coverage(facts: Facts) -> str:
+    """The share of the data that a trial saw."""
+    if not facts.steps:
+        return ""
+    per_epoch = f" of {facts.batches_per_epoch}" if facts.batches_per_epoch else ""
+    parts = [f"{facts.batches_seen}{per_epoch} batches"] if facts.batches_seen else []
+    if facts.samples_seen:
+        total = f" of {facts.samples_total}" if facts.samples_total else ""
+        parts.append(f"{facts.samples_seen}{total} samples")
+    parts.append(f"{facts.steps} steps")
+    if facts.epochs:
+        parts.append(f"{facts.epochs} epoch{'s' if facts.epochs != 1 else ''}")
+    return ", ".join(parts)

@@ -1,0 +1,63 @@
+"""The errors of the tool, one tree, each with the exit code that it maps to.
+
+Every error says what happened, where, why that is likely, and what to do next. Errors of the program under audit are
+not here: they cross the process border as text (`repro_audit.facts.Failure`).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ReproAuditError(Exception):
+    """Something that the tool itself has to say; shown without a traceback.
+
+    Args:
+        what: what happened, one sentence.
+        where: file, option or object that it happened at, or an empty string.
+        why: the likely cause, or an empty string.
+        next_step: what the user can do now, or an empty string.
+    """
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", next_step: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.why = why
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        """All four parts, a line each, empty ones left out."""
+        parts = (
+            self.what,
+            f"  where: {self.where}" if self.where else "",
+            f"  why:   {self.why}" if self.why else "",
+            f"  next:  {self.next_step}" if self.next_step else "",
+        )
+        return "\n".join(part for part in parts if part)
+
+
+class UsageError(ReproAuditError):
+    """The command line or the configuration asks for something that does not exist or can not be."""
+
+    exit_code = 2
+
+
+class TargetError(ReproAuditError):
+    """The target can not be loaded, returns something that is not accepted, or never trains."""
+
+    exit_code = 3
+
+
+class InconclusiveError(ReproAuditError):
+    """Nothing can be said: timeouts, or a noise floor that was not reached."""
+
+    exit_code = 4
+
+
+class InternalError(ReproAuditError):
+    """A defect of the tool."""
+
+    exit_code = 70

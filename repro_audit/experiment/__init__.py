@@ -1,0 +1,108 @@
+"""The designed experiment: which factors change what the program computes.
+
+Pure logic over an oracle that makes the trials. The floor is an all-pinned run; every verdict is a comparison
+with it. `design` has the words, `bench` keeps the evidence, `grouping` clears many factors in few trials,
+`conviction` makes sure of what diverged, `judging` concludes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from repro_audit.experiment.bench import Bench, follow, in_step
+from repro_audit.experiment.conviction import convict_all, pin, remove_all, try_alone
+from repro_audit.experiment.design import (
+    Factor,
+    Judgement,
+    LevelOutcome,
+    Oracle,
+    Outcome,
+    Plan,
+    Purpose,
+    Result,
+    Run,
+    Setting,
+)
+from repro_audit.experiment.grouping import hold_rounds, rounds
+from repro_audit.experiment.judging import conclude
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "Factor",
+    "Judgement",
+    "LevelOutcome",
+    "Oracle",
+    "Outcome",
+    "Purpose",
+    "Result",
+    "Run",
+    "Setting",
+    "experiment",
+]
+
+
+def experiment(
+    factors: Sequence[Factor],
+    floor: Outcome,
+    oracle: Oracle,
+    *,
+    runs: int = 3,
+    fresh: bool = False,
+) -> Result:
+    """Find the factors that make runs differ from `floor`, an all-pinned run in a fresh interpreter.
+
+    `runs` is how often the pinned setting and each race are repeated. With `fresh`, every trial is asked for in a
+    fresh interpreter: for a program that the fast path does not do justice to.
+    """
+    if floor.status != "ok" or runs < 1:
+        message = f"need a floor that trained and runs >= 1, not {floor.status!r} and {runs}"
+        raise ValueError(message)
+    named = {factor.id: factor for factor in factors}
+    return follow(_experiment(Bench(factors=named, floor=floor, runs=runs, fresh=fresh)), oracle)
+
+
+def _experiment(bench: Bench) -> Plan[Result]:
+    """Go from one trial with everything varied to a judgement of each factor."""
+    grouped = [factor for factor in bench.factors.values() if factor.grouped]
+    rerun = [factor for factor in grouped if factor.scope == "rerun"]
+    others = [factor for factor in grouped if factor.scope != "rerun"]
+    alone = [factor for factor in bench.factors.values() if not factor.grouped]
+
+    groups = rounds(rerun, at_least=bench.runs)
+    first = (yield from bench.observe(groups[:1]))[0] if groups else None
+    if first is not None and bench.equal(first):
+        bench.base = {factor.id: factor.level(0) for factor in rerun if factor.interpreter}
+    else:
+        noise = yield from pin(bench, bench.runs - 1)
+        if noise is not None:
+            return noise
+
+    racing = any(factor.race for factor in others)
+    yield from in_step(
+        [
+            hold_rounds(bench, groups, first),
+            hold_rounds(bench, rounds(others, at_least=bench.runs if racing else 1)),
+            *(try_alone(bench, factor) for factor in alone),
+        ]
+    )
+    noise = yield from convict_all(bench)
+    if noise is not None:
+        return noise
+    yield from remove_all(bench)
+    return Result(
+        judgements=conclude(bench),
+        interactions=tuple(
+            found.setting
+            for found in bench.conjunctions
+            if all(map(bench.diverged, found.failures))
+        ),
+        unexplained=_unexplained(bench),
+    )
+
+
+def _unexplained(bench: Bench) -> tuple[str, str] | None:
+    """Return a divergence that was seen once, and that no factor accounts for."""
+    seen = [outcome.trial for _, outcome in bench.flakes if bench.diverged(outcome)]
+    return (bench.floor.trial, seen[0]) if seen else None

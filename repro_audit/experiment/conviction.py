@@ -1,0 +1,120 @@
+"""Conviction: nobody is blamed before repeats, pinned runs and removals have had their say."""
+
+from __future__ import annotations
+
+from repro_audit.experiment.bench import Bench, in_step
+from repro_audit.experiment.design import Factor, Judgement, Plan, Result, Run, Setting
+from repro_audit.experiment.grouping import reduce
+from repro_audit.experiment.judging import finding
+
+
+def pin(bench: Bench, count: int) -> Plan[Result | None]:
+    """See to it that the pinned setting was repeated `count` times; a result means: blame nobody.
+
+    Either the fast path is not faithful, or the program differs from run to run with everything pinned.
+    """
+    missing = max(1, count) - len(bench.pinned)
+    outcomes = yield from bench.run([{}] * missing, "pinned")
+    bench.pinned += outcomes
+    odd = [outcome for outcome in outcomes if not bench.equal(outcome)]
+    if not odd:
+        return None
+    if not bench.fresh:
+        (again,) = yield [Run(setting={}, purpose="floor", fresh=True)]
+        if bench.equal(again):
+            return Result(judgements=_untested(bench), faithful=False)
+        odd = [again, *odd]
+    witness = next((outcome for outcome in odd if bench.diverged(outcome)), odd[0])
+    return Result(judgements=_untested(bench), unexplained=(bench.floor.trial, witness.trial))
+
+
+def _untested(bench: Bench) -> dict[str, Judgement]:
+    return {name: Judgement(id=name, status="untested") for name in bench.factors}
+
+
+def try_alone(bench: Bench, factor: Factor) -> Plan[None]:
+    """Run each level of a factor on its own, a race several times; what was run already counts."""
+    times = bench.runs if factor.race else 1
+    missing = [
+        {factor.id: level}
+        for level in factor.varied
+        for _ in range(times - len(bench.alone.get((factor.id, level), ())))
+    ]
+    yield from bench.observe(missing, "race" if factor.race else "single")
+
+
+def convict_all(bench: Bench) -> Plan[Result | None]:
+    """Try every suspect, beside the pinned runs; a result means that nobody can be blamed."""
+    if not bench.troubled():
+        return None
+    done: set[str] = set()
+    pinned = bench.runs - 1
+    while True:
+        suspects = [factor for factor in bench.suspects() if factor.id not in done]
+        trials = [_convict(bench, factor) for factor in suspects]
+        noise, *_ = yield from in_step([pin(bench, pinned), *trials])
+        if noise is not None:
+            return noise
+        done.update(factor.id for factor in suspects)
+        if not suspects:
+            break
+    # What differs only at times is held against as many pinned runs.
+    return (yield from pin(bench, max(pinned, _longest_unsteady(bench))))
+
+
+def _longest_unsteady(bench: Bench) -> int:
+    flaky = bench.runs if bench.flakes else 0
+    totals = (bench.tally(level)[1] for level in bench.alone if bench.unsteady(level))
+    return max(flaky, *totals, 0)
+
+
+def _convict(bench: Bench, factor: Factor) -> Plan[None]:
+    """Run a suspect alone at every level, and again wherever it diverged."""
+    yield from try_alone(bench, factor)
+    yield from in_step([_repeat(bench, factor, level) for level in factor.varied])
+
+
+def _repeat(bench: Bench, factor: Factor, level: str) -> Plan[None]:
+    """Repeat a divergence with everything else pinned, the base too; find out if it needs the base."""
+    single = {factor.id: level}
+    evidence = bench.alone[factor.id, level]
+    if not any(map(bench.diverged, evidence)):
+        return
+    if factor.race:
+        yield from bench.observe([single] * bench.runs, "race", based=False)
+        return
+    (again,) = yield from bench.observe([single], "repeat", based=False)
+    if bench.base and bench.equal(again):
+        smallest = yield from reduce(bench, {**bench.base, **single})
+        if smallest not in (None, single):
+            evidence[:] = [outcome for outcome in evidence if bench.equal(outcome)]
+            return
+    if bench.unsteady((factor.id, level)):
+        yield from bench.observe([single] * bench.runs, "repeat", based=False)
+
+
+def remove_all(bench: Bench) -> Plan[None]:
+    """Take each suspect that can be removed out of the pair that diverged, and run it again."""
+    yield from in_step([_remove(bench, factor) for factor in bench.factors.values()])
+
+
+def _remove(bench: Bench, factor: Factor) -> Plan[None]:
+    if factor.removal is None:
+        return
+    settings: dict[str, Setting] = {}
+    if factor.carrier is None:
+        settings = {level: {factor.id: factor.removed(level)} for level in _guilty(bench, factor)}
+    else:
+        name, level = factor.carrier
+        if name in bench.factors and level in _guilty(bench, bench.factors[name]):
+            settings = {level: {factor.id: factor.removal, name: level}}
+    times = bench.runs if factor.race else 1
+    levels = [None, *(level for level in settings for _ in range(times))] if settings else []
+    reference = {factor.id: factor.removal}
+    runs = [{**bench.base, **(reference if level is None else settings[level])} for level in levels]
+    outcomes = yield from bench.run(runs, "removal")
+    bench.removals[factor.id] = list(zip(levels, outcomes, strict=True))
+
+
+def _guilty(bench: Bench, factor: Factor) -> list[str]:
+    return [level for level in factor.varied if finding(bench, factor, level).level.diverged]

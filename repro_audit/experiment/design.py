@@ -1,0 +1,146 @@
+"""The words of the experiment: what may vary, what was run, what came out, what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar
+
+T = TypeVar("T")
+
+Setting = Mapping[str, str]
+"""Source id to level. Only what differs from pinned is listed: `{}` is all-pinned."""
+
+Purpose = Literal["floor", "group", "single", "repeat", "race", "removal", "pinned"]
+RunStatus = Literal["ok", "crashed", "timeout", "no-steps"]
+LevelStatus = Literal["ok", "crashed", "timeout", "no-steps", "untested"]
+Status = Literal["broke", "held", "error", "untested"]
+Confidence = Literal["proven", "suspected"]
+Undone = Literal["pin", "removal"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factor:
+    """A source as the experiment sees it: an id, a pinned level, and levels to try instead."""
+
+    id: str
+    scope: str
+    """`rerun`, `settings`, `portable`, or `none`: a yardstick, which is run but never accused."""
+    pinned: str
+    varied: tuple[str, ...]
+    race: bool = False
+    """The varied levels release a race: one equal run clears nobody."""
+    alone: bool = False
+    """Never varied together with others."""
+    interpreter: bool = False
+    """Each level needs an interpreter of its own, which is costly."""
+    removal: str | None = None
+    """The level that takes the suspect out of the program, or mends it."""
+    carrier: tuple[str, str] | None = None
+    """Another factor's id and level, whose run is this factor's varied run as well."""
+
+    @property
+    def grouped(self) -> bool:
+        """Whether it may be varied in one trial with others."""
+        return bool(self.varied) and not self.alone and not self.yardstick
+
+    @property
+    def yardstick(self) -> bool:
+        """Whether it is expected to change the result, and so is no accusation."""
+        return self.scope == "none"
+
+    def removed(self, level: str) -> str:
+        """Name the level that varies as `level` does, but with the suspect taken out."""
+        return f"{level}, {self.removal}"
+
+    def level(self, index: int) -> str:
+        """Return the varied level for a round of group tests; few levels come round again."""
+        return self.varied[index % len(self.varied)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A trial to be made."""
+
+    setting: Setting
+    purpose: Purpose
+    fresh: bool = False
+    """In a fresh interpreter, not by the fast path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a trial showed; the digest stands for the whole trace."""
+
+    trial: str
+    status: RunStatus
+    digest: str | None
+
+
+class Oracle(Protocol):
+    """Whoever makes the trials."""
+
+    def run(self, runs: Sequence[Run]) -> list[Outcome]:
+        """Make a batch of trials, side by side if it likes, and return the outcomes in order."""
+        ...
+
+
+Plan = Generator[list[Run], list[Outcome], T]
+"""A part of the experiment: it yields batches of runs, is sent their outcomes, returns a `T`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelOutcome:
+    """What one varied level did to the program."""
+
+    level: str
+    diverged: bool | None
+    """None where no trial of the level trained to its end."""
+    trial: str | None
+    status: LevelStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the experiment concludes about one factor, and on what evidence."""
+
+    id: str
+    status: Status
+    levels: tuple[LevelOutcome, ...] = ()
+    confidence: Confidence | None = None
+    pair: tuple[str, str] | None = None
+    """The reference trial and one that diverged from it."""
+    repeat: str | None = None
+    """A second trial that diverged."""
+    race: tuple[int, int] | None = None
+    """How many released runs differed from the floor, of how many."""
+    undone: Undone | None = None
+    """What made the divergence go away: the pinned level, or taking the suspect out."""
+    removal_pair: tuple[str, str] | None = None
+    """The pair again with the suspect taken out."""
+    blamed: str | None = None
+    """The more specific factor that took this one's blame."""
+    together: Setting | None = None
+    """The smallest setting that diverges, where this factor alone holds."""
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """All judgements, in the order of the factors, and what no factor accounts for."""
+
+    judgements: dict[str, Judgement]
+    interactions: tuple[Setting, ...] = ()
+    """The smallest settings of two or more factors that diverge only together."""
+    unexplained: tuple[str, str] | None = None
+    """Two trials that differ with no factor to blame. Where pinned runs differ, nothing was judged."""
+    faithful: bool = True
+    """False where the fast path differs from fresh interpreters: start over with `fresh=True`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conjunction:
+    """A smallest setting of several factors that fails only as a whole."""
+
+    setting: Setting
+    failures: tuple[Outcome, ...] = field(default_factory=tuple)

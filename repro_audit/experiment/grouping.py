@@ -1,0 +1,146 @@
+"""Group testing: clear many factors in one trial, and split a group only where it fails.
+
+A group is done when what is left of it, with the guilty pinned, equals the floor. So a conjunction is found
+even in a group that holds a plain culprit as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from repro_audit.experiment.bench import Bench, without
+from repro_audit.experiment.design import Conjunction, Factor, Outcome, Plan, Purpose, Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOST_CONJUNCTIONS = 4
+"""Enough to tell somebody that factors act together; it bounds the search among many that do."""
+
+
+def rounds(pool: Sequence[Factor], at_least: int) -> list[Setting]:
+    """Vary a pool of factors all at once, as often as it takes to see each of their levels."""
+    if not pool:
+        return []
+    count = max(at_least, *(len(factor.varied) for factor in pool))
+    return [{factor.id: factor.level(index) for factor in pool} for index in range(count)]
+
+
+def hold_rounds(
+    bench: Bench, groups: Sequence[Setting], first: Outcome | None = None
+) -> Plan[None]:
+    """Test every round of a pool; `first` is the outcome of its first round, where it is known.
+
+    A culprit found in one round is left out of the following ones.
+    """
+    if first is not None:
+        yield from clear(bench, groups[0], first)
+        groups = groups[1:]
+    left = [group for group in map(bench.unsuspected, groups) if group]
+    outcomes = yield from bench.observe(left)
+    for group, outcome in zip(left, outcomes, strict=True):
+        yield from clear(bench, group, outcome)
+
+
+def clear(bench: Bench, group: Setting, outcome: Outcome) -> Plan[None]:
+    """Find what makes a group fail, until what is left of it equals the floor."""
+    todo: list[Setting] = [group]
+    tried: dict[frozenset[tuple[str, str]], Outcome] = {}
+    while todo:
+        left = bench.unsuspected(todo.pop(0))
+        known = bench.known_conjunction(left)
+        key = frozenset(left.items())
+        if known is not None:
+            todo += _spared(bench, left, known)
+            continue
+        if not left or key in tried:
+            continue
+        if left != group:
+            (outcome,) = yield from bench.observe([left])
+        tried[key] = outcome
+        if bench.equal(outcome) or len(left) == 1:
+            continue
+        for part, failure in (yield from split(bench, left, outcome)):
+            yield from explain(bench, part, failure)
+        todo.append(left)  # without what was just found; dropped as tried, if that is nothing
+
+
+def _spared(bench: Bench, group: Setting, known: Setting) -> list[Setting]:
+    """Return what to test next of a group that holds a known conjunction.
+
+    Pinning any one member undoes it, and others may share the rest; with many known, all members are pinned.
+    """
+    if len(bench.conjunctions) >= MOST_CONJUNCTIONS:
+        return [without(group, known)]
+    return [without(group, [member]) for member in known if member in group]
+
+
+def split(bench: Bench, group: Setting, outcome: Outcome) -> Plan[list[tuple[Setting, Outcome]]]:
+    """Halve a failing group down to single factors; return the parts that fail only as a whole."""
+    failing, whole = [(group, outcome)], []
+    while failing:
+        parts = [half for part, _ in failing for half in halves(part)]
+        outcomes = yield from bench.observe(parts)
+        failed = [not bench.equal(half) for half in outcomes]
+        whole += [
+            part
+            for part, *either in zip(failing, failed[::2], failed[1::2], strict=True)
+            if not any(either)
+        ]
+        failing = [
+            (part, half)
+            for part, half, bad in zip(parts, outcomes, failed, strict=True)
+            if bad and len(part) > 1
+        ]
+    return whole
+
+
+def halves(group: Setting) -> tuple[Setting, Setting]:
+    """Cut a group of two or more in two."""
+    levels = list(group.items())
+    middle = len(levels) // 2
+    return dict(levels[:middle]), dict(levels[middle:])
+
+
+def explain(bench: Bench, part: Setting, failure: Outcome) -> Plan[None]:
+    """Find out why a group failed both of whose halves hold: a race, a conjunction, or a flake."""
+    if len(bench.conjunctions) >= MOST_CONJUNCTIONS:
+        return
+    races = [{member: part[member]} for member in bench.races(part)]
+    # Twice as often as usual, since something was seen to race.
+    yield from bench.observe(races * (2 * bench.runs), "race")
+    if bench.unsuspected(part) != part:
+        return
+    smallest = yield from reduce(bench, {**bench.base, **part})
+    if smallest is None:
+        bench.flakes.append((part, failure))
+
+
+def reduce(bench: Bench, setting: Setting) -> Plan[Setting | None]:
+    """Find a smallest setting that still fails; None where the failure does not come back.
+
+    All levels but races are deterministic, so with a race on board only what fails every time counts: an
+    occasional failure says nothing about the others.
+    """
+    failures = yield from _failures(bench, setting)
+    smallest = setting if failures else {}
+    # Races go first: without them, one run each is enough.
+    for member in sorted(smallest, key=lambda member: not bench.factors[member].race):
+        rest = without(smallest, [member])
+        fewer = (yield from _failures(bench, rest)) if rest else []
+        if fewer:
+            smallest, failures = rest, fewer
+    if len(smallest) > 1:
+        again = yield from _failures(bench, smallest, repeat=True)
+        if not again:
+            return None
+        bench.conjunctions.append(Conjunction(setting=smallest, failures=(*failures, *again)))
+    return smallest or None
+
+
+def _failures(bench: Bench, setting: Setting, *, repeat: bool = False) -> Plan[list[Outcome]]:
+    """Run a setting, several times if it holds a race; return the outcomes if all are failures."""
+    times = bench.runs if bench.races(setting) else 1
+    purpose: Purpose | None = "repeat" if repeat else None
+    outcomes = yield from bench.observe([setting] * times, purpose, based=False)
+    return [] if any(map(bench.equal, outcomes)) else outcomes

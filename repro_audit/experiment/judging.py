@@ -1,0 +1,271 @@
+"""Judgement: what follows from the evidence on the bench. Pure; nothing is run here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from repro_audit.experiment.design import (
+    Confidence,
+    Conjunction,
+    Factor,
+    Judgement,
+    LevelOutcome,
+    Outcome,
+    Status,
+)
+
+if TYPE_CHECKING:
+    from repro_audit.experiment.bench import Bench
+
+STEADY_RELEASED = "the pinned level computes other bits, but released runs agree with each other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What the evidence says about one level of a factor."""
+
+    level: LevelOutcome
+    confidence: Confidence | None = None
+    repeat: str | None = None
+    race: tuple[int, int] | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What became of a divergence when the suspect was taken out."""
+
+    pair: tuple[str, str]
+    agree: bool | None
+    """None where one of the trials did not train."""
+
+
+def conclude(bench: Bench) -> dict[str, Judgement]:
+    """Judge every factor, then let the more specific ones take the blame of their carriers."""
+    judgements = {name: _own(bench, factor) for name, factor in bench.factors.items()}
+    for factor in bench.factors.values():
+        if factor.carrier is None:
+            judgements[factor.id] = _with_removal(bench, judgements[factor.id])
+    for factor in bench.factors.values():
+        if factor.carrier is not None and factor.carrier[0] in judgements:
+            name, level = factor.carrier
+            carried = _carried(bench, judgements[factor.id], bench.factors[name], level)
+            judgements[factor.id] = carried
+            if carried.undone == "removal":
+                judgements[name] = _relieved(judgements[name], level, carried.id)
+    return judgements
+
+
+def finding(bench: Bench, factor: Factor, level: str) -> Finding:
+    """Judge one level: by its own runs where there are any, else by a group that held."""
+    evidence = bench.alone.get((factor.id, level), [])
+    ran = [outcome for outcome in evidence if outcome.status == "ok"]
+    diverged = [outcome for outcome in ran if bench.diverged(outcome)]
+    if diverged and factor.race and not bench.unsteady((factor.id, level)):
+        return Finding(
+            level=_level(level, diverged=False, outcome=ran[0]),
+            race=(0, len(ran)),
+            note=STEADY_RELEASED,
+        )
+    if diverged:
+        return _diverged(bench, factor, level, ran)
+    if len(ran) < len(evidence):
+        failed = next(outcome for outcome in evidence if outcome.status != "ok")
+        return Finding(level=_level(level, diverged=None, outcome=failed))
+    held = bench.held.get((factor.id, level), [])
+    if not held:
+        untested = LevelOutcome(level=level, diverged=None, trial=None, status="untested")
+        return Finding(level=untested)
+    return Finding(
+        level=LevelOutcome(level=level, diverged=False, trial=held[0], status="ok"),
+        race=(0, len(held)) if factor.race else None,
+    )
+
+
+def _diverged(bench: Bench, factor: Factor, level: str, ran: list[Outcome]) -> Finding:
+    """Weigh a divergence: proven takes a repeat, and pinned runs that agree."""
+    diverged = [outcome for outcome in ran if bench.diverged(outcome)]
+    repeated = len(diverged) > 1 and (factor.race or len(diverged) == len(ran))
+    # On top of a base, the later runs are the ones with everything else pinned.
+    ordered = diverged[::-1] if bench.base else diverged
+    return Finding(
+        level=_level(level, diverged=True, outcome=ordered[0]),
+        confidence="proven" if repeated and bench.pinned else "suspected",
+        repeat=ordered[1].trial if len(ordered) > 1 else None,
+        race=bench.tally((factor.id, level)) if bench.unsteady((factor.id, level)) else None,
+    )
+
+
+def _level(level: str, *, diverged: bool | None, outcome: Outcome) -> LevelOutcome:
+    return LevelOutcome(level=level, diverged=diverged, trial=outcome.trial, status=outcome.status)
+
+
+def _own(bench: Bench, factor: Factor) -> Judgement:
+    """Judge a factor by its own levels, alone and together with others."""
+    findings = [finding(bench, factor, level) for level in factor.varied]
+    levels = tuple(found.level for found in findings)
+    together = _together(bench, factor)
+    judgement = Judgement(
+        id=factor.id,
+        status="held",
+        levels=levels,
+        race=_race(findings),
+        note=next((found.note for found in findings if found.note), None),
+    )
+    if any(level.diverged for level in levels):
+        return _broke_alone(bench, factor, judgement, findings)
+    if together is not None and all(map(bench.diverged, together.failures)):
+        return _broke_together(bench, judgement, together)
+    return _unsuspicious(bench, factor, judgement, together)
+
+
+def _unsuspicious(
+    bench: Bench, factor: Factor, judgement: Judgement, together: Conjunction | None
+) -> Judgement:
+    """Judge a factor that diverged nowhere: held only if all of its levels ran."""
+    levels = judgement.levels
+    if any(level.status not in ("ok", "untested") for level in levels):
+        return replace(judgement, status="error")
+    if not levels or any(level.status == "untested" for level in levels):
+        return replace(judgement, status="untested")
+    if together is not None:
+        names = " and ".join(together.setting)
+        return replace(judgement, note=f"runs failed with {names} varied together")
+    if factor.race and any(factor.id in group for group, _ in bench.flakes):
+        return replace(judgement, note="a run in company differed once, and none since")
+    return judgement
+
+
+def _together(bench: Bench, factor: Factor) -> Conjunction | None:
+    """Return a conjunction the factor is part of, one that diverged before one that crashed."""
+    mine = [found for found in bench.conjunctions if factor.id in found.setting]
+    mine.sort(key=lambda found: not all(map(bench.diverged, found.failures)))
+    return mine[0] if mine else None
+
+
+def _race(findings: list[Finding]) -> tuple[int, int] | None:
+    """Add up the released runs of all levels."""
+    races = [found.race for found in findings if found.race]
+    if not races:
+        return None
+    return sum(odd for odd, _ in races), sum(total for _, total in races)
+
+
+def _broke_alone(
+    bench: Bench, factor: Factor, judgement: Judgement, findings: list[Finding]
+) -> Judgement:
+    guilty = [found for found in findings if found.level.diverged]
+    best = next((found for found in guilty if found.confidence == "proven"), guilty[0])
+    judgement = replace(judgement, status="broke", pair=_pair(bench, best.level.trial))
+    if factor.yardstick:
+        return judgement
+    return replace(
+        judgement,
+        confidence=best.confidence,
+        repeat=best.repeat,
+        undone="pin" if bench.pinned else None,
+    )
+
+
+def _broke_together(bench: Bench, judgement: Judgement, together: Conjunction) -> Judgement:
+    first, *others = together.failures
+    alike = len({failure.digest for failure in together.failures}) == 1
+    return replace(
+        judgement,
+        status="broke",
+        confidence="proven" if others and alike and bench.pinned else "suspected",
+        pair=_pair(bench, first.trial),
+        repeat=others[0].trial if others else None,
+        undone="pin" if bench.pinned else None,
+        together=together.setting,
+    )
+
+
+def _pair(bench: Bench, trial: str | None) -> tuple[str, str] | None:
+    return None if trial is None else (bench.floor.trial, trial)
+
+
+def _removal(bench: Bench, name: str, level: str) -> Removal | None:
+    """Return what the trials with the suspect taken out showed, for one of its levels; None without."""
+    runs = bench.removals.get(name)
+    if not runs:
+        return None
+    outcomes = [outcome for _, outcome in runs]
+    other = next(outcome for at, outcome in runs if at == level)
+    trained = all(outcome.status == "ok" for outcome in outcomes)
+    agree = len({outcome.digest for outcome in outcomes}) == 1
+    return Removal(pair=(outcomes[0].trial, other.trial), agree=agree if trained else None)
+
+
+def _with_removal(bench: Bench, judgement: Judgement) -> Judgement:
+    """Strengthen a conviction by the pair of trials without the suspect."""
+    if judgement.confidence is None or judgement.together is not None or judgement.pair is None:
+        return judgement
+    trial = judgement.pair[1]
+    level = next(level.level for level in judgement.levels if level.trial == trial)
+    removal = _removal(bench, judgement.id, level)
+    if removal is None:
+        return judgement
+    undone = "removal" if removal.agree else judgement.undone
+    return replace(judgement, removal_pair=removal.pair, undone=undone)
+
+
+def _carried(bench: Bench, own: Judgement, carrier: Factor, name: str) -> Judgement:
+    """Judge a factor by a level of its carrier as well."""
+    found = finding(bench, carrier, name)
+    if found.level.status == "untested":
+        return own
+    removal = _removal(bench, own.id, name)
+    if found.level.diverged and removal is not None:
+        return _weaker(own, _removed(bench, own, carrier, found, removal))
+    if found.level.diverged:
+        return _weaker(own, replace(own, note=f"{carrier.id} diverged, and nothing can be removed"))
+    status: Status = "error" if found.level.diverged is None else "held"
+    return _weaker(own, replace(own, status=status, levels=(*own.levels, found.level)))
+
+
+def _removed(
+    bench: Bench, own: Judgement, carrier: Factor, found: Finding, removal: Removal
+) -> Judgement:
+    """Judge a factor by what became of its carrier's divergence when it was taken out."""
+    judgement = replace(own, levels=(*own.levels, found.level), removal_pair=removal.pair)
+    if removal.agree:
+        return replace(
+            judgement,
+            status="broke",
+            confidence=found.confidence,
+            pair=_pair(bench, found.level.trial),
+            repeat=found.repeat,
+            undone="removal",
+        )
+    if removal.agree is None:
+        note = f"the runs without it, meant to explain {carrier.id}, did not train"
+        return replace(judgement, status="error", note=note)
+    innocent = replace(found.level, diverged=False, trial=removal.pair[1])
+    note = f"{carrier.id} still diverges with it taken out"
+    return replace(judgement, status="held", levels=(*own.levels, innocent), note=note)
+
+
+def _weaker(own: Judgement, carried: Judgement) -> Judgement:
+    """Let the carrier's run decide only where the factor's own levels showed nothing worse."""
+    if carried.status == "broke" or own.status not in ("broke", "error"):
+        return carried
+    return replace(own, levels=carried.levels, removal_pair=carried.removal_pair)
+
+
+def _relieved(carrier: Judgement, level: str, blamed: str) -> Judgement:
+    """Take the blame off a carrier that diverged at no other level."""
+    if carrier.status != "broke" or any(
+        other.diverged for other in carrier.levels if other.level != level
+    ):
+        return carrier
+    return replace(
+        carrier,
+        status="held",
+        confidence=None,
+        pair=None,
+        repeat=None,
+        undone=None,
+        blamed=blamed,
+    )

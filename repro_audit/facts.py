@@ -1,0 +1,76 @@
+"""What a trial learnt of the program that it ran, as plain data that crosses the process border as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Json = Any
+"""Anything that `json` writes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """How the target itself failed, in its own words."""
+
+    what: str
+    """The exception as one line, or how the process ended."""
+    traceback: str = ""
+    """The target's traceback without the tool's frames."""
+    accepted: str = ""
+    """For a target of the wrong form: why that is likely, and what is accepted."""
+    stopped_training: bool = False
+    """The program ran, but no optimizer step was seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a trial learnt: of the program, of the machine, and of itself."""
+
+    steps: int = 0
+    losses: tuple[float, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    accepts_seed: bool = False
+    reseeds: tuple[str, ...] = ()
+    """Ambient generators (`python`, `numpy`, `torch`, `cuda`) that the program itself seeds."""
+    loaders: tuple[dict[str, Json], ...] = ()
+    """Each DataLoader that was iterated: `num_workers`, `batch_size`, `persistent`, `dataset`."""
+    samples_seen: int = 0
+    samples_total: int | None = None
+    batches_seen: int = 0
+    batches_per_epoch: int | None = None
+    epochs: int = 0
+    threads: int = 0
+    cuda: str = ""
+    """Names of the CUDA devices, comma-separated; empty where there are none."""
+    torch: str = ""
+    written: tuple[str, ...] = ()
+    """Files below the tree that the trial created, changed or deleted."""
+    modules: tuple[str, ...] = ()
+    """Modules from site-packages and the standard library that were loaded at the end."""
+    survey: dict[str, Json] = field(default_factory=dict)
+    """What each source found, by its id."""
+    training_seconds: float = 0.0
+    failure: Failure | None = None
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, atomically: a reader sees the whole file or none."""
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Facts:
+        """Read what `save` wrote."""
+        data = json.loads(path.read_text(encoding="utf-8"))
+        failure = data.pop("failure")
+        data = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**data, failure=Failure(**failure) if failure else None)

@@ -1,0 +1,159 @@
+"""Answers the experiment's questions by running trials, and keeps what each trial left."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+
+from repro_audit.experiment import Outcome, Run, Setting
+from repro_audit.facts import Facts
+from repro_audit.sources import artifact_cache
+from repro_audit.trace import Trace
+from repro_audit.trial.request import Key, TrialRequest
+from repro_audit.trial.runner import Ended, Environment, Job, Runner
+from repro_audit.trial.sandbox import Isolation, Tree, written
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from repro_audit.target import Target
+    from repro_audit.source import Source
+    from pathlib import Path
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A trial that has ended."""
+
+    id: str
+    setting: Setting
+    """What differs from the pinned setting."""
+    directory: Path
+    ended: Ended
+    digest: str | None
+    """Of everything that it computed; None where it left no trace."""
+
+    @property
+    def facts(self) -> Facts:
+        """What it learnt; empty where it died."""
+        return self.ended.facts or Facts()
+
+    @property
+    def trace(self) -> Trace:
+        """Its observations."""
+        return Trace.open(self.directory / "trace")
+
+
+class TrialOracle:
+    """Runs the target under settings.
+
+    Args:
+        sources: the whole catalogue: each is pinned unless a setting varies it.
+        fresh: every trial gets an interpreter of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        runner: Runner,
+        isolation: Isolation,
+        sources: Mapping[str, Source],
+        target: Target,
+        seed: int,
+        steps: int,
+        fresh: bool,
+    ) -> None:
+        self.runner = runner
+        self.isolation = isolation
+        self.sources = sources
+        self.target = target
+        self.seed = seed
+        self.steps = steps
+        self.fresh = fresh
+        self.trials: dict[str, Trial] = {}
+        self.floor: Trial | None = None
+        self._floor_tree: Tree | None = None
+
+    def run(self, runs: Sequence[Run]) -> list[Outcome]:
+        """Run a batch of settings; part of the `experiment.Oracle` protocol."""
+        trials = self.try_settings(
+            [(run.setting, ()) for run in runs], fresh=[run.fresh for run in runs]
+        )
+        return [
+            Outcome(trial=trial.id, status=trial.ended.status, digest=trial.digest)
+            for trial in trials
+        ]
+
+    def try_settings(
+        self,
+        settings: Sequence[tuple[Setting, tuple[Key, ...]]],
+        *,
+        fresh: Sequence[bool] | None = None,
+    ) -> list[Trial]:
+        """Run a batch of settings, each with the observations whose values to save."""
+        trees: list[Tree] = []
+        jobs = []
+        for number, (setting, capture) in enumerate(settings):
+            request = self._request(setting, capture, number)
+            trees.append(request.tree)
+            wants_fresh = self.fresh or (fresh is not None and fresh[number])
+            jobs.append(
+                Job(request=request, environment=self.environment(setting), fresh=wants_fresh)
+            )
+        ended = self.runner.run(jobs)
+        return [
+            self._keep(setting, job, end)
+            for (setting, _), job, end in zip(settings, jobs, ended, strict=True)
+        ]
+
+    def environment(self, setting: Setting) -> Environment:
+        """What the interpreter of a trial under `setting` needs in its environment."""
+        variables: dict[str, str] = {}
+        for name, source in self.sources.items():
+            variables.update(source.environment(setting.get(name, source.pinned)))
+        return tuple(sorted(variables.items()))
+
+    def _request(self, setting: Setting, capture: tuple[Key, ...], number: int) -> TrialRequest:
+        trial_id = f"t{len(self.trials) + number:02}"
+        warm = (
+            setting.get(artifact_cache.SOURCE.id) == artifact_cache.WARM and self.floor is not None
+        )
+        tree = self.isolation.tree(trial_id, after=self.floor.id if warm and self.floor else None)
+        directory = self.isolation.scratch / "trials" / trial_id
+        directory.mkdir(parents=True)
+        pinned = {name: source.pinned for name, source in self.sources.items()}
+        return TrialRequest(
+            directory=directory,
+            target=self.target,
+            tree=tree,
+            seed=self.seed,
+            steps=self.steps,
+            setting={**pinned, **setting},
+            capture=capture,
+            first_run_wrote=self.floor.facts.written if warm and self.floor else (),
+        )
+
+    def _keep(self, setting: Setting, job: Job, ended: Ended) -> Trial:
+        """Record a trial; the first one's tree stays, since it is the warm tree of others."""
+        request = job.request
+        shutil.rmtree(request.directory / "tmp", ignore_errors=True)
+        if self._floor_tree is None:
+            self._floor_tree = request.tree
+            if ended.facts is not None:
+                facts = dataclasses.replace(ended.facts, written=written(request.tree))
+                ended = dataclasses.replace(ended, facts=facts)
+        else:
+            self.isolation.discard(request.tree)
+        trace = request.directory / "trace"
+        trial = Trial(
+            id=request.directory.name,
+            setting=dict(setting),
+            directory=request.directory,
+            ended=ended,
+            digest=Trace.open(trace).outcome_digest() if ended.status == "ok" else None,
+        )
+        self.trials[trial.id] = trial
+        if self.floor is None:
+            self.floor = trial
+        return trial

@@ -1,0 +1,113 @@
+"""What a trial observes of the program: hooks on loaders, modules, backward and optimizers.
+
+This package's own module imports no torch: a program may set environment variables before its own import of torch, and
+the trial has the probe ready by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from repro_audit.probe.hooks import Hooks
+    from repro_audit.trace import TraceWriter
+    from repro_audit.values import ValueWriter
+
+    Key = tuple[int, int, str, int]
+    """Step, phase, name, occurrence: the place of an observation in a trace."""
+
+
+class StopTraining(BaseException):  # noqa: N818 - no error, and nothing that `except Exception` should catch
+    """Raised out of `optimizer.step()` once enough steps were seen; unwinds the program's own training loop."""
+
+
+@dataclass(slots=True, kw_only=True)
+class LoaderFacts:
+    """What was seen of one loader, in the order in which loaders were first iterated."""
+
+    torch: bool
+    """A `torch.utils.data.DataLoader`; what is below comes from one where that is so."""
+    num_workers: int = 0
+    batch_size: int | None = None
+    persistent: bool = False
+    dataset: str = ""
+    """Type name of the dataset, or of the loader itself."""
+    samples_total: int | None = None
+    batches_per_epoch: int | None = None
+    epochs: int = 0
+    training: bool = False
+    """Was iterated while gradients were on."""
+    batches: int = 0
+    samples: int = 0
+    """Distinct ones where the loader has indices; else those of the longest epoch."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Probe:
+    """Observes one training in this process, from `install` to `uninstall`, and leaves it as it is.
+
+    Only the thread that installed the probe is observed, and no forked child: an order of rows exists in one thread only.
+    """
+
+    trace: TraceWriter
+    values: ValueWriter | None = None
+    capture: frozenset[Key] = frozenset()
+    """Observations whose values go to `values`."""
+    max_steps: int
+    workers: Path | None = None
+    """Where DataLoader workers report their generators, a JSON line each."""
+
+    steps: int = 0
+    """Optimizer steps completed; those of a program without an optimizer, by the changes of its parameters."""
+    losses: list[float] = field(default_factory=list)
+    """The first loss that was backpropagated in each step."""
+    backwards: int = 0
+    loaders: list[LoaderFacts] = field(default_factory=list)
+    _hooks: Hooks | None = None
+
+    def install(self) -> None:
+        """Hook torch, process-wide."""
+        from repro_audit.probe.hooks import Hooks
+
+        self._hooks = Hooks(self)
+        self._hooks.install()
+
+    def uninstall(self) -> None:
+        """Leave torch as `install` found it."""
+        if self._hooks is not None:
+            self._hooks.uninstall()
+        self._hooks = None
+
+    def _installed(self) -> Hooks:
+        if self._hooks is None:
+            msg = "the probe is not installed"
+            raise RuntimeError(msg)
+        return self._hooks
+
+    def module(self, model: Any) -> None:
+        """Observe a model's parameters and buffers as they are; the first model's names have no prefix."""
+        self._installed().module(model)
+
+    def enter(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """Begin an epoch of a loader of any kind."""
+        return self._installed().enter(loader)
+
+    def next_batch(self, batches: Iterator[Any]) -> Any:
+        """The next batch of what `enter` returned; observed once, whether or not a DataLoader made it."""
+        return self._installed().next_batch(batches)
+
+    def settle(self) -> None:
+        """Count a step where parameters were changed by hand since the last backward."""
+        self._installed().settle()
+
+    def stepped(self) -> None:
+        """Count a step of an optimizer that is none of torch's."""
+        self._installed().stepped()
+
+    def finish(self) -> None:
+        """Observe, at the end, what no optimizer step covered."""
+        self._installed().finish()

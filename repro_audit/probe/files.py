@@ -1,0 +1,184 @@
+"""Files below the user's tree that the program opens, and embeddings that come out of a pickle.
+
+Python tells an audit hook of every `open` (and of much else, so the hook looks at the event's name first). What C++ code
+opens goes unseen: `torch.save` to a path, for one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import sysconfig
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+EMBEDDING = ("torch.nn.modules.sparse", "Embedding")
+_WRITING = os.O_WRONLY | os.O_RDWR
+_MOST_LINES = 20_000
+"""A process that opens more files than this at distinct places has its later ones left out."""
+_CODE = (".py", ".pyc", ".so")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A file that the program opened, or that a pickled embedding came from."""
+
+    event: str
+    """`open`, or `embedding`."""
+    path: str
+    """The file's path: relative to the tree below it, else absolute."""
+    mode: str
+    """`r`, `w` or `rw`."""
+    file: str | None
+    """The user's source file, and its line; None where no code of theirs is on the stack."""
+    line: int | None
+
+
+def read_openings(path: Path) -> list[Opening]:
+    """What the processes of a trial wrote; a line that was torn by a killed process is left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    openings = []
+    for line in lines:
+        with suppress(ValueError, TypeError):
+            openings.append(Opening(**json.loads(line)))
+    return openings
+
+
+# In the trial
+
+
+def install(root: Path, log: Path) -> None:
+    """Log what is opened below `root`, in this process and those forked from it; called again, to another log."""
+    global _watch, _hooked  # noqa: PLW0603 - an audit hook can't be removed, so it finds here what to do
+    if not _hooked:
+        sys.addaudithook(_hook)
+        _hooked = True
+    _watch = _Watch(root, log)
+
+
+def uninstall() -> None:
+    """Log nothing more."""
+    global _watch  # noqa: PLW0603 - as in `install`
+    _watch = None
+
+
+def installed() -> tuple[str, str] | None:
+    """What `install` was given, for a process that begins as a new interpreter."""
+    return (_watch.root, _watch.log) if _watch is not None else None
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if event == "open":
+        if _watch is not None:
+            _watch.opened(*args)
+    elif event == "pickle.find_class" and _watch is not None and args == EMBEDDING:
+        _watch.unpickled()
+
+
+class _Watch:
+    """What to log, and what was logged."""
+
+    def __init__(self, root: Path, log: Path) -> None:
+        self.root = os.path.realpath(root)
+        self.log = os.path.abspath(log)  # noqa: PTH100 - strings, for speed
+        self._prefixes = tuple({self.root + os.sep, os.path.abspath(root) + os.sep})  # noqa: PTH100
+        self._logged: set[tuple[str, str, str, str | None, int | None]] = set()
+        self._busy = False
+        self._last_read = ""
+
+    def opened(self, path: Any, mode: str | None, flags: int) -> None:
+        """A file is about to be opened."""
+        if self._busy or isinstance(path, int):
+            return
+        self._busy = True
+        try:
+            name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100
+            self._note(name, _access(mode, flags))
+        except (TypeError, ValueError, OSError):  # the program's own open will say it
+            pass
+        finally:
+            self._busy = False
+
+    def _note(self, name: str, access: str) -> None:
+        if access == "r" and not name.endswith(_CODE):
+            self._last_read = name
+        if name.startswith(self._prefixes) and "__pycache__" not in name and is_users(name):
+            self._add("open", name, access)
+
+    def unpickled(self) -> None:
+        """A pickle, most likely the file that was opened last, holds an embedding."""
+        if not self._busy:
+            self._busy = True
+            try:
+                self._add("embedding", self._last_read, "r")
+            finally:
+                self._busy = False
+
+    def _add(self, event: str, name: str, access: str) -> None:
+        file, line = _users_place()
+        key = (event, name, access, file, line)
+        if key in self._logged or len(self._logged) >= _MOST_LINES:
+            return
+        self._logged.add(key)
+        opening = Opening(event=event, path=self._relative(name), mode=access, file=file, line=line)
+        # A descriptor kept open could be closed by the program, and its number used for another file.
+        with suppress(OSError):
+            log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(log, json.dumps(asdict(opening)).encode() + b"\n")
+            finally:
+                os.close(log)
+
+    def _relative(self, name: str) -> str:
+        for prefix in self._prefixes:
+            if name.startswith(prefix):
+                return name[len(prefix) :]
+        return name
+
+
+_watch: _Watch | None = None
+_hooked = False
+
+
+def _access(mode: str | None, flags: int) -> str:
+    """What an `open` event is for; `os.open` gives flags only."""
+    if mode is None:
+        return {0: "r", os.O_WRONLY: "w"}.get(flags & _WRITING, "rw") if isinstance(flags, int) else "r"
+    if "+" in mode:
+        return "rw"
+    return "w" if any(letter in mode for letter in "wax") else "r"
+
+
+# Whose code
+
+
+def _users_place() -> tuple[str | None, int | None]:
+    """File and line of the innermost frame of the user's code."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back  # type: ignore[assignment]
+    return None, None
+
+
+def _libraries() -> tuple[str, ...]:
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    places = {sysconfig.get_path(name) for name in names} | {str(Path(__file__).parents[1])}
+    return tuple(place + os.sep for place in places | set(map(os.path.realpath, places)))
+
+
+_LIBRARIES = _libraries()
+
+
+@lru_cache(maxsize=4096)
+def is_users(filename: str) -> bool:
+    """Whether a file is the program's own: not the standard library, an installed package, or this one."""
+    return not filename.startswith(("<", *_LIBRARIES)) and "site-packages" not in filename

@@ -1,0 +1,285 @@
+"""The hooks on torch: forward, backward and optimizers. Those on DataLoaders are in `loaders`.
+
+Each hook returns what it was given, draws nothing and keeps no tensor. Inside `torch.compile` they do nothing, so that there
+is nothing to trace.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.modules import module as torch_module
+from torch.optim import optimizer as torch_optimizer
+
+from repro_audit.probe import StopTraining
+from repro_audit.probe.generators import ambient
+from repro_audit.probe.loaders import Loaders
+from repro_audit.probe.models import Models
+from repro_audit.probe.recorder import Recorder
+from repro_audit.trace import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import FrameType
+
+    from torch.utils.hooks import RemovableHandle
+
+    from repro_audit.probe import Probe
+
+_is_compiling = torch.compiler.is_compiling
+_thread = threading.get_ident
+
+
+class Hooks:
+    """What `Probe.install` puts in place: one object for one training."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self.recorder = Recorder(probe.trace, probe.values, probe.capture)
+        self.recorder.step = probe.steps
+        self._models = Models(self.recorder)
+        self._loaders = Loaders(probe, self)
+        self._handles: list[RemovableHandle] = []
+        self._thread = 0
+        self._depth = 0
+        self._muted = 0
+        """Modules run now for a loader, or again for a backward: not as a step of the training."""
+        self._stepping: list[tuple[object, FrameType]] = []
+        self._loss: float | None = None
+        self._before: list[bytes] | None = None
+        """While no optimizer has stepped: the parameters at the last backward."""
+        self._by_hand = False
+        self._backward = torch.autograd.backward
+        self._grad = torch.autograd.grad
+
+    # Putting in place
+
+    def install(self) -> None:
+        """Hook torch, process-wide."""
+        global _installed  # noqa: PLW0603 - the handler for forks can't be taken back, so it looks here
+        if _installed is not None:
+            msg = "another probe is installed"
+            raise RuntimeError(msg)
+        _installed = self
+        self._thread = _thread()
+        self._handles = [
+            torch_module.register_module_forward_pre_hook(self._enter_module),
+            torch_module.register_module_forward_hook(self._leave_module, always_call=True),
+            torch_optimizer.register_optimizer_step_pre_hook(self._enter_step),
+            torch_optimizer.register_optimizer_step_post_hook(self._leave_step),
+        ]
+        torch.autograd.backward = self._wrap_backward()
+        torch.autograd.grad = self._wrap_grad()
+        self._loaders.install()
+
+    def uninstall(self) -> None:
+        """Leave torch as it was."""
+        global _installed  # noqa: PLW0603 - as in `install`
+        _installed = None
+        self.stop()
+        for handle in self._handles:
+            handle.remove()
+        torch.autograd.backward = self._backward
+        torch.autograd.grad = self._grad
+        self._loaders.uninstall()
+
+    def stop(self) -> None:
+        """Observe nothing more."""
+        self._thread = 0
+
+    @property
+    def observing(self) -> bool:
+        """Whether this is the thread, and the process, that is observed."""
+        return _thread() == self._thread
+
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """Let modules run unobserved, in a loader's hands."""
+        self._muted += 1
+        try:
+            yield
+        finally:
+            self._muted -= 1
+
+    # Forward
+
+    def _enter_module(self, module: torch.nn.Module, _args: Any) -> None:
+        if _is_compiling() or _thread() != self._thread:
+            return
+        self._depth += 1
+        if self._depth == 1 and not self._muted and not torch._C._get_tracing_state():
+            self.settle()
+            self._models.module(module)
+
+    def _leave_module(self, module: torch.nn.Module, _args: Any, output: Any) -> None:
+        if _is_compiling() or _thread() != self._thread:
+            return
+        self._depth -= 1
+        # `output` is None where the forward raised.
+        if self._depth or self._muted or output is None or torch._C._get_tracing_state():
+            return
+        self._models.materialised()
+        self.recorder.tree(Phase.FORWARD, self._models.output_name(module), output)
+
+    # Backward
+
+    def _wrap_backward(self) -> Callable[..., None]:
+        backward = self._backward
+
+        @functools.wraps(backward)
+        def observed(*args: Any, **kwargs: Any) -> None:
+            if _thread() != self._thread or self._muted:
+                return backward(*args, **kwargs)
+            self._observe_loss(args[0] if args else kwargs.get("tensors"))
+            # What a backward runs (a checkpointed module again, another backward) is part of it.
+            with self.muted():
+                return backward(*args, **kwargs)
+
+        return observed
+
+    def _wrap_grad(self) -> Callable[..., Any]:
+        grad = self._grad
+
+        @functools.wraps(grad)
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            if _thread() == self._thread and not self._muted:
+                self._remember_parameters()
+            return grad(*args, **kwargs)
+
+        return observed
+
+    def _observe_loss(self, tensors: Any) -> None:
+        losses = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors or ())
+        for number, loss in enumerate(losses):
+            if not isinstance(loss, torch.Tensor):
+                continue  # a GradientEdge
+            name = f"loss.{number}" if len(losses) > 1 else "loss"
+            self.recorder.outcome(Phase.FORWARD, self.recorder.intern(name), loss)
+            if self._loss is None:
+                self._loss = _as_float(loss)
+        self.generators(Phase.FORWARD)
+        self._probe.backwards += 1
+        self._remember_parameters()
+
+    # Steps
+
+    def _enter_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+        if _thread() != self._thread:
+            return
+        if self._probe.steps >= self._probe.max_steps:
+            self._stop_training()
+        # Of steps that an exception left, nothing is on the stack any more.
+        frame = sys._getframe(1)
+        self._stepping = [entry for entry in self._stepping if _is_running(entry[1], frame)]
+        self._stepping.append((optimizer, frame))
+
+    def _leave_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+        if _thread() != self._thread:
+            return
+        while self._stepping and self._stepping.pop()[0] is not optimizer:
+            pass
+        if self._stepping:
+            return  # an optimizer that steps another one, such as Lookahead or SAM, makes one step
+        self._before = None
+        self._depth = 0
+        self._models.optimizer_step(optimizer)
+        self._count_step()
+
+    def _count_step(self) -> None:
+        self.generators(Phase.OPTIMIZER)
+        self._probe.losses.append(float("nan") if self._loss is None else self._loss)
+        self._loss = None
+        self._probe.steps += 1
+        self.recorder.step = self._probe.steps
+        if self._probe.steps >= self._probe.max_steps:
+            self._stop_training()
+
+    def _stop_training(self) -> None:
+        raise StopTraining
+
+    # Steps by hand
+
+    def _remember_parameters(self) -> None:
+        """Before a backward of a program of which no optimizer is known: a change after it is a step."""
+        if self._by_hand or self._probe.steps == 0:
+            self._before = self._models.digests()
+
+    def settle(self) -> None:
+        """Count a step where parameters were changed by hand since the last backward."""
+        if self._before is not None and self._before != self._models.digests():
+            self._by_hand = True
+            self.stepped()
+
+    def stepped(self) -> None:
+        """Count a step that no optimizer of torch's made."""
+        self._before = None
+        self._models.hand_step()
+        self._count_step()
+
+    # For the driver
+
+    def module(self, model: Any) -> None:
+        """Observe the modules of a model: itself, or those in a container of several."""
+        if isinstance(model, Mapping):
+            model = list(model.values())
+        for item in model if isinstance(model, (list, tuple)) else [model]:
+            if isinstance(item, torch.nn.Module):
+                self._models.module(item)
+        self.generators(Phase.INIT)
+
+    def generators(self, phase: Phase) -> None:
+        """Observe the state of every ambient generator."""
+        for name, bits in ambient():
+            self.recorder.context(phase, name, bits)
+
+    def enter(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """Begin an epoch of a loader of any kind."""
+        return self._loaders.enter(loader)
+
+    def next_batch(self, batches: Iterator[Any]) -> Any:
+        """The next batch of what `enter` returned."""
+        return self._loaders.next_batch(batches)
+
+    def finish(self) -> None:
+        """Observe, at the end, what no step covered."""
+        try:
+            self.settle()
+        except StopTraining:  # that was the last one
+            pass
+        self.recorder.step = max(0, self._probe.steps - 1)
+        self._models.finish()
+        self.stop()
+
+
+def _as_float(loss: torch.Tensor) -> float:
+    """A loss as a number, where it is one."""
+    try:
+        return float(loss.item())
+    except (RuntimeError, TypeError, ValueError):  # several elements, complex, no data
+        return float("nan")
+
+
+def _is_running(frame: FrameType, current: FrameType | None) -> bool:
+    while current is not None:
+        if current is frame:
+            return True
+        current = current.f_back
+    return False
+
+
+_installed: Hooks | None = None
+
+
+def _stop_in_child() -> None:
+    if _installed is not None:
+        _installed.stop()
+
+
+os.register_at_fork(after_in_child=_stop_in_child)

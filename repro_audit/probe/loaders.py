@@ -1,0 +1,296 @@
+"""The hooks on loaders: each batch as the training takes it, with the indices of its samples.
+
+A DataLoader with workers draws indices long before it hands out the batch, and may hand batches out in another order. So
+the indices are kept by task until the task's batch is taken.
+"""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+import xxhash
+from torch.utils.data import DataLoader, IterableDataset, dataloader
+from torch.utils.data._utils import worker as torch_worker
+
+from repro_audit.probe import LoaderFacts, files
+from repro_audit.probe.leaves import leaves
+from repro_audit.probe.models import ByIdentity
+from repro_audit.probe.tensors import digest
+from repro_audit.probe.workers import WorkerLoop
+from repro_audit.trace import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from repro_audit.probe import Probe
+    from repro_audit.probe.hooks import Hooks
+
+_BaseIterator = dataloader._BaseDataLoaderIter
+_WorkersIterator = dataloader._MultiProcessingDataLoaderIter
+_MARK = "_repro_audit"
+_INDICES_SHOWN = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indices:
+    """What a sampler handed out for one batch, read when it did: some samplers reuse their list."""
+
+    digest: bytes
+    meta: str
+    samples: tuple[int, ...]
+    """Empty where they are no plain numbers."""
+
+    @classmethod
+    def read(cls, drawn: Any) -> Indices:
+        """Read without consuming: what is no list, tuple, number or tensor stays untouched."""
+        items = drawn
+        with suppress(TypeError):
+            items = [operator.index(drawn)]
+        if isinstance(items, (list, tuple)):
+            with suppress(TypeError, OverflowError):
+                numbers = array("q", items)
+                shown = " ".join(map(str, numbers[:_INDICES_SHOWN]))
+                return cls(
+                    digest=xxhash.xxh3_128_digest(numbers),
+                    meta=f"{shown} …" if len(numbers) > _INDICES_SHOWN else shown,
+                    samples=tuple(numbers),
+                )
+        return cls(digest=digest(drawn), meta=f"of type {type(drawn).__name__}", samples=())
+
+
+@dataclass(slots=True, kw_only=True)
+class Epoch:
+    """One pass over a loader; rides on the iterator."""
+
+    number: int
+    facts: LoaderFacts
+    indexed: bool
+    drawn: dict[int, Indices] = field(default_factory=dict)
+    """By task, for batches that were not taken yet."""
+    taken: Indices | None = None
+    samples: int = 0
+
+    @property
+    def name(self) -> str:
+        """What its batches are called: `batch`, or `loader1.batch` for the second loader."""
+        return f"loader{self.number}.batch" if self.number else "batch"
+
+
+class Loaders:
+    """Hooks on DataLoader iterators, and the same observations for loaders of other kinds."""
+
+    def __init__(self, probe: Probe, hooks: Hooks) -> None:
+        self._probe = probe
+        self._hooks = hooks
+        self._known: ByIdentity[int] = ByIdentity()
+        self._unreferable: list[tuple[object, int]] = []
+        self._distinct: list[set[int]] = []
+        self._undo: list[tuple[Any, str, Any]] = []
+        self._worker_loop = torch_worker._worker_loop
+        self._inside = 0
+        self._current: Epoch | None = None
+        """Of the plain loader that the driver reads."""
+        self._last: object = None
+        """What a DataLoader handed out while the driver waited for a plain loader around it."""
+
+    def install(self) -> None:
+        """Hook every DataLoader iterator of the process."""
+        self._patch(_BaseIterator, "__init__", self._begin)
+        self._patch(_BaseIterator, "_reset", self._begin_again)
+        self._patch(_BaseIterator, "__next__", self._next)
+        self._patch(_BaseIterator, "_next_index", self._next_index)
+        self._patch(_WorkersIterator, "_process_data", self._process_data)
+        self._undo.append((torch_worker, "_worker_loop", torch_worker._worker_loop))
+
+    def uninstall(self) -> None:
+        """Undo `install`."""
+        for owner, name, original in reversed(self._undo):
+            setattr(owner, name, original)
+        self._undo.clear()
+
+    def _patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        original = getattr(owner, name)
+        self._undo.append((owner, name, original))
+        setattr(owner, name, make(original))
+
+    # DataLoader
+
+    def _begin(self, original: Any) -> Any:
+        def __init__(iterator: Any, loader: Any) -> None:  # noqa: N807 - replaces one
+            torch_worker._worker_loop = self._worker_loop
+            with self._hooks.muted():
+                original(iterator, loader)
+            if self._hooks.observing and not self._inside:
+                self._begin_epoch(iterator, loader)
+
+        return __init__
+
+    def _begin_again(self, original: Any) -> Any:
+        """Workers that persist are asked for another epoch by `_reset`; it also ends the making of any iterator."""
+
+        def _reset(iterator: Any, loader: Any, first_iter: bool = False) -> None:  # noqa: FBT001, FBT002 - torch's
+            if not first_iter and hasattr(iterator, _MARK) and self._hooks.observing:
+                self._begin_epoch(iterator, loader)
+            with self._hooks.muted():
+                original(iterator, loader, first_iter)
+
+        return _reset
+
+    def _begin_epoch(self, iterator: Any, loader: Any) -> None:
+        number = self._number(loader)
+        facts = self._probe.loaders[number]
+        facts.epochs += 1
+        facts.training |= torch.is_grad_enabled()
+        epoch = Epoch(number=number, facts=facts, indexed=not isinstance(loader.dataset, IterableDataset))
+        setattr(iterator, _MARK, epoch)
+        if loader.num_workers and self._probe.workers is not None:
+            torch_worker._worker_loop = WorkerLoop(  # type: ignore[assignment]
+                path=str(self._probe.workers),
+                loader=number,
+                epoch=facts.epochs - 1,
+                training=torch.is_grad_enabled(),
+                seeded=loader.worker_init_fn is not None,
+                files=files.installed(),
+                original=self._worker_loop,
+            )
+
+    def _next(self, original: Any) -> Any:
+        def __next__(iterator: Any) -> Any:  # noqa: N807 - replaces one
+            epoch: Epoch | None = getattr(iterator, _MARK, None)
+            if epoch is None or self._inside or not self._hooks.observing:
+                return original(iterator)
+            self._hooks.settle()
+            # A dataset may read a loader of its own, and run modules.
+            self._inside += 1
+            try:
+                with self._hooks.muted():
+                    data = original(iterator)
+            finally:
+                self._inside -= 1
+            self._observe(epoch, data)
+            if self._current is not None:
+                self._last = data
+            return data
+
+        return __next__
+
+    def _next_index(self, original: Any) -> Any:
+        def _next_index(iterator: Any) -> Any:
+            index = original(iterator)
+            epoch: Epoch | None = getattr(iterator, _MARK, None)
+            if epoch is not None and epoch.indexed and self._hooks.observing:
+                indices = Indices.read(index)
+                if isinstance(iterator, _WorkersIterator):
+                    epoch.drawn[iterator._send_idx] = indices
+                else:
+                    epoch.taken = indices
+            return index
+
+        return _next_index
+
+    def _process_data(self, original: Any) -> Any:
+        def _process_data(iterator: Any, *args: Any) -> Any:
+            epoch: Epoch | None = getattr(iterator, _MARK, None)
+            if epoch is not None and epoch.drawn:
+                # The task of this batch was just taken off the list; a batch that lies ready is still on it.
+                done = [task for task in epoch.drawn if task not in iterator._task_info]
+                epoch.taken = epoch.drawn.pop(done[0]) if done else None
+            return original(iterator, *args)
+
+        return _process_data
+
+    # Loaders of other kinds
+
+    def enter(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """Begin an epoch."""
+        if isinstance(loader, DataLoader):
+            self._current = None
+            return iter(loader)
+        number = self._number(loader)
+        facts = self._probe.loaders[number]
+        batches = iter(loader)
+        if batches is not loader or not facts.epochs:  # an iterator goes on where it was
+            facts.epochs += 1
+        self._current = Epoch(number=number, facts=facts, indexed=False)
+        return batches
+
+    def next_batch(self, batches: Iterator[Any]) -> Any:
+        """The next batch; one that a DataLoader handed out unchanged has been observed by then."""
+        if self._current is None:
+            return next(batches)
+        self._hooks.settle()
+        self._last = None
+        with self._hooks.muted():
+            batch = next(batches)
+        if batch is not self._last:
+            self._observe(self._current, batch)
+        self._last = None
+        return batch
+
+    # Both
+
+    def _number(self, loader: Any) -> int:
+        """Loaders are numbered as they are first iterated."""
+        number = self._known.get(loader)
+        if number is None:
+            number = next((known for other, known in self._unreferable if other is loader), None)
+        if number is None:
+            number = len(self._probe.loaders)
+            self._probe.loaders.append(_facts_of(loader))
+            self._distinct.append(set())
+            try:
+                self._known.set(loader, number)
+            except TypeError:  # a list has no weak references
+                self._unreferable.append((loader, number))
+        return number
+
+    def _observe(self, epoch: Epoch, data: Any) -> None:
+        """The circumstances first, so that they come before what they explain."""
+        taken, epoch.taken = epoch.taken, None
+        recorder = self._hooks.recorder
+        if taken is not None:
+            recorder.context(Phase.DATA, f"{epoch.name}.indices", taken.digest, taken.meta)
+        self._hooks.generators(Phase.DATA)
+        recorder.tree(Phase.DATA, epoch.name, data)
+        facts = epoch.facts
+        facts.batches += 1
+        if taken is not None and taken.samples:
+            distinct = self._distinct[epoch.number]
+            distinct.update(taken.samples)
+            facts.samples = len(distinct)
+        else:
+            epoch.samples += _batch_size(data)
+            facts.samples = max(facts.samples, epoch.samples)
+
+
+def _facts_of(loader: Any) -> LoaderFacts:
+    if not isinstance(loader, DataLoader):
+        return LoaderFacts(torch=False, dataset=type(loader).__name__, training=True)
+    facts = LoaderFacts(
+        torch=True,
+        num_workers=loader.num_workers,
+        batch_size=loader.batch_size or getattr(loader.batch_sampler, "batch_size", None),
+        persistent=loader.persistent_workers,
+        dataset=type(loader.dataset).__name__,
+    )
+    if not isinstance(loader.dataset, IterableDataset):
+        # len() of a loader over an IterableDataset makes it warn later; of a map-style one, torch asks it too.
+        with suppress(Exception):
+            facts.samples_total = len(loader.dataset)  # type: ignore[arg-type]
+        if type(loader).__len__ is DataLoader.__len__:
+            with suppress(Exception):
+                facts.batches_per_epoch = len(loader)
+    return facts
+
+
+def _batch_size(data: Any) -> int:
+    """Samples in a batch, by the first tensor's first dimension; a batch without one counts as one."""
+    for _, leaf in leaves(data):
+        if isinstance(leaf, torch.Tensor) and leaf.dim():
+            return leaf.shape[0]
+    return 1

@@ -1,0 +1,263 @@
+"""Parameters, gradients, optimizer state and buffers: their names, and their observation at every step.
+
+Names come from `named_parameters`, never from `id`. The first model's have no prefix; those of others begin with their
+class, numbered where there are several.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import torch
+from torch.nn.parameter import UninitializedTensorMixin
+
+from repro_audit.probe.tensors import digest
+from repro_audit.trace import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from repro_audit.probe.recorder import Recorder
+
+T = TypeVar("T")
+
+_NEVER, _UNKNOWN = -1, -2
+"""A parameter's version before its first observation, and where it keeps none."""
+
+
+class ByIdentity(Generic[T]):
+    """Values by the identity of objects that may define equality (tensors, modules); keeps none of them alive."""
+
+    def __init__(self) -> None:
+        self._items: dict[int, tuple[weakref.ref[Any], T]] = {}
+
+    def get(self, key: object) -> T | None:
+        """The value for an object, or None."""
+        found = self._items.get(id(key))
+        # An id comes round again once its object is gone; the reference tells.
+        return found[1] if found is not None and found[0]() is key else None
+
+    def set(self, key: object, value: T) -> None:
+        """Set the value for an object."""
+        self._items[id(key)] = (weakref.ref(key), value)
+
+    def items(self) -> Iterator[tuple[Any, T]]:
+        """The objects that are still alive, in the order of their first entry."""
+        for reference, value in list(self._items.values()):
+            key = reference()
+            if key is not None:
+                yield key, value
+
+
+class Parameter:
+    """What is known of one parameter: its interned names, and its version and the step when it was last observed."""
+
+    __slots__ = ("grad", "name", "param", "states", "step", "version")
+
+    def __init__(self, name: str, recorder: Recorder) -> None:
+        self.name = name
+        self.grad = recorder.intern(f"grad.{name}")
+        self.param = recorder.intern(f"param.{name}")
+        self.states: dict[object, int] = {}
+        self.version = _NEVER
+        self.step = 0
+
+
+class Models:
+    """The modules that the program has run or that it was built with."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._labels: ByIdentity[str] = ByIdentity()
+        self._parameters: ByIdentity[Parameter] = ByIdentity()
+        self._roots: list[weakref.ref[nn.Module]] = []
+        self._buffers: list[tuple[weakref.ref[nn.Module], str, int]] = []
+        self._lazy: list[weakref.ref[nn.Module]] = []
+        self._used: dict[str, int] = {}
+
+    # Names
+
+    def output_name(self, module: nn.Module) -> str:
+        """What a root module's output is called; a module not seen before is observed first."""
+        label = self._labels.get(module)
+        if label is None:
+            label = self._register(module)
+        return f"{label}.output" if label else "output"
+
+    def module(self, module: nn.Module) -> None:
+        """Observe a module's parameters and buffers, unless it is known."""
+        if self._labels.get(module) is None:
+            self._register(module)
+
+    def _register(self, module: nn.Module) -> str:
+        """Name a module and all that is in it; observe it if it has any state."""
+        parameters = list(module.named_parameters())
+        buffers = list(module.named_buffers())
+        if not parameters and not buffers:
+            # A loss or an activation, perhaps a new object at each step: its class says all there is to say.
+            label = type(module).__name__
+            self._labels.set(module, label)
+            return label
+        label = self._new_label(module)
+        self._roots.append(weakref.ref(module))
+        prefix = f"{label}." if label else ""
+        for name, inner in module.named_modules():
+            if self._labels.get(inner) is None:
+                self._labels.set(inner, f"{prefix}{_clean(name)}" if name else label)
+        for name, parameter in parameters:
+            self._observe_new(f"{prefix}{_clean(name)}", parameter)
+        for name, buffer in buffers:
+            owner, _, key = name.rpartition(".")
+            row = self._recorder.intern(f"buffer.{prefix}{_clean(name)}")
+            self._buffers.append((weakref.ref(module.get_submodule(owner)), key, row))
+            if not isinstance(buffer, UninitializedTensorMixin):
+                self._recorder.outcome(Phase.INIT, row, buffer)
+        if any(isinstance(item, UninitializedTensorMixin) for _, item in (*parameters, *buffers)):
+            self._lazy.append(weakref.ref(module))
+        return label
+
+    def _new_label(self, module: nn.Module) -> str:
+        if not self._roots:
+            return ""
+        kind = type(module).__name__
+        number = self._used.get(kind, 0)
+        self._used[kind] = number + 1
+        return f"{kind}{number}" if number else kind
+
+    def _observe_new(self, name: str, parameter: torch.Tensor) -> None:
+        if self._parameters.get(parameter) is not None:
+            return
+        known = Parameter(name, self._recorder)
+        self._parameters.set(parameter, known)
+        if not isinstance(parameter, UninitializedTensorMixin):
+            known.version = _version(parameter)
+            self._recorder.outcome(Phase.INIT, known.param, parameter)
+
+    def materialised(self) -> None:
+        """Observe the parameters of lazy modules that their first forward has made."""
+        if not self._lazy:
+            return
+        waiting, self._lazy = self._lazy, []
+        for reference in waiting:
+            module = reference()
+            if module is None:
+                continue
+            if any(isinstance(item, UninitializedTensorMixin) for item in module.parameters()):
+                self._lazy.append(reference)
+                continue
+            for parameter in module.parameters():
+                known = self._parameters.get(parameter)
+                if known is not None and known.version == _NEVER:
+                    known.version = _version(parameter)
+                    self._recorder.outcome(Phase.INIT, known.param, parameter)
+
+    def _of(self, parameter: torch.Tensor, fallback: str) -> Parameter:
+        """What is known of a parameter, which may have joined its module late, or belong to none."""
+        known = self._parameters.get(parameter)
+        if known is None:
+            known = Parameter(self._find(parameter) or fallback, self._recorder)
+            self._parameters.set(parameter, known)
+        return known
+
+    def _find(self, parameter: torch.Tensor) -> str | None:
+        for reference in self._roots:
+            module = reference()
+            if module is not None:
+                for name, candidate in module.named_parameters():
+                    if candidate is parameter:
+                        label = self._labels.get(module)
+                        return f"{label}.{_clean(name)}" if label else _clean(name)
+        return None
+
+    # Steps
+
+    def optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Observe what a step used and what it changed: gradients, then parameters and their state, then buffers."""
+        outcome = self._recorder.outcome
+        pairs = []
+        for group_number, group in enumerate(optimizer.param_groups):
+            for number, parameter in enumerate(group["params"]):
+                known = self._parameters.get(parameter)
+                if known is None:
+                    known = self._of(parameter, f"{type(optimizer).__name__}.{group_number}.{number}")
+                pairs.append((parameter, known))
+        for parameter, known in pairs:
+            grad = parameter.grad
+            if grad is not None:
+                outcome(Phase.BACKWARD, known.grad, grad)
+        states = optimizer.state
+        for parameter, known in pairs:
+            self._changed(parameter, known)
+            state = states.get(parameter)
+            if state:
+                self._state(state, known)
+        self._rest()
+
+    def _state(self, state: Any, known: Parameter) -> None:
+        outcome = self._recorder.outcome
+        if not isinstance(state, dict):
+            self._recorder.tree(Phase.OPTIMIZER, f"state.{known.name}", state)
+            return
+        names = known.states
+        for key, value in state.items():
+            if isinstance(value, (torch.Tensor, int, float)):
+                name = names.get(key)
+                if name is None:
+                    name = names[key] = self._recorder.intern(f"state.{known.name}.{key}")
+                outcome(Phase.OPTIMIZER, name, value)
+            else:  # L-BFGS keeps lists of tensors
+                self._recorder.tree(Phase.OPTIMIZER, f"state.{known.name}.{key}", value)
+
+    def hand_step(self) -> None:
+        """Observe a step that no optimizer of torch's made: every gradient, every parameter."""
+        outcome = self._recorder.outcome
+        pairs = list(self._parameters.items())
+        for parameter, known in pairs:
+            if parameter.grad is not None:
+                outcome(Phase.BACKWARD, known.grad, parameter.grad)
+        for parameter, known in pairs:
+            self._changed(parameter, known)
+        self._rest()
+
+    def _changed(self, parameter: torch.Tensor, known: Parameter) -> None:
+        self._recorder.outcome(Phase.OPTIMIZER, known.param, parameter)
+        known.version = _version(parameter)
+        known.step = self._recorder.step
+
+    def _rest(self) -> None:
+        """Buffers, and parameters outside of the optimizer that something has written to."""
+        outcome = self._recorder.outcome
+        for reference, key, name in self._buffers:
+            owner = reference()
+            buffer = owner._buffers.get(key) if owner is not None else None
+            if buffer is not None:
+                outcome(Phase.OPTIMIZER, name, buffer)
+        for parameter, known in self._parameters.items():
+            if known.version not in {_version(parameter), _NEVER}:
+                self._changed(parameter, known)
+
+    def finish(self) -> None:
+        """Observe what the last step did not: writes through `.data` leave no version behind."""
+        for parameter, known in self._parameters.items():
+            if known.step != self._recorder.step:
+                self._changed(parameter, known)
+
+    def digests(self) -> list[bytes]:
+        """The bits of every parameter that there is, to tell whether something changes them."""
+        return [
+            digest(parameter)
+            for parameter, _ in self._parameters.items()
+            if not isinstance(parameter, UninitializedTensorMixin)
+        ]
+
+
+def _clean(name: str) -> str:
+    """A parameter's name without what `torch.compile` puts in front."""
+    return name.replace("_orig_mod.", "")
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return _UNKNOWN if tensor.is_inference() else tensor._version

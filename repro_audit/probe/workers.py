@@ -1,0 +1,297 @@
+"""What DataLoader workers see of random generators, and the finding that two of them draw the same numbers.
+
+A generator that the dataset owns is copied into every worker with the same state, under fork and under spawn; so is one at
+the top level of the program's modules. PyTorch seeds only the ambient ones. Each worker writes down which generators it has,
+their state at the start of an epoch, and which of them it drew from; `shared_streams` reads that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import defaultdict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """A generator in one worker in one epoch of one loader, that was drawn from."""
+
+    loader: int
+    epoch: int
+    worker: int
+    generator: str
+    """`ambient numpy`, `dataset.transform.rng`, or `train.rng` for one at the top level of a module."""
+    start: str
+    """Digest of its state when the epoch began."""
+    after: str
+    """Digest of its state after the first batch that drew from it."""
+    continued: bool | None
+    """The state after came from the start by drawing alone; None where that can't be told."""
+    training: bool
+    """Gradients were on when the epoch began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedStream:
+    """Two epochs of workers that drew the same numbers."""
+
+    kind: str
+    """`workers`: two workers in one epoch; `epochs`: one worker in two epochs."""
+    generator: str
+    loader: int
+    first: tuple[int, int]
+    """Epoch and worker; so is `second`."""
+    second: tuple[int, int]
+
+
+def read_streams(path: Path) -> list[Stream]:
+    """What the workers of a trial wrote; a line that was torn by a killed worker is left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    streams = []
+    for line in lines:
+        try:
+            streams.append(Stream(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return streams
+
+
+def shared_streams(records: Iterable[Stream]) -> list[SharedStream]:
+    """Find workers, or epochs, that began a stream in the same state and drew from it.
+
+    A repeated epoch counts in training only: an evaluation that draws the same numbers each time is as it should be.
+    """
+    by_start: dict[tuple[int, str, str], list[Stream]] = defaultdict(list)
+    for stream in sorted(records, key=lambda each: (each.loader, each.generator, each.epoch, each.worker)):
+        by_start[stream.loader, stream.generator, stream.start].append(stream)
+    found: dict[tuple[str, int, str], SharedStream] = {}
+    for (loader, generator, _), streams in by_start.items():
+        for number, second in enumerate(streams):
+            for first in streams[:number]:
+                kind = _shared(first, second)
+                if kind:
+                    found.setdefault(
+                        (kind, loader, generator),
+                        SharedStream(
+                            kind=kind,
+                            generator=generator,
+                            loader=loader,
+                            first=(first.epoch, first.worker),
+                            second=(second.epoch, second.worker),
+                        ),
+                    )
+    return list(found.values())
+
+
+def _shared(first: Stream, second: Stream) -> str:
+    """How two streams of equal start are the same one; an empty string where they may not be."""
+    if first.after != second.after and not (first.continued and second.continued):
+        return ""
+    if first.epoch == second.epoch and first.worker != second.worker:
+        return "workers"
+    repeats = first.worker == second.worker and first.epoch != second.epoch
+    return "epochs" if repeats and first.training and second.training else ""
+
+
+# In a worker
+
+
+@dataclass(kw_only=True)
+class WorkerLoop:
+    """Stands in for torch's `_worker_loop` as the target of a worker process; spawn pickles it."""
+
+    path: str
+    loader: int
+    epoch: int
+    training: bool
+    seeded: bool
+    """The loader has a `worker_init_fn`. Without one, PyTorch has seeded every ambient generator differently."""
+    files: tuple[str, str] | None
+    """What `files.install` was given, for workers that begin as new interpreters."""
+    original: Callable[..., None] | None
+    """Torch's own loop, where this process inherits it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "original": None}
+
+    def __call__(self, *args: Any) -> None:
+        """Run torch's loop, with this worker's generators watched."""
+        from torch.utils.data import _DatasetKind
+        from torch.utils.data._utils import worker
+
+        from repro_audit.probe import files
+
+        if self.files is not None:
+            files.install(*map(Path, self.files))
+        watch = _Watch(self, _DatasetKind.create_fetcher)
+        _DatasetKind.create_fetcher = staticmethod(watch.create_fetcher)  # type: ignore[method-assign]
+        (self.original or worker._worker_loop)(*args)
+
+
+class _Watch:
+    """The generators of one worker."""
+
+    def __init__(self, loop: WorkerLoop, create_fetcher: Callable[..., Any]) -> None:
+        self._loop = loop
+        self._create_fetcher = create_fetcher
+        self._epoch = loop.epoch - 1
+        self._undrawn: list[_Watched] = []
+
+    def create_fetcher(self, kind: Any, dataset: Any, auto_collation: Any, collate_fn: Any, *rest: Any) -> Any:
+        """Torch makes a fetcher at the start of each epoch, after the user's `worker_init_fn`."""
+        self._epoch += 1
+        with suppress(Exception):  # a defect of ours, or an object that can't be looked at, is no error of the program's
+            self._begin(dataset, collate_fn)
+
+        def collate(samples: Any) -> Any:
+            batch = collate_fn(samples)
+            with suppress(Exception):
+                self._look()
+            return batch
+
+        return self._create_fetcher(kind, dataset, auto_collation, collate, *rest)
+
+    def _begin(self, dataset: Any, collate_fn: Any) -> None:
+        from repro_audit.probe import generators
+
+        self._undrawn = []
+        found = owned_generators({"dataset": dataset, "collate_fn": collate_fn})
+        if self._loop.seeded:
+            found |= generators.ambient_generators()
+        for name, generator in found.items():
+            start = generators.digest_of(generator)
+            self._undrawn.append(_Watched(name, generator, start, generators.begin(generator)))
+
+    def _look(self) -> None:
+        """Write down each generator at the first batch that drew from it."""
+        from repro_audit.probe.generators import digest_of
+
+        for watched in list(self._undrawn):
+            after = digest_of(watched.generator)
+            if after != watched.start:
+                self._undrawn.remove(watched)
+                self._write(watched, after)
+
+    def _write(self, watched: _Watched, after: bytes) -> None:
+        from torch.utils.data import get_worker_info
+
+        info = get_worker_info()
+        stream = Stream(
+            loader=self._loop.loader,
+            epoch=self._epoch,
+            worker=info.id if info is not None else 0,
+            generator=watched.name,
+            start=watched.start.hex(),
+            after=after.hex(),
+            continued=watched.follows(),
+            training=self._loop.training,
+        )
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        file = os.open(self._loop.path, flags, 0o600)
+        try:
+            os.write(file, json.dumps(asdict(stream)).encode() + b"\n")
+        finally:
+            os.close(file)
+
+
+class _Watched(NamedTuple):
+    name: str
+    generator: Any
+    start: bytes
+    follows: Callable[[], bool | None]
+
+
+# Finding generators
+
+
+_MOST_OBJECTS = 4_000
+_MOST_ITEMS = 256
+
+
+def owned_generators(roots: dict[str, Any]) -> dict[str, Any]:
+    """The generators that objects hold, and those at the top level of the program's modules, by where they are.
+
+    Reads attributes as they are stored; calls no property and no method of the program's.
+    """
+    from repro_audit.probe.generators import is_generator
+
+    found: dict[str, Any] = {}
+    seen: dict[int, Any] = {}
+    waiting = deque((*roots.items(), *_module_generators()))
+    while waiting and len(seen) < _MOST_OBJECTS:
+        name, value = waiting.popleft()
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value  # held, so that its id stays its own
+        if is_generator(value):
+            found[name] = value
+            continue
+        waiting.extend((f"{name}.{key}", item) for key, item in _inside(value))
+    return found
+
+
+def _module_generators() -> Iterator[tuple[str, Any]]:
+    from repro_audit.probe.files import is_users
+    from repro_audit.probe.generators import is_generator
+
+    for module_name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and is_users(file):
+            for key, value in list(vars(module).items()):
+                if is_generator(value):
+                    yield f"{module_name}.{key}", value
+
+
+def _inside(value: Any) -> Iterator[tuple[object, Any]]:
+    """What an object holds, by name or position."""
+    if isinstance(value, dict):
+        yield from islice(value.items(), _MOST_ITEMS)
+    elif isinstance(value, (list, tuple)):
+        yield from enumerate(value[:_MOST_ITEMS])
+    elif isinstance(value, FunctionType):
+        for key, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
+            with suppress(ValueError):  # an empty cell
+                yield key, cell.cell_contents
+        yield from enumerate(value.__defaults__ or ())
+    elif isinstance(value, MethodType):
+        yield "__self__", value.__self__
+        yield "__func__", value.__func__
+    elif isinstance(value, partial):
+        yield "func", value.func
+        yield "args", value.args
+        yield "keywords", value.keywords
+    elif not isinstance(value, (str, bytes, int, float, type, ModuleType)):
+        yield from _attributes(value)
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    from repro_audit.probe.files import is_users
+
+    with suppress(TypeError):  # no __dict__
+        yield from list(vars(value).items())
+    for cls in type(value).__mro__[:-1]:
+        for key, item in list(vars(cls).items()):
+            if isinstance(item, MemberDescriptorType):
+                with suppress(AttributeError):  # a slot without a value
+                    yield key, item.__get__(value)
+            elif not isinstance(item, FunctionType) and is_users(_file_of(cls)):
+                yield key, item
+
+
+def _file_of(cls: type) -> str:
+    return getattr(sys.modules.get(cls.__module__), "__file__", None) or "<unknown>"

@@ -1,0 +1,1 @@
+"""What an audit found: one saved model, and pure functions that render it, one file a format."""

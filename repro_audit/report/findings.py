@@ -1,0 +1,212 @@
+"""The terminal format's section about one thing that broke: where, how much, what to write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from repro_audit.report import text
+from repro_audit.report.look import Look, code, heading, indented, rows, words
+from repro_audit.report.model import (
+    Confidence,
+    Divergence,
+    DivergenceKind,
+    Fix,
+    LevelResult,
+    LossCurve,
+    SourceResult,
+)
+from repro_audit.source import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import RenderableType
+
+_SHOWN_LOSSES = 8
+_KINDS = {
+    DivergenceKind.VALUE: "values differ",
+    DivergenceKind.ORDER: "the same rows in another order",
+    DivergenceKind.STRUCTURE: "another structure",
+    DivergenceKind.NAN_OR_SIGNED_ZERO: "only NaN payloads or signs of zero differ",
+}
+
+
+def broken_source(source: SourceResult, look: Look) -> RenderableType:
+    """The section of a source that broke."""
+    title = Text.assemble(
+        (f"{look.bad} ", "bold red"), (text.line(source.id), "bold"), overflow="fold"
+    )
+    promise = "no promise" if source.scope is Scope.NONE else source.scope.value
+    title.append(f"  breaks {promise}", style="red")
+    title.append(f", {(source.confidence or Confidence.SUSPECTED).value}", style="dim")
+    parts: list[RenderableType] = [heading(title, look, "red"), rows(_source_rows(source, look))]
+    if source.fix is not None:
+        parts.append(_mend(source.fix, look))
+    return Group(*parts)
+
+
+def unexplained(divergence: Divergence, evidence: tuple[str, ...], look: Look) -> RenderableType:
+    """The section of a difference that no source accounts for."""
+    title = Text.assemble(
+        (f"{look.bad} ", "bold red"), ("unexplained", "bold"), ("  breaks rerun", "red")
+    )
+    content: list[tuple[str, RenderableType]] = [
+        ("what", words("two runs with everything pinned differ, and no source accounts for it"))
+    ]
+    content += _labelled("evidence", [words(item) for item in evidence])
+    content += _divergence_rows(divergence, look)
+    content.append(
+        ("next", words("look for what the first line that differs depends on beside its inputs"))
+    )
+    return Group(heading(title, look, "red"), rows(content))
+
+
+def place(divergence: Divergence) -> str:
+    """Step, phase and name: `step 0, data, batch.0`."""
+    parts = (
+        None if divergence.step is None else f"step {divergence.step}",
+        divergence.phase,
+        divergence.name,
+    )
+    return text.listed(text.line(part) for part in parts if part)
+
+
+def _source_rows(source: SourceResult, look: Look) -> Iterator[tuple[str, RenderableType]]:
+    yield "what", words(source.title)
+    if source.reason:
+        yield "found", words(source.reason)
+    if source.levels:
+        yield "levels", _levels(source.levels, look)
+    yield from _labelled("evidence", [words(item) for item in source.evidence])
+    if source.divergence is not None:
+        yield from _divergence_rows(source.divergence, look)
+    if source.losses is not None:
+        yield "loss", _losses(*source.losses, look)
+
+
+def _labelled(
+    label: str, contents: Sequence[RenderableType]
+) -> Iterator[tuple[str, RenderableType]]:
+    for index, content in enumerate(contents):
+        yield label if index == 0 else "", content
+
+
+def _levels(levels: tuple[LevelResult, ...], look: Look) -> Text:
+    shown = Text(overflow="fold")
+    for index, level in enumerate(levels):
+        if index:
+            shown.append(", ")
+        shown.append(text.line(level.level), style="bold")
+        if level.diverged is None:
+            shown.append(" ? not run to its end", style="yellow")
+        elif level.diverged:
+            shown.append(f" {look.bad} differs", style="red")
+        else:
+            shown.append(f" {look.good} equal", style="green")
+    return shown
+
+
+def _divergence_rows(divergence: Divergence, look: Look) -> Iterator[tuple[str, RenderableType]]:
+    difference = _KINDS[divergence.kind] + (f" ({divergence.detail})" if divergence.detail else "")
+    first = Text.assemble(
+        (place(divergence), "bold"),
+        ": " if place(divergence) else "",
+        words(difference),
+        overflow="fold",
+    )
+    where: list[RenderableType] = [first]
+    if divergence.location is not None:
+        location = divergence.location
+        within = f" in {location.function}" if location.function else ""
+        where.append(words(f"{location.file}:{location.line}{within}"))
+        if location.code:
+            where.append(indented(code(text.line(location.code), look), 4))
+    if divergence.op:
+        inside = f" in module {divergence.module}" if divergence.module else ""
+        where.append(words(f"op {divergence.op}{inside}"))
+    elif divergence.module:
+        where.append(words(f"module {divergence.module}"))
+    yield from _labelled("first", where)
+    if size := _size(divergence):
+        yield "size", words(size)
+
+
+def _size(divergence: Divergence) -> str:
+    parts = []
+    if divergence.mismatched is not None and divergence.numel is not None:
+        share = text.share(divergence.mismatched, divergence.numel)
+        parts.append(f"{divergence.mismatched:,} of {divergence.numel:,} elements ({share})")
+    if divergence.max_abs is not None:
+        parts.append(f"max abs {text.number(divergence.max_abs)}")
+    if divergence.max_ulp is not None:
+        parts.append(f"max ulp {divergence.max_ulp:,}")
+    return text.listed(parts)
+
+
+def _losses(a: LossCurve, b: LossCurve, look: Look) -> RenderableType:
+    """Both runs' losses around the first step that differs, with the digits that it takes to see it."""
+    steps = max(len(a.values), len(b.values))
+    pairs = list(zip(a.values, b.values))  # noqa: B905  # `strict` would refuse a run that ended early
+    first = next((i for i, pair in enumerate(pairs) if not text.same_number(*pair)), len(pairs))
+    if steps == 0:
+        return words("none was seen")
+    if first == steps:
+        equal = f"equal at {text.plural(steps, 'step')}"
+        return words(f"{equal}: the loss does not show this difference")
+    shown = _shown_steps(steps, first)
+    digits = text.telling_digits(pairs[step] for step in shown if step < len(pairs))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    heads = (Text("step"), words(a.label), words(b.label), Text("difference"))
+    columns = len(heads) - look.narrow
+    table.add_row(*heads[:columns], style="dim")
+    previous = -1
+    for step in shown:
+        if step != previous + 1:
+            table.add_row(Text(look.gap), style="dim")
+        previous = step
+        sign, style = (f"{look.arrow} ", "bold") if step == first else ("", "")
+        cells = (Text(f"{sign}{step}"), *_loss_cells(step, a.values, b.values, digits))
+        table.add_row(*cells[:columns], style=style)
+    return table
+
+
+def _shown_steps(steps: int, first: int) -> list[int]:
+    """All of a few; of many, both ends and what surrounds the first that differs."""
+    if steps <= _SHOWN_LOSSES:
+        return list(range(steps))
+    around = range(max(first - 1, 0), min(first + 4, steps))
+    return sorted({0, *around, steps - 1})
+
+
+def _loss_cells(
+    step: int, a: tuple[float, ...], b: tuple[float, ...], digits: int
+) -> tuple[Text, Text, Text]:
+    cells = [text.loss(run[step], digits) if step < len(run) else "ended" for run in (a, b)]
+    if step >= len(a) or step >= len(b):
+        difference = ""
+    elif text.same_number(a[step], b[step]):
+        difference = "equal"
+    else:
+        difference = f"{b[step] - a[step]:+.1e}"
+    return Text(cells[0]), Text(cells[1]), Text(difference)
+
+
+def _mend(fix: Fix, look: Look) -> RenderableType:
+    proof = fix.proof or (
+        "a run with it agreed" if fix.verified else "no run has confirmed this mend"
+    )
+    sign, style = (look.good, "green") if fix.verified else ("?", "yellow")
+    parts: list[RenderableType] = [rows([("mend", words(fix.summary, "bold"))])]
+    if fix.snippet.strip():
+        parts += [Text(""), indented(code(fix.snippet, look), 4), Text("")]
+    parts.append(
+        rows([("proof", Text.assemble((f"{sign} ", style), words(proof), overflow="fold"))])
+    )
+    return Group(*parts)

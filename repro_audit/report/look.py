@@ -1,0 +1,141 @@
+"""What the terminal format's parts share: signs, colours, and the grid of labelled rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from repro_audit.report import text
+from repro_audit.report.model import PromiseStatus, SourceStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console, RenderableType
+
+LABEL_WIDTH = 8
+WIDEST = 120
+"""Lines longer than this are hard to read."""
+NARROW = 60
+"""Below this many columns, what else stands side by side is stacked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """The signs and the width that a terminal offers."""
+
+    width: int = 80
+    colour: bool = True
+    unicode: bool = True
+
+    @classmethod
+    def of(cls, console: Console) -> Look:
+        """What `console` offers."""
+        return cls(
+            width=min(console.width, WIDEST),
+            colour=console.color_system is not None and not console.no_color,
+            unicode=not console.options.ascii_only,
+        )
+
+    @property
+    def narrow(self) -> bool:
+        """There is no room to put things side by side."""
+        return self.width < NARROW
+
+    @property
+    def good(self) -> str:
+        """The sign of what holds."""
+        return "✓" if self.unicode else "+"
+
+    @property
+    def bad(self) -> str:
+        """The sign of what broke."""
+        return "✗" if self.unicode else "x"
+
+    @property
+    def arrow(self) -> str:
+        """The sign before the line that matters among several."""
+        return "→" if self.unicode else ">"
+
+    @property
+    def gap(self) -> str:
+        """The sign of what was left out."""
+        return "…" if self.unicode else "..."
+
+    def source_sign(self, status: SourceStatus) -> str:
+        """The sign of a source's status."""
+        signs = {
+            SourceStatus.BROKE: self.bad,
+            SourceStatus.HELD: self.good,
+            SourceStatus.ERROR: "!",
+        }
+        return signs.get(status, "·" if self.unicode else "-")
+
+    def promise_sign(self, status: PromiseStatus) -> str:
+        """The sign of a promise's status."""
+        signs = {PromiseStatus.BROKE: self.bad, PromiseStatus.HELD: self.good}
+        return signs.get(status, "?")
+
+
+SOURCE_STYLES = {
+    SourceStatus.BROKE: "bold red",
+    SourceStatus.ERROR: "yellow",
+    SourceStatus.HELD: "green",
+    SourceStatus.DELEGATED: "cyan",
+    SourceStatus.NOT_EXERCISED: "dim",
+}
+PROMISE_STYLES = {
+    PromiseStatus.BROKE: "bold red",
+    PromiseStatus.HELD: "green",
+    PromiseStatus.UNKNOWN: "yellow",
+}
+
+
+def words(content: str, style: str = "") -> Text:
+    """A safe line that folds instead of being cut."""
+    return Text(text.line(content), style=style, overflow="fold")
+
+
+def code(content: str, look: Look) -> Text:
+    """Python as it was written, in colours where there are any."""
+    safe = text.block(content)
+    if not look.colour:
+        return Text(safe, overflow="fold")
+    from rich.syntax import Syntax  # pygments, needed for a mend in colour only
+
+    highlighted = Syntax(safe, "python", theme="ansi_dark", background_color="default").highlight(
+        safe
+    )
+    highlighted.overflow = "fold"
+    highlighted.no_wrap = False
+    highlighted.rstrip()
+    return highlighted
+
+
+def rows(
+    labelled: Iterable[tuple[str | Text, RenderableType]], *, width: int = LABEL_WIDTH
+) -> RenderableType:
+    """Rows of a label and its content, indented by two; the content wraps beside the label."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(min_width=width, no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, content in labelled:
+        grid.add_row(Text(label, style="dim") if isinstance(label, str) else label, content)
+    return indented(grid, 2)
+
+
+def indented(content: RenderableType, columns: int) -> RenderableType:
+    """Content moved to the right."""
+    return Padding(content, (0, 0, 0, columns), expand=False)
+
+
+def heading(title: Text, look: Look, style: str) -> RenderableType:
+    """A line across the page with a title at its left end, or the title alone where it is long."""
+    if title.cell_len + 2 > look.width:
+        return title
+    return Rule(title, align="left", style=style, characters="─" if look.unicode else "-")

@@ -1,0 +1,368 @@
+"""The model of a report: what an audit found, from which every format is a pure function.
+
+Strings that come from the program under audit are kept as they came; each format bounds and
+escapes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from repro_audit import __version__
+from repro_audit.source import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PROMISES = (Scope.RERUN, Scope.SETTINGS, Scope.PORTABLE)
+"""The promises, from the narrowest to the widest; `Scope.NONE` promises nothing."""
+
+
+class SourceStatus(str, Enum):
+    """What became of a source."""
+
+    BROKE = "broke"
+    HELD = "held"
+    DELEGATED = "delegated"
+    NOT_EXERCISED = "not-exercised"
+    ERROR = "error"
+
+
+class Confidence(str, Enum):
+    """How sure a conviction is: repeated and undone by the pin, or not."""
+
+    PROVEN = "proven"
+    SUSPECTED = "suspected"
+
+
+class PromiseStatus(str, Enum):
+    """What became of a promise."""
+
+    HELD = "held"
+    BROKE = "broke"
+    UNKNOWN = "unknown"
+
+
+class Outcome(str, Enum):
+    """The verdict of an audit."""
+
+    REPRODUCIBLE = "reproducible"
+    NOT_REPRODUCIBLE = "not-reproducible"
+    INCONCLUSIVE = "inconclusive"
+    TARGET_FAILED = "target-failed"
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command that ends with this verdict."""
+        return _EXIT_CODES[self]
+
+
+_EXIT_CODES = {
+    Outcome.REPRODUCIBLE: 0,
+    Outcome.NOT_REPRODUCIBLE: 1,
+    Outcome.TARGET_FAILED: 3,
+    Outcome.INCONCLUSIVE: 4,
+}
+
+
+class DivergenceKind(str, Enum):
+    """What sort of difference a divergence is."""
+
+    VALUE = "value"
+    ORDER = "order"
+    STRUCTURE = "structure"
+    NAN_OR_SIGNED_ZERO = "nan-or-signed-zero"
+
+
+class TrialStatus(str, Enum):
+    """How a trial ended."""
+
+    OK = "ok"
+    CRASHED = "crashed"
+    TIMEOUT = "timeout"
+    NO_STEPS = "no-steps"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What was audited."""
+
+    spec: str
+    """As given on the command line: `train.py:build`."""
+    mode: str
+    """`build` or `script`."""
+    argv: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the audit was made."""
+
+    seed: int
+    steps: int
+    """Optimizer steps a trial, as asked for."""
+    fresh: bool
+    """Every trial had an interpreter of its own."""
+    isolation: str
+    """Where the trials' writes went: `overlay`, `copy` or `shared`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Where the audit was made."""
+
+    python: str
+    torch: str | None
+    """None where the audit ended before torch was found."""
+    cpu: str
+    threads: int | None
+    """Intra-op threads of a trial left as it is."""
+    devices: tuple[str, ...]
+    """Such as `("cpu", "cuda:0 NVIDIA H200")`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """A line of the user's own code."""
+
+    file: str
+    """Relative to the directory that the audit was started in."""
+    line: int
+    function: str | None = None
+    code: str | None = None
+    """The line itself, stripped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """The first thing, in execution order, that two runs did not have in common.
+
+    None marks what does not apply.
+    """
+
+    step: int | None
+    phase: str | None
+    """`init`, `data`, `forward`, `backward` or `optimizer`."""
+    kind: DivergenceKind
+    name: str | None
+    """Of the observation: `batch.0`, `grad.encoder.weight`."""
+    op: str | None = None
+    module: str | None = None
+    location: Location | None = None
+    max_abs: float | None = None
+    max_ulp: int | None = None
+    mismatched: int | None = None
+    """Elements that differ, of `numel`."""
+    numel: int | None = None
+    detail: str = ""
+    """Only in the terminal: `shape 4x2 against 4x3`, `only in the second run`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fix:
+    """What to write, and how that is known to help."""
+
+    summary: str
+    snippet: str
+    """Python, or shell where it must be; may be empty."""
+    verified: bool
+    """A run with the cause pinned, removed or mended so agreed."""
+    proof: str = ""
+    """Only in the terminal: which runs agreed; empty where none was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelResult:
+    """One level of a source beside its pinned one."""
+
+    level: str
+    diverged: bool | None
+    """None where no run under this level came to an end."""
+    trial: str | None
+    """The id of the run that decided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossCurve:
+    """The losses of one run, only in the terminal."""
+
+    label: str
+    """The level that the run had: `pinned (2)`."""
+    values: tuple[float, ...]
+    """One a step, from step 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceResult:
+    """What became of one source of the catalogue."""
+
+    id: str
+    title: str
+    scope: Scope
+    status: SourceStatus
+    reason: str
+    """Why it has that status, one sentence without its full stop.
+
+    Sources of the same status and reason share a line in the terminal.
+    """
+    confidence: Confidence | None = None
+    """Set where, and only where, the status is `broke`."""
+    levels: tuple[LevelResult, ...] = ()
+    divergence: Divergence | None = None
+    fix: Fix | None = None
+    evidence: tuple[str, ...] = ()
+    """Only in the terminal, a line each: which levels agree, how many of how many runs differ."""
+    losses: tuple[LossCurve, LossCurve] | None = None
+    """The pinned run's, then the diverging one's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """One run of the target."""
+
+    id: str
+    setting: Mapping[str, str]
+    """Level by source id; only what differs from the pinned setting."""
+    status: TrialStatus
+    seconds: float
+    digest: str | None
+    """Of all outcomes in order; None where the run left no trace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetFailure:
+    """Why the target could not be audited: it failed by itself, with everything pinned."""
+
+    what: str
+    """One sentence."""
+    where: str = ""
+    why: str = ""
+    next_step: str = ""
+    traceback: str = ""
+    """The program's own, without the tool's frames."""
+    output: str = ""
+    """The end of what it printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What the sources add up to."""
+
+    verdict: Outcome
+    scopes: Mapping[Scope, PromiseStatus]
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that the verdict maps to."""
+        return self.verdict.exit_code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that an audit found."""
+
+    target: Target
+    require: Scope
+    """The promise that the exit code enforces."""
+    settings: Settings
+    environment: Environment
+    sources: tuple[SourceResult, ...]
+    """The whole catalogue, in its order."""
+    trials: tuple[TrialRecord, ...]
+    """In the order of their ids."""
+    seconds: float
+    unexplained: Divergence | None = None
+    """Set where pinned runs differ among themselves and no source accounts for it."""
+    unexplained_evidence: tuple[str, ...] = ()
+    """Only in the terminal, a line each."""
+    inconclusive: str | None = None
+    """Why nothing can be said of a rerun: noise floor not reached, nothing trained."""
+    failure: TargetFailure | None = None
+    """Set where the target itself failed; nothing else is then known."""
+    assumptions: tuple[str, ...] = ()
+    """Only in the terminal, a line each: `optimizer: SGD, lr 0.01`."""
+    coverage: str = ""
+    """Only in the terminal, what was exercised: `4 of 8 batches, 8 steps, 2 epochs`."""
+    notes: tuple[str, ...] = ()
+    """Only in the terminal: `writes are shared: the tree is too large to copy`."""
+    version: str = field(default=__version__)
+
+    @property
+    def decision(self) -> Decision:
+        """The verdict, the promises and the exit code."""
+        return decide(
+            self.sources,
+            require=self.require,
+            unexplained=self.unexplained is not None,
+            inconclusive=self.inconclusive is not None,
+            failed=self.failure is not None,
+        )
+
+    @property
+    def verdict(self) -> Outcome:
+        """The verdict under the required promise."""
+        return self.decision.verdict
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command."""
+        return self.decision.exit_code
+
+
+def required_promises(require: Scope) -> tuple[Scope, ...]:
+    """The promises that a requirement covers: its own and every narrower one."""
+    return PROMISES[: PROMISES.index(require) + 1]
+
+
+def decide(
+    sources: Sequence[SourceResult],
+    *,
+    require: Scope,
+    unexplained: bool = False,
+    inconclusive: bool = False,
+    failed: bool = False,
+) -> Decision:
+    """What the sources add up to.
+
+    A promise broke where a source of its scope did; an unexplained difference breaks `rerun`. It is
+    unknown where a source of it ended in an error and none broke, or where nothing of it could be
+    exercised. The latter does not stand in the way of a verdict: there was nothing to ask. The
+    repeats of the pinned run exercise `rerun` by themselves, unless they were `inconclusive`.
+    Sources without a scope decide nothing.
+
+    Args:
+        sources: results, in any order.
+        require: the promise that the verdict is about, with all narrower ones.
+        unexplained: pinned runs differ and no source accounts for it.
+        inconclusive: the noise floor was not reached, or nothing was trained.
+        failed: the target itself failed.
+    """
+    if failed:
+        return Decision(
+            verdict=Outcome.TARGET_FAILED, scopes=dict.fromkeys(PROMISES, PromiseStatus.UNKNOWN)
+        )
+    seen = {scope: {s.status for s in sources if s.scope is scope} for scope in PROMISES}
+    seen[Scope.RERUN].add(SourceStatus.ERROR if inconclusive else SourceStatus.HELD)
+    if unexplained:
+        seen[Scope.RERUN].add(SourceStatus.BROKE)
+    scopes = {scope: _promise(seen[scope]) for scope in PROMISES}
+    required = required_promises(require)
+    if any(scopes[scope] is PromiseStatus.BROKE for scope in required):
+        verdict = Outcome.NOT_REPRODUCIBLE
+    elif any(SourceStatus.ERROR in seen[scope] for scope in required):
+        verdict = Outcome.INCONCLUSIVE
+    else:
+        verdict = Outcome.REPRODUCIBLE
+    return Decision(verdict=verdict, scopes=scopes)
+
+
+def _promise(statuses: set[SourceStatus]) -> PromiseStatus:
+    if SourceStatus.BROKE in statuses:
+        return PromiseStatus.BROKE
+    if SourceStatus.ERROR in statuses:
+        return PromiseStatus.UNKNOWN
+    if statuses & {SourceStatus.HELD, SourceStatus.DELEGATED}:
+        return PromiseStatus.HELD
+    return PromiseStatus.UNKNOWN

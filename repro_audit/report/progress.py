@@ -1,0 +1,119 @@
+"""A live line on stderr while trials run; nothing at all where nobody watches."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, TextIO
+
+from repro_audit.report import text
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+_DESCRIPTION_LIMIT = 60
+
+
+class Progress:
+    """Shows how many trials are done of those expected so far, and which are under way.
+
+    Silent when quiet, or where the stream is not a terminal that can redraw a line. May be used
+    from several threads.
+
+    Args:
+        quiet: show nothing.
+        stream: stderr, unless a test asks for another one.
+    """
+
+    def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._shown = (
+            not quiet
+            and self._stream.isatty()
+            and os.environ.get("TERM") not in {"dumb", "unknown"}
+        )
+        self._lock = threading.Lock()
+        self._running: dict[str, str] = {}
+        self._done = 0
+        self._expected = 0
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Progress:  # `Self` is not in Python 3.10
+        if self._shown:
+            self._bar = _bar(self._stream)
+            self._task = self._bar.add_task("", total=None, now="starting")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _where: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def expect(self, total: int) -> None:
+        """Set how many trials there will be, as far as is known now; it may grow and shrink."""
+        with self._lock:
+            self._expected = total
+            self._update()
+
+    def begin(self, trial_id: str, description: str) -> None:
+        """A trial starts; `description` says in words what it tries: `num-workers: 0`."""
+        with self._lock:
+            self._running[trial_id] = text.line(description, _DESCRIPTION_LIMIT)
+            self._update()
+
+    def end(self, trial_id: str) -> None:
+        """A trial ended, in whatever way."""
+        with self._lock:
+            if self._running.pop(trial_id, None) is not None:
+                self._done += 1
+            self._update()
+
+    @property
+    def line(self) -> str:
+        """What the live line says: `12/24  num-workers: 0 (+1)`."""
+        newest = next(reversed(self._running.values()), "")
+        others = f" (+{len(self._running) - 1})" if len(self._running) > 1 else ""
+        return f"{self._done}/{self._total}  {newest}{others}".rstrip()
+
+    @property
+    def _total(self) -> int:
+        return max(self._expected, self._done + len(self._running))
+
+    def _update(self) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task, completed=self._done, total=self._total or None, now=self.line
+            )
+
+
+def _bar(stream: TextIO) -> Bar:
+    """A bar that vanishes when it is stopped; rich is imported here, where it is needed."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as RichProgress
+    from rich.table import Column
+
+    return RichProgress(
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TextColumn(
+            "{task.fields[now]}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis"),
+        ),
+        console=Console(file=stream, highlight=False, emoji=False),
+        transient=True,
+        redirect_stdout=False,
+        expand=False,
+    )

@@ -1,0 +1,116 @@
+"""The central abstraction: a source of nondeterminism that pins, varies, undoes and explains itself.
+
+Each file in `repro_audit/sources` builds one `Source`. Its file name is the id, its docstring the documentation.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from repro_audit.experiment import Judgement
+    from repro_audit.facts import Facts, Json
+    from repro_audit.trial.context import TrialContext
+
+
+class Scope(str, Enum):
+    """The promise that a source breaks: the same command again, other settings, another machine, or none."""
+
+    RERUN = "rerun"
+    SETTINGS = "settings"
+    PORTABLE = "portable"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """The varied levels of a source that apply to one program on one machine, and how to try them."""
+
+    varied: tuple[str, ...] = ()
+    race: bool = False
+    """The varied level does not force an outcome: it is released several times."""
+    alone: bool = False
+    """Expected to change the trace, so not tried in a group."""
+    interpreter: bool = False
+    """A level needs an interpreter of its own, which costs an import of torch."""
+    removal: str | None = None
+    """The level that takes the suspect out (or applies the mend): the pair that diverged must then agree."""
+    carrier: tuple[str, str] | None = None
+    """Another source and its level whose run is this source's varied run too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fix:
+    """What to write to mend a source."""
+
+    summary: str
+    snippet: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A source's own reading of what the experiment found."""
+
+    status: str
+    """`broke`, `held`, `delegated`, `not-exercised` or `error`."""
+    reason: str
+    evidence: tuple[str, ...] = ()
+
+
+def in_words(*, held: str, broke: str) -> Callable[[Judgement, Facts], Verdict]:
+    """A `judge` for sources whose outcome needs no reading of their own."""
+
+    def judge(judgement: Judgement, _facts: Facts) -> Verdict:
+        reasons = {"held": held, "broke": broke}
+        return Verdict(
+            status=judgement.status, reason=reasons.get(judgement.status, judgement.note or "")
+        )
+
+    return judge
+
+
+def _nothing(_level: str, _trial: TrialContext) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def _no_environment(_level: str) -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One documented cause of nondeterminism: a factor with a pinned level and varied ones."""
+
+    name: str
+    """`__name__` of the module that defines it; the id is its last part."""
+    doc: str | None
+    """`__doc__` of that module: a summary sentence, then the sections that STYLE fixes."""
+    scope: Scope
+    pinned: str
+    """The level that is in force unless a trial varies this source."""
+    levels: Callable[[Facts], Levels | str]
+    """The levels for a program, or the reason why the source can not be exercised on it."""
+    judge: Callable[[Judgement, Facts], Verdict]
+    """Puts the outcome in words; may find a divergence `delegated`, or an equality broken."""
+    fix: Callable[[Facts], Fix]
+    """What to write, with the program's own numbers in it."""
+    apply: Callable[[str, TrialContext], AbstractContextManager[None]] = _nothing
+    """Puts a level in force in a trial's process, before the target is loaded, and undoes it."""
+    environment: Callable[[str], Mapping[str, str]] = _no_environment
+    """What a level sets in the environment of a new interpreter."""
+    survey: Callable[[TrialContext], Json] | None = None
+    """Called in the trial's process after training; what it returns is `Facts.survey[id]`."""
+
+    @property
+    def id(self) -> str:
+        """The public id, such as `hash-seed`."""
+        return self.name.rpartition(".")[2].replace("_", "-")
+
+    @property
+    def title(self) -> str:
+        """The first sentence of the documentation, without its full stop."""
+        return (self.doc or "").strip().split("\n", 1)[0].rstrip(".")

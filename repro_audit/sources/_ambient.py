@@ -1,0 +1,78 @@
+"""What the four ambient generators' sources share: level B, and who is responsible for the seeding."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from repro_audit.source import Levels, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from repro_audit.experiment import Judgement
+    from repro_audit.facts import Facts
+    from repro_audit.trial.context import TrialContext
+
+PINNED, OTHER = "A", "B"
+NOT_THE_PROGRAM = ("repro_audit.trial", "repro_audit.sources", "torch.", "numpy.")
+"""Modules that seed on their own account; `repro_audit.rng` seeds for the program."""
+OTHER_SEED = 104_729
+"""Level B starts this far from the audit's seed; any other state would do."""
+
+
+def owns_its_seeding(facts: Facts) -> bool:
+    """Whether the program promises to seed itself: it takes a seed, or seeds some ambient generator."""
+    return facts.accepts_seed or bool(facts.reseeds)
+
+
+def levels(facts: Facts) -> Levels:
+    """State B alone; in a group only where the program is expected to overwrite it."""
+    return Levels(varied=(OTHER,), alone=not owns_its_seeding(facts))
+
+
+@contextmanager
+def vary(library: str, level: str, trial: TrialContext) -> Iterator[None]:
+    """Start `library`'s ambient generator from the level's state."""
+    if level == OTHER:
+        trial.seeds[library] += OTHER_SEED
+    yield
+
+
+def watch(owner: Any, function: str, library: str, trial: TrialContext) -> None:
+    """Note when the program itself calls a function that seeds `library`'s ambient generator."""
+    original: Callable[..., Any] = getattr(owner, function)
+
+    @functools.wraps(original)
+    def seed(*args: Any, **kwargs: Any) -> Any:
+        if not sys._getframe(1).f_globals.get("__name__", "").startswith(NOT_THE_PROGRAM):
+            trial.reseeds.append(library)
+        return original(*args, **kwargs)
+
+    setattr(owner, function, seed)
+
+
+def judge(name: str, judgement: Judgement, facts: Facts) -> Verdict:
+    """A divergence is the program's own where it promises to seed itself, its caller's otherwise."""
+    if judgement.status == "held":
+        return Verdict(
+            status="held", reason=f"another state of {name} at the start changes nothing"
+        )
+    if judgement.status != "broke":
+        return Verdict(status=judgement.status, reason=judgement.note or "")
+    if not owns_its_seeding(facts):
+        return Verdict(
+            status="delegated",
+            reason=f"the program draws from {name} and leaves its seed to the caller; the audit seeded it",
+        )
+    promise = (
+        "build() takes a seed"
+        if facts.accepts_seed
+        else f"the program seeds {' and '.join(facts.reseeds)} itself"
+    )
+    return Verdict(
+        status="broke",
+        reason=f"{promise}, but results depend on the state in which it finds {name}",
+    )

@@ -1,0 +1,59 @@
+"""What the sources that are a flag of `torch.backends.cudnn` share."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+from repro_audit.source import Levels, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from repro_audit.experiment import Judgement
+    from repro_audit.facts import Facts
+    from repro_audit.trial.context import TrialContext
+
+AS_WRITTEN = "as written"
+
+
+def levels(flipped: str) -> Callable[[Facts], Levels]:
+    """The user's own setting, and the opposite of the pinned one; a program may branch on a flag on any machine."""
+    return lambda _facts: Levels(varied=(AS_WRITTEN, flipped))
+
+
+def apply(flag: str) -> Callable[[str, TrialContext], AbstractContextManager[None]]:
+    """Set the flag before the target is loaded, and again after build(), so that the level wins over the program."""
+
+    @contextmanager
+    def vary(level: str, trial: TrialContext) -> Iterator[None]:
+        def set_flag(*_: object) -> None:
+            setattr(sys.modules["torch"].backends.cudnn, flag, level == "True")
+
+        if level != AS_WRITTEN:
+            trial.when_imported("torch", set_flag)
+            trial.on_built.append(set_flag)
+        yield
+
+    return vary
+
+
+def judge(flag: str) -> Callable[[Judgement, Facts], Verdict]:
+    """A flag of cuDNN is held only where a CUDA device ran."""
+
+    def read(judgement: Judgement, facts: Facts) -> Verdict:
+        if judgement.status == "held" and not facts.cuda:
+            return Verdict(
+                status="not-exercised",
+                reason="no CUDA device; the program does not branch on the flag either",
+            )
+        reasons = {
+            "held": f"other settings of torch.backends.cudnn.{flag} change nothing",
+            "broke": f"another setting of torch.backends.cudnn.{flag} gives another result",
+        }
+        return Verdict(
+            status=judgement.status, reason=reasons.get(judgement.status, judgement.note or "")
+        )
+
+    return read

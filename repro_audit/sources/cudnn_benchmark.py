@@ -1,0 +1,31 @@
+"""cuDNN times its algorithms and takes the fastest of the moment.
+
+DOC
+"""
+
+from __future__ import annotations
+
+from repro_audit.source import Fix, Scope, Source
+from repro_audit.sources import _cudnn
+
+FLAG = "benchmark"
+
+
+def fix(_facts: object) -> Fix:
+    """Set the flag in the program."""
+    return Fix(
+        summary="Set the flag before the first convolution runs.",
+        snippet="import torch\n\ntorch.backends.cudnn.benchmark = False",
+    )
+
+
+SOURCE = Source(
+    name=__name__,
+    doc=__doc__,
+    scope=Scope.SETTINGS,
+    pinned="False",
+    levels=_cudnn.levels("True"),
+    apply=_cudnn.apply(FLAG),
+    judge=_cudnn.judge(FLAG),
+    fix=fix,
+)

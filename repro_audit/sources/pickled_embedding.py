@@ -1,0 +1,174 @@
+"""An `nn.Embedding` that comes out of a pickle is not the one that the seed would have made.
+
+DOC
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+from repro_audit import rng
+from repro_audit.probe.files import read_openings
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.sources import artifact_cache, seed_effect
+from repro_audit.sources._ambient import OTHER_SEED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from repro_audit.experiment import Judgement
+    from repro_audit.facts import Facts, Json
+    from repro_audit.trial.context import TrialContext
+
+PINNED, RELOADED, WITHOUT = "as built", "reloaded", "pickle removed"
+ID = "pickled-embedding"
+
+
+def levels(facts: Facts) -> Levels | str:
+    """Reloaded through pickle; and carried by the tree that the first run left, where it holds a pickled Embedding."""
+    found = facts.survey.get(ID) or {}
+    carrier = (artifact_cache.SOURCE.id, artifact_cache.WARM) if facts.written else None
+    if not found.get("names") and carrier is None:
+        return "the model has no nn.Embedding"
+    if not found.get("names") and not found.get("pickles"):
+        return "the model has no nn.Embedding, and none came out of a pickle"
+    return Levels(
+        varied=(RELOADED,) if found.get("names") else (),
+        removal=WITHOUT if carrier else None,
+        carrier=carrier,
+    )
+
+
+@contextmanager
+def apply(level: str, trial: TrialContext) -> Iterator[None]:
+    """Reload every Embedding that build() made; or take the first run's pickled ones out of the tree."""
+    if level == WITHOUT:
+        for name in trial.first_run_wrote:
+            _remove_pickle(trial.root / name)
+    if level == RELOADED:
+        trial.on_built.append(_reload)
+    yield
+
+
+def _remove_pickle(path: Path) -> None:
+    """Delete a file that holds a pickled Embedding; torch.save stores its pickle uncompressed."""
+    if path.is_file():
+        content = path.read_bytes()
+        if b"torch.nn.modules.sparse" in content and b"Embedding" in content:
+            path.unlink()
+
+
+def _reload(model: Any) -> None:
+    """Put every Embedding of the model through pickle while the generators are in another state."""
+    for module in _embeddings(model):
+        with rng.fork_rng():
+            rng.seed_everything(OTHER_SEED, cudnn_flags=False)
+            copy = pickle.loads(pickle.dumps(module))  # noqa: S301 - our own bytes, of a moment ago
+        for name, parameter in module.named_parameters(recurse=False):
+            parameter.data = dict(copy.named_parameters(recurse=False))[name].data
+        for name, value in vars(copy).items():
+            if not name.startswith("_"):
+                setattr(module, name, value)
+
+
+def _embeddings(model: Any) -> list[Any]:
+    torch = sys.modules["torch"]
+    if not isinstance(model, torch.nn.Module):
+        return []
+    kinds = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+    return [module for module in model.modules() if isinstance(module, kinds)]
+
+
+def survey(trial: TrialContext) -> Json:
+    """The model's Embeddings by name, and the files that an Embedding was unpickled from."""
+    names = []
+    for model in trial.models:
+        found = {id(module) for module in _embeddings(model)}
+        modules = model.named_modules() if found else ()
+        names += [
+            f"{name}.weight" if name else "weight"
+            for name, module in modules
+            if id(module) in found
+        ]
+    pickles = [
+        {
+            "path": opening.path,
+            "file": opening.file,
+            "line": opening.line,
+            "digest": _digest(trial.root / opening.path),
+        }
+        for opening in read_openings(trial.directory / "files.jsonl")
+        if opening.event == "embedding"
+    ]
+    return {"names": names, "pickles": pickles}
+
+
+def _digest(path: Path) -> str:
+    """xxh3-128 of a file's content; empty where it is gone."""
+    return xxhash.xxh3_128_hexdigest(path.read_bytes()) if path.is_file() else ""
+
+
+def judge(judgement: Judgement, facts: Facts) -> Verdict:
+    """Name the Embeddings that came out of a file, and whether the seed reaches them."""
+    evidence = _from_files(facts)
+    if judgement.status == "broke":
+        carried = judgement.undone == "removal"
+        reason = (
+            "the first run pickles an nn.Embedding that the next run loads; without that file both agree"
+            if carried
+            else "an nn.Embedding that went through pickle is not the one that was built"
+        )
+        return Verdict(status="broke", reason=reason, evidence=evidence)
+    held = "every nn.Embedding comes back from pickle as it was built, and trains the same"
+    if evidence:
+        held = f"{held}; {evidence[0]}"
+    return Verdict(status=judgement.status, reason=judgement.note or held, evidence=evidence)
+
+
+def _from_files(facts: Facts) -> tuple[str, ...]:
+    """A line for each Embedding that came out of a file."""
+    found = facts.survey.get(ID) or {}
+    unmoved = set(facts.survey.get(seed_effect.SOURCE.id) or ())
+    stuck = [name for name in found.get("names", ()) if any(row.endswith(name) for row in unmoved)]
+    reach = (
+        f"the seed does not reach {', '.join(stuck)}"
+        if stuck
+        else "the seed reaches every Embedding"
+    )
+    return tuple(
+        f"an nn.Embedding came out of {record['path']} (xxh3 {record.get('digest', '?')}), "
+        f"loaded at {record.get('file', '?')}:{record.get('line', '?')}; {reach}"
+        for record in found.get("pickles", ())
+    )
+
+
+def fix(_facts: Facts) -> Fix:
+    """Build it, then load its weights."""
+    return Fix(
+        summary="Build the Embedding in every run, and keep its weights in a state_dict: building draws the same random "
+        "numbers whether the file is there or not.",
+        snippet="embedding = nn.Embedding(vocabulary, width)  # always drawn, so the generator moves alike\n"
+        "if path.exists():\n"
+        "    embedding.load_state_dict(torch.load(path))\n"
+        "else:\n"
+        "    torch.save(embedding.state_dict(), path)",
+    )
+
+
+SOURCE = Source(
+    name=__name__,
+    doc=__doc__,
+    scope=Scope.RERUN,
+    pinned=PINNED,
+    levels=levels,
+    apply=apply,
+    judge=judge,
+    fix=fix,
+    survey=survey,
+)

@@ -1,0 +1,257 @@
+"""What is audited: the target on the command line, read without running any of it.
+
+A target names a file (`train.py:build`) or a module (`pkg.mod:build`) and a function in it. Whatever can be known to be
+wrong from the text alone is said here, with the names that come closest, before anything is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.machinery
+import importlib.util
+import os
+import pkgutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from repro_audit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+FORMS = "train.py:build or pkg.mod:build, where build() returns what to train"
+_SCRIPT_MODE = "Only build mode works today: name the function that builds the training."
+_SEARCHED_FILES = 2_000
+_NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A target that is well formed; its file and function exist as far as their text shows."""
+
+    spec: str
+    """As it was given."""
+    function: str
+    """The name in the module, with dots for an attribute of a class."""
+    path: str | None = None
+    """The file, relative to the working directory or absolute; None for a module."""
+    module: str | None = None
+    """The module's dotted name; None for a file."""
+    mode: str = "build"
+    argv: tuple[str, ...] = ()
+
+
+def parse(spec: str, argv: Sequence[str] = ()) -> Target:
+    """Read a target as the command line gives it.
+
+    Raises:
+        UsageError: it is malformed, or names a file, module or function that does not exist.
+    """
+    if spec.startswith("-"):
+        raise UsageError(_SCRIPT_MODE, where=" ".join((spec, *argv)), next_step=f"give {FORMS}")
+    place, colon, function = spec.rpartition(":")
+    if not colon or _is_script(spec):
+        _refuse_script(spec)
+    if argv:
+        raise UsageError(
+            f"{spec} takes no arguments: in build mode a function is called, not a script.",
+            where=" ".join(argv),
+            next_step="leave them out, or set them inside the function",
+        )
+    if not place or not all(part.isidentifier() for part in function.split(".")):
+        raise UsageError(f"{spec!r} names no function.", next_step=f"give {FORMS}")
+    if _looks_like_path(place):
+        path = _existing_file(place, function)
+        _check_function(path, place, function)
+        return Target(spec=spec, function=function, path=str(path))
+    source = _locate_module(place, function)
+    if source is not None:
+        _check_function(source, place, function)
+    return Target(spec=spec, function=function, module=place)
+
+
+def nearest(name: str, candidates: Iterable[str]) -> list[str]:
+    """The candidates that look most like `name`, the closest first."""
+    return difflib.get_close_matches(name, sorted(set(candidates)), n=3, cutoff=0.5)
+
+
+def suggestion(name: str, candidates: Iterable[str], kind: str) -> str:
+    """A `next_step`: the nearest candidates, or else what there is; empty where there is nothing."""
+    known = sorted(set(candidates))
+    close = nearest(name, known)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    shown = known[:_NAMES_SHOWN]
+    more = f" and {len(known) - len(shown)} more" if len(known) > len(shown) else ""
+    return f"{kind} there: {', '.join(shown)}{more}" if known else ""
+
+
+# Files
+
+
+def _is_script(spec: str) -> bool:
+    return spec.endswith(".py") and Path(spec).is_file()
+
+
+def _refuse_script(spec: str) -> NoReturn:
+    """A spec without a function: a script, which is not audited yet; name the functions that it has."""
+    path = Path(spec)
+    names: list[str] = []
+    if path.is_file():
+        tree = _parse(path)
+        names = [] if tree is None else [name for name in _functions(tree) if name[0] != "_"]
+    elif not _looks_like_path(spec) and "." not in spec and Path(f"{spec}.py").is_file():
+        spec = f"{spec}.py"
+    choice = [f"{spec}:{name}" for name in (nearest("build", names) or names)[:3]]
+    raise UsageError(
+        _SCRIPT_MODE, where=spec, next_step=" or ".join(choice) if choice else f"give {FORMS}"
+    )
+
+
+def _looks_like_path(place: str) -> bool:
+    separators = [os.sep] + ([os.altsep] if os.altsep else [])
+    return (
+        place.endswith(".py")
+        or any(separator in place for separator in separators)
+        or Path(place).is_file()
+    )
+
+
+def _existing_file(place: str, function: str) -> Path:
+    path = Path(place)
+    if path.is_dir():
+        inside = path / "__init__.py"
+        if inside.is_file():
+            return inside
+        near = [f"{file}:{function}" for file in sorted(path.glob("*.py"))]
+        raise UsageError(f"{place} is a directory.", next_step=suggestion(place, near, "files"))
+    if path.suffix == ".ipynb":
+        raise UsageError(
+            f"{place} is a notebook.", next_step="export its code to a .py file and name that"
+        )
+    if not path.is_file():
+        near = [str(file) for file in _python_files(path)]
+        raise UsageError(f"There is no file {place}.", next_step=suggestion(place, near, "files"))
+    return path
+
+
+def _python_files(missing: Path) -> Iterator[Path]:
+    """Files that could be meant: beside the missing one, or else at most two directories down from here."""
+    if missing.parent.is_dir() and (beside := sorted(missing.parent.glob("*.py"))):
+        yield from beside
+        return
+    seen = 0
+    for directory, below, files in os.walk("."):
+        here = Path(directory)
+        below[:] = sorted(name for name in below if name[0] not in "._") if len(here.parts) < 2 else []  # noqa: PLR2004
+        seen += len(files)
+        if seen > _SEARCHED_FILES:
+            return
+        yield from (here / name for name in sorted(files) if name.endswith(".py"))
+
+
+# Modules
+
+
+def _locate_module(name: str, function: str) -> Path | None:
+    """The module's file, found without importing its packages; None where only an import can tell."""
+    if Path(f"{name}.py").is_file() and "." in name:
+        raise UsageError(
+            f"{name!r} reads as a module in a package.", next_step=f"did you mean {name}.py:{function}?"
+        )
+    parts = name.split(".")
+    if not all(parts):
+        raise UsageError(f"{name!r} is no module.", next_step=f"give {FORMS}")
+    path: Sequence[str] | None = [os.getcwd(), *sys.path]  # noqa: PTH109 - what Python itself puts there
+    origin = None
+    for end in range(1, len(parts) + 1):
+        known = ".".join(parts[:end])
+        spec = importlib.machinery.PathFinder.find_spec(known, path)
+        if spec is None:
+            if end == 1 and _has_other_finder(known):
+                return None
+            around = ".".join(parts[: end - 1])
+            siblings = [f"{around}.{module.name}".lstrip(".") for module in _modules(path, end == 1)]
+            raise UsageError(
+                f"There is no module {known}.", next_step=suggestion(known, siblings, "modules")
+            )
+        origin, path = spec.origin, spec.submodule_search_locations
+        if path is None and end < len(parts):
+            raise UsageError(
+                f"{known} is a module, not a package: it holds no {parts[end]}.", where=str(origin)
+            )
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
+
+
+def _has_other_finder(name: str) -> bool:
+    """Built in, or found by an import hook such as an editable install's."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return name in sys.modules
+
+
+def _modules(path: Sequence[str] | None, top: bool) -> Iterable[pkgutil.ModuleInfo]:  # noqa: FBT001
+    """What could be meant: of the top level, only what lies in the working directory."""
+    return pkgutil.iter_modules([os.getcwd()] if top else path)  # noqa: PTH109 - as above
+
+
+# Functions
+
+
+def _check_function(path: Path, place: str, function: str) -> None:
+    """Refuse a name that the text of the module does not bind; where the text can not tell, the import will."""
+    tree = _parse(path)
+    if tree is None:
+        return
+    bound = _bound_names(tree)
+    first, _, rest = function.partition(".")
+    if bound is None or first in bound:
+        return
+    defined = _functions(tree)
+    names = defined if defined and not rest else sorted(bound)
+    public = [name for name in names if name[0] != "_"] or names
+    near = nearest(first, defined) or nearest(first, bound)
+    step = f"did you mean {' or '.join(f'{place}:{name}' for name in near)}?" if near else ""
+    raise UsageError(
+        f"{place} defines no {function}.",
+        where=str(path),
+        next_step=step or suggestion(first, public, "functions"),
+    )
+
+
+def _parse(path: Path) -> ast.Module | None:
+    """The file's syntax tree, or None where it has none: then the import shows the error as Python words it."""
+    try:
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError, OSError):
+        return None
+
+
+def _functions(tree: ast.Module) -> list[str]:
+    return [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+
+
+def _bound_names(tree: ast.Module) -> set[str] | None:
+    """Every name that the module's text binds at its top level, or anywhere: too many do no harm.
+
+    Returns:
+        None where names may come from elsewhere (`import *`, a module `__getattr__`, `globals()`, `exec`).
+    """
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+            case ast.Name(id="globals" | "exec" | "vars" | "setattr"):
+                return None
+            case ast.Name(id=name, ctx=ast.Store()):
+                names.add(name)
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                names.update((alias.asname or alias.name).partition(".")[0] for alias in aliases)
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                names.add(name)
+    return None if names & {"*", "__getattr__"} else names

@@ -1,0 +1,1 @@
+"""One run of the target under one setting, in its own process."""

@@ -1,0 +1,226 @@
+"""One trial, in its own process: put the setting in force, run the target under the probe, leave trace and facts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import sys
+import sysconfig
+import tempfile
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro_audit import rng
+from repro_audit.errors import TargetError
+from repro_audit.facts import Facts, Failure
+from repro_audit.sources import catalogue
+from repro_audit.trace import TraceWriter
+from repro_audit.trial.context import TrialContext
+
+if TYPE_CHECKING:
+    from repro_audit.probe import Probe
+    from repro_audit.target import Target
+    from repro_audit.trial.driver import Notes
+    from repro_audit.trial.request import TrialRequest
+
+PACKAGE = str(Path(__file__).resolve().parents[1])
+
+
+def run_trial(request: TrialRequest) -> int:
+    """Run a trial, in the tree that it was given, and write `facts.json` into its directory.
+
+    Returns:
+        The exit status of the process: 0, or 1 where the target failed.
+    """
+    fresh = "torch" not in sys.modules
+    directory = request.directory
+    _private_temporary_directory(directory)
+    context = TrialContext(
+        seed=request.seed,
+        setting=request.setting,
+        directory=directory,
+        root=request.tree.map(request.tree.root),
+        first_run_wrote=request.first_run_wrote,
+    )
+    facts = _run(request, context, fresh=fresh)
+    facts.save(directory / "facts.json")
+    return 1 if facts.failure else 0
+
+
+def _private_temporary_directory(directory: Path) -> None:
+    temporary = directory / "tmp"
+    temporary.mkdir()
+    os.environ["TMPDIR"] = str(temporary)
+    tempfile.tempdir = None
+
+
+def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
+    """Run the target; a failure of its own becomes part of the facts."""
+    from repro_audit.trial.driver import Notes
+
+    notes = Notes()
+    try:
+        probe = _train(request, context, notes)
+    except TargetError as error:
+        failure = Failure(
+            what=error.what,
+            traceback=error.where,
+            accepted="\n".join(filter(None, (error.why, error.next_step))),
+        )
+        return Facts(failure=failure)
+    except SystemExit as error:
+        return Facts(
+            failure=Failure(
+                what=f"the target called sys.exit({error.code!r})", traceback=_theirs(error)
+            )
+        )
+    except BaseException as error:  # the user's own: whatever it is, it is shown
+        what = "".join(traceback.format_exception_only(error)).strip()
+        return Facts(failure=Failure(what=what, traceback=_theirs(error)))
+    return _facts(context, notes, probe, fresh=fresh)
+
+
+def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
+    """Load the target under the setting, and train; the probe of the last run in this process."""
+    from repro_audit.probe import files
+    from repro_audit.trial import driver, loading
+
+    sources = catalogue()
+    trace = TraceWriter(request.directory / "trace")
+    with ExitStack() as stack:
+        files.install(request.tree.map(request.tree.root), request.directory / "files.jsonl")
+        for name, level in request.setting.items():
+            stack.enter_context(sources[name].apply(level, context))
+        _seed(context)
+        build = loading.load(_mapped(request))
+        states = rng.snapshot()
+        for run in range(context.runs):
+            if run:
+                rng.restore(states)
+                trace.clear()
+            context.models.clear()
+            probe = _probe(request, trace)
+            probe.install()
+            try:
+                driver.train(
+                    build,
+                    probe=probe,
+                    seed=context.seed,
+                    steps=request.steps,
+                    built=context.built,
+                    notes=notes,
+                )
+            finally:
+                probe.uninstall()
+        trace.close()
+        for name in request.setting:
+            survey = sources[name].survey
+            if survey is not None:
+                context.notes[name] = survey(context)
+    return probe
+
+
+def _probe(request: TrialRequest, trace: TraceWriter) -> Probe:
+    """A probe for one run of the program."""
+    from repro_audit.probe import Probe
+    from repro_audit.values import ValueWriter
+
+    return Probe(
+        trace=trace,
+        values=ValueWriter(request.directory / "values") if request.capture else None,
+        capture=frozenset(request.capture),
+        max_steps=request.steps,
+        workers=request.directory / "workers.jsonl",
+    )
+
+
+def _mapped(request: TrialRequest) -> Target:
+    """The target, in the copy of the tree where the tree is one."""
+    target = request.target
+    if target.path is None:
+        return target
+    return dataclasses.replace(target, path=str(request.tree.map(Path(target.path))))
+
+
+def _seed(context: TrialContext) -> None:
+    """Seed every ambient generator, each as soon as its library is there."""
+
+    def seed_numpy() -> None:
+        sys.modules["numpy"].random.seed(context.seeds["numpy"])
+
+    def seed_torch() -> None:
+        torch = sys.modules["torch"]
+        torch.manual_seed(context.seeds["torch"])
+        torch.cuda.manual_seed_all(context.seeds["cuda"])
+
+    random.seed(context.seeds["python"])
+    context.when_imported("numpy", seed_numpy)
+    context.when_imported("torch", seed_torch)
+
+
+def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) -> Facts:
+    """What this trial learnt."""
+    import torch
+
+    failure = None
+    if probe.steps == 0:
+        failure = Failure(
+            what="the target never trained: no optimizer step was seen",
+            accepted="steps are counted at torch.optim.Optimizer.step(); is the loader empty, or does training need "
+            "arguments?",
+            stopped_training=True,
+        )
+    cuda = torch.cuda.is_available()
+    return Facts(
+        steps=probe.steps,
+        losses=tuple(probe.losses),
+        assumptions=tuple(notes.assumptions),
+        accepts_seed=notes.accepts_seed,
+        reseeds=tuple(dict.fromkeys(context.reseeds)),
+        loaders=tuple(notes.loaders),
+        samples_seen=notes.samples_seen,
+        samples_total=notes.samples_total,
+        batches_seen=notes.batches_seen,
+        batches_per_epoch=notes.batches_per_epoch,
+        epochs=notes.epochs,
+        threads=torch.get_num_threads(),
+        cuda=", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        if cuda
+        else "",
+        torch=torch.__version__,
+        modules=_importable_modules() if fresh else (),
+        survey=context.notes,
+        failure=failure,
+    )
+
+
+def _importable_modules() -> tuple[str, ...]:
+    """Modules of the standard library and site-packages that are loaded, in the order of their import."""
+    prefixes = tuple(
+        sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    )
+    names = []
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        origin = getattr(spec, "origin", None) or ""
+        if spec is not None and spec.name == name and origin.startswith(prefixes):
+            names.append(name)
+    return tuple(names)
+
+
+def _theirs(error: BaseException) -> str:
+    """The traceback of `error` without the tool's frames and the import machinery's."""
+    chain = traceback.TracebackException.from_exception(error)
+    part: traceback.TracebackException | None = chain
+    while part is not None:
+        kept = [frame for frame in part.stack if not _ours(frame.filename)]
+        part.stack = traceback.StackSummary.from_list(kept)
+        part = part.__cause__ or part.__context__
+    return "".join(chain.format())
+
+
+def _ours(filename: str) -> bool:
+    return filename.startswith((PACKAGE, "<frozen importlib"))

@@ -1,0 +1,54 @@
+"""What a source may touch in a trial's process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from repro_audit.trial.imports import when_imported
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from collections.abc import Callable
+    from repro_audit.facts import Json
+
+
+@dataclass(slots=True, kw_only=True)
+class TrialContext:
+    """One trial in its own process, before and while the target runs."""
+
+    seed: int
+    """What `build(seed=...)` is given."""
+    setting: dict[str, str]
+    directory: Path
+    """The trial's own directory, outside the user's tree."""
+    root: Path
+    """The user's tree, as this trial sees it."""
+    first_run_wrote: tuple[str, ...] = ()
+    """Where the tree is the one that the first run left: what that run wrote, relative to `root`."""
+    seeds: dict[str, int] = field(default_factory=dict)
+    """Where each ambient generator (`python`, `numpy`, `torch`, `cuda`) starts; `seed` unless a level says otherwise."""
+    runs: int = 1
+    """How often the program runs in this process; the last run is the one that is traced."""
+    on_built: list[Callable[[Any], None]] = field(default_factory=list)
+    """Called with the model (or None) after each `build`, before training."""
+    models: list[Any] = field(default_factory=list)
+    """The models that `build` returned, for surveys."""
+    reseeds: list[str] = field(default_factory=list)
+    """Ambient generators that the program seeded itself, in order."""
+    notes: dict[str, Json] = field(default_factory=dict)
+    """Findings that a source keeps for its survey, by its id."""
+
+    def __post_init__(self) -> None:
+        for library in ("python", "numpy", "torch", "cuda"):
+            self.seeds.setdefault(library, self.seed)
+
+    def when_imported(self, module: str, callback: Callable[[], None]) -> None:
+        """Call `callback` once the top-level `module` is loaded, by us or by the program."""
+        when_imported(module, callback)
+
+    def built(self, model: object) -> None:
+        """Tell the sources that `build` returned."""
+        self.models.append(model)
+        for callback in self.on_built:
+            callback(model)

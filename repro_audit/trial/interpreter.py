@@ -1,0 +1,183 @@
+"""The program of a trial interpreter: it runs one trial in itself, or stays a zygote that forks one child a trial.
+
+Started by `repro_audit.trial.runner` as `python -c ... FD`, with one end of a socket pair. The parent writes a JSON line a
+command: `{"do": "run" | "fork", "directory": ...}` with two file descriptors (stdout, stderr) attached, or
+`{"do": "preload", "modules": [...]}`. The answers are JSON lines: `ready`, `forked`, `ended`.
+
+A zygote imports and never runs a kernel: ATen, oneDNN and MKL read their environment at the first kernel, which is the
+child's. OpenBLAS threads that `import numpy` leaves behind stop at fork by its own handlers.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from repro_audit.errors import InternalError
+from repro_audit.trial.processes import die_with_parent, no_core_dumps
+from repro_audit.trial.request import TrialRequest
+from repro_audit.trial.sandbox import enter
+
+DEFECT = "defect.txt"
+"""In a trial's directory: the traceback of an error of the tool's own."""
+
+PRELOADED = (
+    "numpy",
+    "torch",
+    "torch._dynamo",
+    "repro_audit.trial.child",
+    "repro_audit.trial.imports",
+)
+"""What every torch program imports sooner or later; `torch._dynamo` comes with the first step of an optimizer."""
+
+
+def main(descriptor: int) -> NoReturn:
+    """Serve the parent until it hangs up or asks for a trial in this very process."""
+    die_with_parent()
+    no_core_dumps()
+    control = socket.socket(fileno=descriptor)
+    Server(control).serve()
+    os._exit(0)
+
+
+class Server:
+    """Reads commands, forks children, and reports their ends."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.pending = b""
+        self.descriptors: list[int] = []
+        self.children: dict[int, str] = {}
+
+    def serve(self) -> None:
+        """Loop over commands and ends of children until the parent hangs up."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        os.set_blocking(reader, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.control, selectors.EVENT_READ)
+            selector.register(reader, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj is not self.control:
+                        with suppress(BlockingIOError):
+                            os.read(reader, 4096)
+                        self.reap()
+                    elif not self.receive():
+                        return
+
+    def receive(self) -> bool:
+        """Take what the parent sent; False once it has hung up."""
+        data, descriptors, _, _ = socket.recv_fds(self.control, 65536, 16)
+        self.descriptors += descriptors
+        self.pending += data
+        *lines, self.pending = self.pending.split(b"\n")
+        for line in lines:
+            self.obey(json.loads(line))
+        return bool(data)
+
+    def obey(self, command: dict[str, Any]) -> None:
+        """Do one command."""
+        match command["do"]:
+            case "preload":
+                preload(command["modules"])
+                self.answer(event="ready")
+            case "fork":
+                self.fork(Path(command["directory"]))
+            case "run":
+                self.run(Path(command["directory"]))
+
+    def fork(self, directory: Path) -> None:
+        """Run a trial in a child."""
+        output = [self.descriptors.pop(0), self.descriptors.pop(0)]
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forks beside threads; the only ones here are OpenBLAS's, which has fork handlers.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            os.setsid()
+            die_with_parent()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.trial(directory, output)
+        for descriptor in output:
+            os.close(descriptor)
+        self.children[child] = str(directory)
+        self.answer(event="forked", pid=child, directory=str(directory))
+
+    def run(self, directory: Path) -> NoReturn:
+        """Run a trial in this process, the freshest that there is."""
+        output = [self.descriptors.pop(0), self.descriptors.pop(0)]
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.trial(directory, output)
+
+    def trial(self, directory: Path, output: list[int]) -> NoReturn:
+        """Become the trial: its output to the given descriptors, nothing of ours left open."""
+        self.control.close()
+        for number, descriptor in enumerate(output, start=1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        status = InternalError.exit_code
+        try:
+            request = TrialRequest.load(directory)
+            # First of all: a process with threads, which importing NumPy starts, can not leave its namespaces.
+            enter(request.tree)
+            from repro_audit.trial.child import run_trial
+
+            status = run_trial(request)
+        except BaseException:  # the target's own errors end in the facts: this is one of ours
+            (directory / DEFECT).write_text(traceback.format_exc(), encoding="utf-8")
+        finally:
+            with suppress(Exception):
+                sys.stdout.flush()
+            with suppress(Exception):
+                sys.stderr.flush()
+            os._exit(status)
+
+    def reap(self) -> None:
+        """Report the children that ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            directory = self.children.pop(pid, None)
+            if directory is not None:
+                self.answer(
+                    event="ended", directory=directory, code=os.waitstatus_to_exitcode(status)
+                )
+
+    def answer(self, **fields: object) -> None:
+        """Send one JSON line; a parent that is gone ends this process too."""
+        try:
+            self.control.sendall(json.dumps(fields).encode() + b"\n")
+        except OSError:
+            os._exit(0)
+
+
+def preload(modules: list[str]) -> None:
+    """Import `modules`, passing over those that fail; collection is off meanwhile, which saves a tenth."""
+    gc.disable()
+    for name in modules:
+        with suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    gc.enable()

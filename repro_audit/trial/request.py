@@ -1,0 +1,65 @@
+"""What the audit asks of a trial: plain data that crosses the process border as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+
+from repro_audit.target import Target
+from repro_audit.trial.sandbox import Tree
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Key = tuple[int, int, str, int]
+"""An observation's place in a trace: step, phase, name, occurrence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRequest:
+    """One run of the target under one setting."""
+
+    directory: Path
+    """Where the trial writes its trace, facts and temporary files; its name is the trial's id."""
+    target: Target
+    tree: Tree
+    seed: int
+    steps: int
+    setting: dict[str, str] = field(default_factory=dict)
+    """Source id to level, for every source of the catalogue that has a level in this trial."""
+    capture: tuple[Key, ...] = ()
+    """Observations whose values are saved too."""
+    first_run_wrote: tuple[str, ...] = ()
+    """Files that the floor's trial left in the tree, relative to its root; empty where the tree is cold."""
+
+    def save(self) -> None:
+        """Write `request.json` into the trial's directory."""
+        data = {
+            "target": dataclasses.asdict(self.target),
+            "tree": self.tree.to_json(),
+            "seed": self.seed,
+            "steps": self.steps,
+            "setting": self.setting,
+            "capture": self.capture,
+            "first_run_wrote": self.first_run_wrote,
+        }
+        (self.directory / "request.json").write_text(
+            json.dumps(data, default=str), encoding="utf-8"
+        )
+
+    @classmethod
+    def load(cls, directory: Path) -> TrialRequest:
+        """Read what `save` wrote."""
+        data = json.loads((directory / "request.json").read_text(encoding="utf-8"))
+        return cls(
+            directory=directory,
+            target=Target(**data["target"]),
+            tree=Tree.from_json(data["tree"]),
+            seed=data["seed"],
+            steps=data["steps"],
+            setting=data["setting"],
+            capture=tuple((s, p, n, o) for s, p, n, o in data["capture"]),
+            first_run_wrote=tuple(data["first_run_wrote"]),
+        )

@@ -1,0 +1,370 @@
+"""The parent's side of trials: interpreters, a queue, time limits, and bounded output."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from repro_audit.errors import InternalError
+from repro_audit.facts import Facts
+from repro_audit.trial.interpreter import DEFECT, PRELOADED
+from repro_audit.trial.processes import become_subreaper, kill_descendants, kill_group
+
+if TYPE_CHECKING:
+    from repro_audit.trial.request import TrialRequest
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+OUTPUT_LIMIT = 64 * 1024
+"""Bytes kept of each end of what a trial prints."""
+
+Environment = tuple[tuple[str, str], ...]
+"""What distinguishes one interpreter's environment from another's, sorted."""
+
+PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
+
+BOOT = """
+import sys
+sys.path = [entry for entry in sys.path if entry]
+if {parent!r} not in sys.path:
+    sys.path.append({parent!r})
+from repro_audit.trial.interpreter import main
+main({descriptor})
+"""
+"""An empty entry stands for the working directory, whose files must not shadow what torch imports."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A trial to run, and the interpreter that it needs."""
+
+    request: TrialRequest
+    environment: Environment = ()
+    fresh: bool = False
+    """In an interpreter of its own that has imported nothing, instead of a fork."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a trial ended."""
+
+    status: str
+    """`ok`, `crashed`, `timeout` or `no-steps`."""
+    seconds: float
+    output: str
+    """The beginning and the end of what it printed."""
+    facts: Facts | None
+    exit: str
+    """How the process ended, in words."""
+
+
+@dataclass(slots=True)
+class Output:
+    """A bounded record of a stream: its beginning and its end."""
+
+    head: bytearray = field(default_factory=bytearray)
+    tail: deque[bytes] = field(default_factory=deque)
+    kept: int = 0
+    dropped: int = 0
+
+    def add(self, data: bytes) -> None:
+        """Keep what fits at the beginning, and the latest."""
+        room = OUTPUT_LIMIT - len(self.head)
+        self.head += data[:room]
+        data = data[room:]
+        if not data:
+            return
+        self.tail.append(data)
+        self.kept += len(data)
+        while self.kept - len(self.tail[0]) >= OUTPUT_LIMIT:
+            self.kept -= len(self.tail[0])
+            self.dropped += len(self.tail.popleft())
+
+    def text(self) -> str:
+        """Both ends as text, with a line between them where something was dropped."""
+        gap = f"\n... {self.dropped} bytes left out ...\n".encode() if self.dropped else b""
+        return (bytes(self.head) + gap + b"".join(self.tail)).decode("utf-8", "replace")
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A trial under way."""
+
+    job: Job
+    index: int
+    started: float
+    pipe: int
+    """Read end of what the trial prints."""
+    output: Output = field(default_factory=Output)
+    pid: int = 0
+    timed_out: bool = False
+
+
+class Interpreter:
+    """One Python process that waits for commands: a zygote, or the seat of one fresh trial."""
+
+    def __init__(self, environment: Environment, *, preload: Sequence[str]) -> None:
+        self.environment = environment
+        ours, theirs = socket.socketpair()
+        boot = BOOT.format(parent=PACKAGE_PARENT, descriptor=theirs.fileno())
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", boot],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **dict(environment)},
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        theirs.close()
+        self.control = ours
+        self.pending = b""
+        self.ready = False
+        if preload:
+            self.send({"do": "preload", "modules": list(preload)})
+
+    def send(self, command: Mapping[str, object], descriptors: Sequence[int] = ()) -> None:
+        """Send a command line, with file descriptors attached to it."""
+        line = json.dumps(command).encode() + b"\n"
+        with suppress(BrokenPipeError, ConnectionResetError):
+            sent = socket.send_fds(self.control, [line], list(descriptors)) if descriptors else 0
+            self.control.sendall(line[sent:])
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """The answers that have come; None once the process has hung up."""
+        try:
+            data = self.control.recv(65536)
+        except ConnectionResetError:
+            return None
+        *lines, self.pending = (self.pending + data).split(b"\n")
+        return [json.loads(line) for line in lines] if data else None
+
+    def close(self) -> None:
+        """End the process and its group."""
+        self.control.close()
+        kill_group(self.process.pid)
+        self.process.wait()
+
+
+class Runner:
+    """Runs jobs, up to `side_by_side` at once, in interpreters that it starts where they are needed.
+
+    Args:
+        side_by_side: trials, and starting interpreters, at the same time.
+        timeout: seconds that a trial may take.
+        progress: told `(directory name, setting or None at its end)` of each trial.
+    """
+
+    def __init__(
+        self,
+        *,
+        side_by_side: int,
+        timeout: float,
+        progress: Callable[[str, dict[str, str] | None], None] = lambda *_: None,
+    ) -> None:
+        self.side_by_side = side_by_side
+        self.timeout = timeout
+        self.progress = progress
+        self.modules: tuple[str, ...] = ()
+        """What the first trial had imported: later zygotes import it too."""
+        self._zygotes: dict[Environment, Interpreter] = {}
+        self._wanted: deque[Environment] = deque()
+        self._fresh: dict[Interpreter, Running] = {}
+        self._running: dict[str, Running] = {}
+        self._ended: dict[int, Ended] = {}
+        self._selector = selectors.DefaultSelector()
+        become_subreaper()
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for interpreter in (*self._zygotes.values(), *self._fresh):
+            interpreter.close()
+        for running in (*self._running.values(), *self._fresh.values()):
+            os.close(running.pipe)
+        self._selector.close()
+        kill_descendants()
+
+    def warm(self, environments: Iterable[Environment]) -> None:
+        """Ask for zygotes that will be needed; they start when there is room."""
+        self._wanted.extend(environments)
+
+    def run(self, jobs: Sequence[Job]) -> list[Ended]:
+        """Run all jobs; their ends in the same order."""
+        self._ended = {}
+        waiting = deque(enumerate(jobs))
+        while len(self._ended) < len(jobs):
+            self._start(waiting)
+            self._wait()
+            self._check_clocks()
+        return [self._ended[index] for index in range(len(jobs))]
+
+    # Starting
+
+    def _busy(self) -> int:
+        loading = sum(not zygote.ready for zygote in self._zygotes.values())
+        return len(self._running) + len(self._fresh) + loading
+
+    def _start(self, waiting: deque[tuple[int, Job]]) -> None:
+        """Start what there is room for: trials first, then the interpreters that they wait for, then the wanted."""
+        for _ in range(len(waiting)):
+            index, job = waiting.popleft()
+            zygote = self._zygotes.get(job.environment)
+            if self._busy() >= self.side_by_side or (not job.fresh and zygote and not zygote.ready):
+                waiting.append((index, job))
+            elif job.fresh:
+                self._launch(index, job, Interpreter(job.environment, preload=()), "run")
+            elif zygote:
+                self._launch(index, job, zygote, "fork")
+            else:
+                self._open_zygote(job.environment)
+                waiting.append((index, job))
+        while self._wanted and self._busy() < self.side_by_side:
+            environment = self._wanted.popleft()
+            if environment not in self._zygotes:
+                self._open_zygote(environment)
+
+    def _open_zygote(self, environment: Environment) -> None:
+        zygote = Interpreter(environment, preload=(*PRELOADED, *self.modules))
+        self._zygotes[environment] = zygote
+        self._selector.register(zygote.control, selectors.EVENT_READ, zygote)
+
+    def _launch(self, index: int, job: Job, interpreter: Interpreter, do: str) -> None:
+        request = job.request
+        request.save()
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        running = Running(job=job, index=index, started=time.monotonic(), pipe=reader)
+        self._selector.register(reader, selectors.EVENT_READ, running)
+        interpreter.send({"do": do, "directory": str(request.directory)}, [writer, writer])
+        os.close(writer)
+        if do == "run":
+            running.pid = interpreter.process.pid
+            self._fresh[interpreter] = running
+        else:
+            self._running[str(request.directory)] = running
+        self.progress(request.directory.name, request.setting)
+
+    # Waiting
+
+    def _wait(self) -> None:
+        """Wait for output, answers, or ends; a fresh interpreter's end shows at the next round."""
+        for key, _ in self._selector.select(timeout=0.01 if self._fresh else 0.2):
+            if isinstance(key.data, Running):
+                self._drain(key.data)
+            else:
+                self._hear(key.data)
+        for interpreter, running in list(self._fresh.items()):
+            code = interpreter.process.poll()
+            if code is not None:
+                del self._fresh[interpreter]
+                interpreter.close()
+                self._finish(running, code)
+
+    def _drain(self, running: Running) -> None:
+        """Take what the trial printed; at its end stop listening."""
+        with suppress(BlockingIOError):
+            for _ in range(64):
+                data = os.read(running.pipe, 65536)
+                if not data:
+                    with suppress(KeyError):
+                        self._selector.unregister(running.pipe)
+                    return
+                running.output.add(data)
+
+    def _hear(self, zygote: Interpreter) -> None:
+        """Act on a zygote's answers."""
+        answers = zygote.receive()
+        if answers is None:
+            self._bury(zygote)
+            return
+        for answer in answers:
+            match answer["event"]:
+                case "ready":
+                    zygote.ready = True
+                case "forked":
+                    self._running[answer["directory"]].pid = answer["pid"]
+                case "ended":
+                    self._finish(self._running.pop(answer["directory"]), answer["code"])
+
+    def _bury(self, zygote: Interpreter) -> None:
+        """A zygote died: so did its trials. The next job that needs one gets a new zygote."""
+        self._selector.unregister(zygote.control)
+        del self._zygotes[zygote.environment]
+        zygote.close()
+        for directory, running in list(self._running.items()):
+            if running.job.environment == zygote.environment:
+                del self._running[directory]
+                self._finish(running, zygote.process.returncode)
+        if not zygote.ready:
+            raise InternalError(
+                f"an interpreter died while it imported torch (exit {zygote.process.returncode})",
+                next_step="does `python -c 'import torch'` work in this environment?",
+            )
+
+    def _check_clocks(self) -> None:
+        """Kill the trials that are past their limit."""
+        now = time.monotonic()
+        for running in (*self._running.values(), *self._fresh.values()):
+            if now - running.started > self.timeout and running.pid and not running.timed_out:
+                running.timed_out = True
+                kill_group(running.pid)
+
+    # Ending
+
+    def _finish(self, running: Running, code: int) -> None:
+        """A trial's process is gone: end what it left running, and keep what it said."""
+        if running.pid:
+            kill_group(running.pid)
+        self._drain(running)
+        with suppress(KeyError):
+            self._selector.unregister(running.pipe)
+        os.close(running.pipe)
+        directory = running.job.request.directory
+        defect = directory / DEFECT
+        if defect.exists():
+            raise InternalError(f"trial {directory.name} failed:\n{defect.read_text(encoding='utf-8')}")
+        facts = None
+        with suppress(FileNotFoundError):
+            facts = Facts.load(directory / "facts.json")
+        self._ended[running.index] = Ended(
+            status=_status(facts, running.timed_out),
+            seconds=time.monotonic() - running.started,
+            output=running.output.text(),
+            facts=facts,
+            exit=_exit_in_words(code, running.timed_out, self.timeout),
+        )
+        self.progress(directory.name, None)
+
+
+def _status(facts: Facts | None, timed_out: bool) -> str:
+    """A trial's status from what it left."""
+    if timed_out:
+        return "timeout"
+    if facts is None:
+        return "crashed"
+    if facts.failure is not None:
+        return "no-steps" if facts.failure.stopped_training else "crashed"
+    return "ok"
+
+
+def _exit_in_words(code: int, timed_out: bool, timeout: float) -> str:
+    """How a process ended."""
+    if timed_out:
+        return f"was stopped after {timeout:g} s (--timeout)"
+    if code < 0:
+        with suppress(ValueError):
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by signal {-code}"
+    return f"exited with status {code}"

@@ -1,0 +1,88 @@
+"""Runs the command as a user does, in a directory of its own, and validates every report against the schema."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from repro_audit.report import as_json
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SAMPLES = REPOSITORY / "sample_models"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """What one run of the command left."""
+
+    exit_code: int
+    report: dict[str, Any]
+    """The JSON report; empty where none was written."""
+    terminal: str
+
+    def source(self, name: str) -> dict[str, Any]:
+        """One source's entry."""
+        (entry,) = (source for source in self.report["sources"] if source["id"] == name)
+        return dict(entry)
+
+    @property
+    def broke(self) -> set[str]:
+        """The ids of the sources that broke."""
+        return {source["id"] for source in self.report["sources"] if source["status"] == "broke"}
+
+
+def write_target(directory: Path, body: str, name: str = "train.py") -> Path:
+    """Write a program into a new tree below `directory`."""
+    tree = directory / "tree"
+    tree.mkdir(exist_ok=True)
+    path = tree / name
+    path.write_text(textwrap.dedent(body), encoding="utf-8")
+    return path
+
+
+def check(spec: str, *options: str, cwd: Path, saved: Path) -> Audited:
+    """Audit a target from `cwd`; the JSON report goes to `saved`."""
+    ended = subprocess.run(
+        command(spec, *options, "--json", str(saved)),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
+    if report:
+        jsonschema.validate(report, as_json.schema())
+        assert report["exit_code"] == ended.returncode, ended.stderr
+    return Audited(exit_code=ended.returncode, report=report, terminal=ended.stderr + ended.stdout)
+
+
+def command(spec: str, *options: str) -> list[str]:
+    """The command line of an audit."""
+    return [sys.executable, "-m", "repro_audit", "check", spec, *options]
+
+
+def environment() -> dict[str, str]:
+    """The caller's, with this tree importable."""
+    path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "80"}
+
+
+def fingerprint(tree: Path) -> dict[str, str]:
+    """Every file, directory and link below `tree`, with mode, time of change and content."""
+    found = {}
+    for path in sorted(tree.rglob("*")):
+        status = path.lstat()
+        content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        digest = hashlib.sha256(content).hexdigest()
+        found[str(path.relative_to(tree))] = f"{status.st_mode:o} {status.st_mtime_ns} {digest}"
+    return found

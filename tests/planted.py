@@ -1,0 +1,197 @@
+"""Programs whose causes of divergence are planted, and what may be wrong with a result about them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hypothesis import strategies as st
+
+from repro_audit.experiment import (
+    Factor,
+    Judgement,
+    LevelOutcome,
+    Outcome,
+    Result,
+    Run,
+    experiment,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Level = tuple[str, str]
+PINNED = "pinned"
+REMOVED = "removed"
+
+
+@dataclass(kw_only=True)
+class Program:
+    """An oracle over a program whose causes of divergence are known."""
+
+    culprits: frozenset[Level] = frozenset()
+    conjunctions: tuple[frozenset[Level], ...] = ()
+    crashes: frozenset[Level] = frozenset()
+    races: dict[str, float] = field(default_factory=dict)
+    """By id: how often its released level wins the race, otherwise than the floor."""
+    variants: int = 3
+    """In how many ways a race, once won, may end."""
+    carried: dict[Level, str] = field(default_factory=dict)
+    """A level and the factor whose removal makes it harmless."""
+    noisy: Callable[[int], bool] = lambda _number: False
+    """Whether the trial of that number differs for no reason."""
+    unfaithful: bool = False
+    """The fast path computes something else than a fresh interpreter."""
+    seed: int = 0
+    trials: dict[str, tuple[Run, Outcome]] = field(default_factory=dict)
+    batches: list[int] = field(default_factory=list)
+
+    def floor(self) -> Outcome:
+        """Make the first trial: all pinned, in a fresh interpreter."""
+        return self._trial(Run(setting={}, purpose="floor", fresh=True))
+
+    def run(self, runs: Sequence[Run]) -> list[Outcome]:
+        """Answer a batch."""
+        assert runs, "an empty batch is not worth a call"
+        self.batches.append(len(runs))
+        return [self._trial(run) for run in runs]
+
+    def _trial(self, run: Run) -> Outcome:
+        number = len(self.trials)
+        outcome = self._outcome(f"t{number:02}", run, number)
+        self.trials[outcome.trial] = (run, outcome)
+        return outcome
+
+    def _outcome(self, trial: str, run: Run, number: int) -> Outcome:
+        levels = {member: level.partition(", ")[0] for member, level in run.setting.items()}
+        removed = {member for member, level in run.setting.items() if level.endswith(REMOVED)}
+        if not self.crashes.isdisjoint(levels.items()):
+            return Outcome(trial=trial, status="crashed", digest=None)
+        effects = [
+            str(level)
+            for level in sorted(self.culprits & levels.items())
+            if not removed & {level[0], self.carried.get(level)}
+        ]
+        effects += [str(sorted(each)) for each in self.conjunctions if each <= levels.items()]
+        effects += [f"without {member}" for member in sorted(removed)]
+        chance = random.Random(f"{self.seed} {number}")
+        effects += [
+            f"race {member} {chance.randrange(self.variants)}"
+            for member in self.races
+            if member in levels and member not in removed and chance.random() < self.races[member]
+        ]
+        effects += [f"noise {number}"] if self.noisy(number) else []
+        effects += ["forked"] if self.unfaithful and not run.fresh else []
+        return Outcome(trial=trial, status="ok", digest="; ".join(effects))
+
+    def diverged(self, trial: str) -> bool:
+        """Whether a trial trained and differs from the floor."""
+        outcome = self.trials[trial][1]
+        return outcome.status == "ok" and outcome.digest != self.trials["t00"][1].digest
+
+
+def audit(
+    program: Program, factors: Sequence[Factor], *, runs: int = 3, fresh: bool = False
+) -> Result:
+    return experiment(factors, program.floor(), program, runs=runs, fresh=fresh)
+
+
+def one_at_a_time(factors: Sequence[Factor], program: Program) -> Result:
+    """Vary each level alone, blame what differs."""
+    floor = program.floor()
+    judgements = {}
+    for factor in factors:
+        runs = [Run(setting={factor.id: level}, purpose="single") for level in factor.varied]
+        outcomes = program.run(runs) if runs else []
+        levels = tuple(
+            LevelOutcome(
+                level=level,
+                diverged=outcome.digest != floor.digest,
+                trial=outcome.trial,
+                status=outcome.status,
+            )
+            for level, outcome in zip(factor.varied, outcomes, strict=True)
+        )
+        guilty = [level.trial for level in levels if level.diverged and level.trial]
+        judgements[factor.id] = Judgement(
+            id=factor.id,
+            status="broke" if guilty else "held",
+            levels=levels,
+            confidence="proven" if guilty else None,
+            pair=(floor.trial, guilty[0]) if guilty else None,
+        )
+    return Result(judgements=judgements)
+
+
+def factor(name: str, *levels: str, **words: object) -> Factor:
+    words = {"scope": "rerun", **words}
+    return Factor(id=name, pinned=PINNED, varied=levels or ("v0",), **words)  # type: ignore[arg-type]
+
+
+@st.composite
+def many_factors(draw: st.DrawFn, *, at_most: int = 12) -> list[Factor]:
+    factors = []
+    for number in range(draw(st.integers(0, at_most))):
+        levels = [f"v{level}" for level in range(draw(st.integers(1, 3)))]
+        scope = draw(st.sampled_from(["rerun", "rerun", "settings", "portable"]))
+        kind = draw(st.sampled_from(["", "", "", "alone", "interpreter", "race"]))
+        words = {kind: True} if kind else {}
+        factors.append(factor(f"f{number:02}", *levels, scope=scope, **words))
+    return factors
+
+
+def levels_of(factors: Sequence[Factor]) -> list[Level]:
+    """Return the levels of the factors that are no races: those force their outcome."""
+    return [(each.id, level) for each in factors if not each.race for level in each.varied]
+
+
+# What may be wrong with a result
+
+
+def wrongly_blamed(result: Result, guilty: set[str]) -> set[str]:
+    return {name for name, each in result.judgements.items() if each.status == "broke"} - guilty
+
+
+def overlooked(result: Result, guilty: set[str]) -> set[str]:
+    return {name for name in guilty if result.judgements[name].status != "broke"}
+
+
+def unproven(result: Result) -> set[str]:
+    blamed = {name: each for name, each in result.judgements.items() if each.status == "broke"}
+    return {name for name, each in blamed.items() if each.confidence != "proven"}
+
+
+def baseless(program: Program, result: Result) -> list[str]:
+    """List the judgements that their own trials do not bear out."""
+    undone = any(
+        run.setting == {} and not program.diverged(trial)
+        for trial, (run, _) in program.trials.items()
+        if run.purpose == "pinned"
+    )
+    wrong = []
+    for name, each in result.judgements.items():
+        if each.pair and not (each.pair[0] == "t00" and program.diverged(each.pair[1])):
+            wrong.append(f"{name}: the pair is none")
+        if each.repeat and not (
+            program.diverged(each.repeat) and each.repeat not in (each.pair or ())
+        ):
+            wrong.append(f"{name}: the repeat is none")
+        if each.confidence == "proven" and not (each.repeat and each.undone and undone):
+            wrong.append(f"{name}: proven without a repeat or a pinned run")
+        wrong += [
+            f"{name}: {level.level} held in a run that did not have it, or diverged"
+            for level in each.levels
+            if level.diverged is False and not each.note and level.trial
+            if program.diverged(level.trial)
+            or program.trials[level.trial][0].setting.get(name) != level.level
+        ]
+    return wrong
+
+
+def most_trials(factors: Sequence[Factor], guilty: int) -> int:
+    """Bound the trials of plain culprits: logarithmic for each, linear in the levels that run alone."""
+    levels = max((len(each.varied) for each in factors), default=0)
+    alone = sum(3 * len(each.varied) for each in factors if each.alone or each.race)
+    depth = len(factors).bit_length()
+    return 12 + alone + 3 * levels + guilty * (2 * depth + 2 * levels + 2)

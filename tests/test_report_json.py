@@ -1,0 +1,214 @@
+"""The JSON format: valid under its schema, whole on disk, and safe whatever the target is called."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from repro_audit.report import as_json
+from tests.report_models import BROKEN, CLEAN, HOSTILE_REPORT, REPORTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from syrupy.assertion import SnapshotAssertion
+
+    from repro_audit.report.model import Report
+
+VALIDATOR = jsonschema.Draft202012Validator(as_json.schema())
+NUM_WORKERS_INDEX = 5
+
+
+def test_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(as_json.schema())
+
+
+def test_schema_is_closed_everywhere() -> None:
+    def objects(node: Any) -> list[dict[str, Any]]:
+        if isinstance(node, dict):
+            own = [node] if node.get("type") == "object" else []
+            return own + [found for value in node.values() for found in objects(value)]
+        return [found for item in node for found in objects(item)] if isinstance(node, list) else []
+
+    found = objects(as_json.schema())
+    assert len(found) > 10
+    for node in found:
+        closed = node["additionalProperties"]
+        if closed is False:
+            assert sorted(node["required"]) == sorted(node["properties"])
+        else:  # `setting`, a mapping
+            assert closed == {"type": "string"}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_report_is_valid(name: str) -> None:
+    VALIDATOR.validate(json.loads(as_json.dumps(REPORTS[name])))
+
+
+def _set(*path: str | int, value: object) -> Callable[[Any], None]:
+    def change(document: Any) -> None:
+        for key in path[:-1]:
+            document = document[key]
+        document[path[-1]] = value
+
+    return change
+
+
+BROKEN_SOURCE = ("sources", NUM_WORKERS_INDEX)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("extra", value=1),
+        _set("schema_version", value=2),
+        _set("verdict", value="fine"),
+        _set("exit_code", value=0),
+        _set("require", value="none"),
+        _set("scopes", "rerun", value="error"),
+        _set("scopes", "extra", value="held"),
+        _set("settings", "isolation", value="chroot"),
+        _set("settings", "steps", value=0),
+        _set("settings", "seed", value="0"),
+        _set("target", "mode", value="lightning"),
+        _set("environment", "devices", value="cpu"),
+        _set("seconds", value="nan"),
+        _set(*BROKEN_SOURCE, "id", value="NumWorkers"),
+        _set(*BROKEN_SOURCE, "id", value="num_workers"),
+        _set(*BROKEN_SOURCE, "status", value="skipped"),
+        _set(*BROKEN_SOURCE, "status", value="held"),
+        _set(*BROKEN_SOURCE, "confidence", value=None),
+        _set(*BROKEN_SOURCE, "scope", value=None),
+        _set(*BROKEN_SOURCE, "losses", value=[]),
+        _set(*BROKEN_SOURCE, "levels", 0, "diverged", value="yes"),
+        _set(*BROKEN_SOURCE, "divergence", "kind", value="sign"),
+        _set(*BROKEN_SOURCE, "divergence", "phase", value="validation"),
+        _set(*BROKEN_SOURCE, "divergence", "max_abs", value="infinite"),
+        _set(*BROKEN_SOURCE, "divergence", "max_ulp", value=0.5),
+        _set(*BROKEN_SOURCE, "divergence", "detail", value=""),
+        _set(*BROKEN_SOURCE, "divergence", "location", "line", value=0),
+        _set(*BROKEN_SOURCE, "fix", "proof", value=""),
+        _set("sources", 0, "confidence", value="proven"),
+        _set("sources", 3, "reason", value=""),
+        _set("trials", 0, "status", value="killed"),
+        _set("trials", 1, "setting", "Num Workers", value="0"),
+        _set("trials", 1, "setting", "num-workers", value=0),
+        lambda document: document.pop("unexplained"),
+        lambda document: document["sources"][0].pop("fix"),
+    ],
+)
+def test_schema_refuses(change: Callable[[Any], None]) -> None:
+    document = copy.deepcopy(as_json.document(BROKEN))
+    VALIDATOR.validate(document)
+
+    change(document)
+
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate(document)
+
+
+@pytest.mark.parametrize("scope", ["rerun", "settings", "portable"])
+def test_schema_refuses_a_verdict_against_its_scopes(scope: str) -> None:
+    document = as_json.document(CLEAN)
+    document["require"] = scope
+    VALIDATOR.validate(document)
+
+    document["scopes"][scope] = "broke"
+
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate(document)
+
+
+def test_document_of_a_broken_program(snapshot: SnapshotAssertion) -> None:
+    assert as_json.dumps(BROKEN) == snapshot
+
+
+def test_numbers_that_are_not_finite_are_strings() -> None:
+    document = as_json.document(HOSTILE_REPORT)
+
+    assert document["sources"][0]["divergence"]["max_abs"] == "nan"
+    assert document["unexplained"]["max_abs"] == "inf"
+
+
+def test_hostile_strings_are_bounded_ascii() -> None:
+    written = as_json.dumps(HOSTILE_REPORT)
+
+    assert all(character == "\n" or " " <= character < "\x7f" for character in written)
+    spec = json.loads(written)["target"]["spec"]
+    assert spec.startswith("\x1b[31mred")
+    assert "\\udc80" in spec
+    assert len(spec) < 5_000
+    assert len(written) < 200_000
+
+
+def test_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    as_json.write(CLEAN, "-")
+
+    assert capsys.readouterr().out == as_json.dumps(CLEAN)
+
+
+def test_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("older and longer than nothing")
+    path.chmod(0o640)
+
+    as_json.write(CLEAN, str(path))
+
+    assert path.read_text() == as_json.dumps(CLEAN)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_new_file_obeys_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        as_json.write(CLEAN, str(tmp_path / "report.json"))
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "report.json").stat().st_mode) == 0o640
+
+
+def test_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to("real.json")
+
+    as_json.write(CLEAN, str(tmp_path / "link.json"))
+
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real.json").read_text() == as_json.dumps(CLEAN)
+
+
+def test_device_is_written_to_and_not_replaced() -> None:
+    as_json.write(CLEAN, os.devnull)
+
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+def test_failed_write_leaves_the_older_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("older")
+
+    def interrupted(_descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        as_json.write(CLEAN, str(path))
+    assert path.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("report", [BROKEN, CLEAN])
+def test_document_is_a_function_of_the_report(report: Report) -> None:
+    assert as_json.dumps(report) == as_json.dumps(replace(report))

@@ -1,0 +1,354 @@
+"""The terminal format: snapshots of hand-made models, and promises that hold at every width."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import unicodedata
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from repro_audit.report import text
+from repro_audit.report.look import Look
+from repro_audit.report.model import LossCurve, Report, SourceResult, SourceStatus
+from repro_audit.report.progress import Progress
+from repro_audit.report.terminal import print_report, stderr_console, verdict_line
+from repro_audit.source import Scope
+from tests.report_models import (
+    BROKEN,
+    CLEAN,
+    FAILED,
+    HOSTILE_FAILURE,
+    HOSTILE_REPORT,
+    NUM_WORKERS,
+    RACE,
+    REPORTS,
+    source,
+)
+
+if TYPE_CHECKING:
+    from syrupy.assertion import SnapshotAssertion
+
+PLAIN = [name for name in REPORTS if not name.startswith("hostile")]
+derandomised = hypothesis_settings(derandomize=True, database=None, deadline=None)
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "COLUMNS",
+        "LINES",
+        "NO_COLOR",
+        "FORCE_COLOR",
+        "TTY_COMPATIBLE",
+        "TTY_INTERACTIVE",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """As a terminal does."""
+        return True
+
+
+def printed(report: Report, width: int = 80, stream: io.StringIO | None = None) -> str:
+    file = io.StringIO() if stream is None else stream
+    print_report(report, stderr_console(file, width=width))
+    return file.getvalue()
+
+
+def printed_ascii(report: Report) -> str:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii", errors="strict")
+    print_report(report, stderr_console(file, width=80))
+    return raw.getvalue().decode("ascii")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("name", PLAIN)
+def test_page(name: str, width: int, snapshot: SnapshotAssertion) -> None:
+    assert printed(REPORTS[name], width) == snapshot
+
+
+@pytest.mark.parametrize("name", ["broken", "failed"])
+def test_page_in_ascii(name: str, snapshot: SnapshotAssertion) -> None:
+    assert printed_ascii(REPORTS[name]) == snapshot
+
+
+def test_page_at_40_columns(snapshot: SnapshotAssertion) -> None:
+    assert printed(BROKEN, 40) == snapshot
+
+
+@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100])
+def test_lines_fit_and_end_without_blanks(name: str, width: int) -> None:
+    for line in printed(REPORTS[name], width).splitlines():
+        assert line == line.rstrip()
+        assert cell_len(line) <= width
+
+
+def test_lines_stay_readable_on_a_wide_terminal() -> None:
+    assert max(map(len, printed(BROKEN, 300).splitlines())) <= 120
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_nothing_is_cut_off(width: int) -> None:
+    page = "".join(printed(BROKEN, width).split())
+
+    assert RACE.divergence is not None
+    assert RACE.divergence.name is not None
+    for content in (
+        RACE.divergence.name,
+        "models/graph.py:41 in forward",
+        "messages = nodes[edges[0]]",
+        "loader = DataLoader(data, batch_size=64, num_workers=2, worker_init_fn=seed_worker)",
+        "4 threads: the run was killed by SIGSEGV",
+        "max ulp 1,065,353,216",
+    ):
+        assert "".join(content.split()) in page
+
+
+@pytest.mark.parametrize("report", [HOSTILE_REPORT, HOSTILE_FAILURE])
+@pytest.mark.parametrize("width", [40, 80])
+def test_hostile_strings_are_shown_and_not_obeyed(report: Report, width: int) -> None:
+    page = printed(report, width)
+
+    assert {unicodedata.category(c) for c in page if c != "\n"}.isdisjoint({"Cc", "Cf", "Cs"})
+    assert "\\x1b[31mred" in page
+    assert "[bold]" in page
+    assert ":smile:" in page
+    assert len(page) < 100_000
+
+
+def test_hostile_strings_in_colour_bring_no_codes_of_their_own() -> None:
+    page = printed(HOSTILE_REPORT, stream=Terminal())
+
+    assert "\x1b[" in page
+    for forbidden in ("\x1b[31mred", "\x07", "\r", "\x9b", "\u202e", "\udc80"):
+        assert forbidden not in page
+
+
+def test_a_gigabyte_is_not_walked_through() -> None:
+    class Huge(str):
+        __slots__ = ()
+
+        def __iter__(self) -> None:  # type: ignore[override]
+            raise AssertionError
+
+        def __len__(self) -> int:
+            return 10**9
+
+    assert text.line(Huge("x" * 1000)).endswith("[999999600 characters left out]")
+    assert text.block(Huge("x" * 30_000)).startswith("[999980000 characters left out]")
+
+
+def test_streams_that_can_not_hold_a_character() -> None:
+    report = replace(BROKEN, assumptions=("perte \N{LATIN SMALL LETTER E WITH ACUTE} \N{EM DASH}",))
+
+    assert "perte \\xe9 -" in printed_ascii(report)
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colour_where_none_is_wanted(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    page = printed(BROKEN, stream=Terminal())
+
+    colours = [part.split("m")[0] for part in page.split("\x1b[")[1:]]
+    assert all(code in {"0", "1", "2", "4", "7", "0;1", "0;2", "1;7", "0;1;7"} for code in colours)
+
+
+def test_colour_on_a_terminal() -> None:
+    assert "\x1b[1;31m" in printed(BROKEN, stream=Terminal())
+
+
+def _one(scope: Scope, status: SourceStatus) -> SourceResult:
+    return source(f"a-{scope.value}", scope, status)
+
+
+@pytest.mark.parametrize("require", [Scope.RERUN, Scope.SETTINGS, Scope.PORTABLE])
+def test_last_line_is_the_verdict_and_fits(require: Scope) -> None:
+    for statuses in product(SourceStatus, repeat=3):
+        sources = tuple(map(_one, (Scope.RERUN, Scope.SETTINGS, Scope.PORTABLE), statuses))
+        report = replace(CLEAN, sources=sources, require=require)
+
+        line = verdict_line(report, Look()).plain
+
+        assert len(line) <= 80
+        assert f"(exit {report.exit_code}; {require.value} required)" in line
+        assert report.verdict.value.replace("-", " ").upper() in line
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_page_ends_with_the_verdict(name: str) -> None:
+    last = printed(REPORTS[name]).splitlines()[-1]
+
+    assert f"(exit {REPORTS[name].exit_code}" in last
+
+
+def test_reproducible_says_what_was_not_tried() -> None:
+    untried = _one(Scope.SETTINGS, SourceStatus.NOT_EXERCISED)
+    report = replace(CLEAN, sources=(untried,), require=Scope.SETTINGS)
+
+    assert "REPRODUCIBLE on rerun; settings untested" in verdict_line(report, Look()).plain
+
+
+def test_equal_losses_say_that_they_hide_the_difference() -> None:
+    curve = LossCurve(label="a", values=(1.0, 0.5))
+    report = replace(BROKEN, sources=(replace(NUM_WORKERS, losses=(curve, curve)),))
+
+    assert "equal at 2 steps: the loss does not show this difference" in printed(report)
+
+
+def test_losses_of_a_run_that_ended_early() -> None:
+    curves = (LossCurve(label="a", values=(1.0, 0.5)), LossCurve(label="b", values=(1.0,)))
+    report = replace(BROKEN, sources=(replace(NUM_WORKERS, losses=curves),))
+
+    assert "ended" in printed(report)
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@derandomised
+@given(st.lists(st.tuples(finite, finite), max_size=5))
+def test_different_losses_look_different(pairs: list[tuple[float, float]]) -> None:
+    digits = text.telling_digits(pairs)
+
+    for a, b in pairs:
+        assert (text.loss(a, digits) == text.loss(b, digits)) == text.same_number(a, b)
+
+
+@derandomised
+@given(st.integers(0, 10**12), st.integers(1, 10**12))
+def test_share_is_whole_only_where_it_is(part: int, rest: int) -> None:
+    whole = part + rest
+
+    assert text.share(whole, whole) == "100%"
+    assert text.share(part, whole) != "100%"
+    assert (text.share(part, whole) == "0%") == (part == 0)
+
+
+@derandomised
+@given(st.text())
+def test_line_is_one_printable_line(content: str) -> None:
+    shown = text.line(content)
+
+    assert len(shown.splitlines()) <= 1
+    assert text.line(shown) == shown
+    shown.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.04, "0.0 s"), (59.94, "59.9 s"), (200.4, "3 min 20 s"), (3600, "60 min 0 s")],
+)
+def test_seconds(value: float, shown: str) -> None:
+    assert text.seconds(value) == shown
+
+
+def test_output_shows_where_a_progress_bar_ended() -> None:
+    page = printed(FAILED)
+
+    assert "100%|##########" in page
+    assert " 50%|#####" not in page
+
+
+def test_progress_counts_what_runs_and_what_ended() -> None:
+    progress = Progress(stream=io.StringIO())
+    progress.expect(3)
+    progress.begin("t00", "floor")
+    progress.begin("t01", "num-workers: 0")
+    assert progress.line == "0/3  num-workers: 0 (+1)"
+
+    progress.end("t01")
+    progress.end("t01")
+
+    assert progress.line == "1/3  floor"
+
+
+def test_progress_total_grows_with_what_was_not_expected() -> None:
+    progress = Progress(stream=io.StringIO())
+    for trial in ("t00", "t01"):
+        progress.begin(trial, trial)
+    progress.end("t00")
+
+    assert progress.line == "1/2  t01"
+
+
+@pytest.mark.parametrize(
+    ("quiet", "stream", "term", "silent"),
+    [
+        (False, Terminal, "xterm", False),
+        (True, Terminal, "xterm", True),
+        (False, io.StringIO, "xterm", True),
+        (False, Terminal, "dumb", True),
+    ],
+)
+def test_progress_silent_where_nobody_watches(
+    *,
+    quiet: bool,
+    stream: type[io.StringIO],
+    term: str,
+    silent: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    file = stream()
+
+    with Progress(quiet=quiet, stream=file) as progress:
+        progress.expect(1)
+        progress.begin("t00", "num-workers: 0 \x1b[2J[red]")
+        progress.end("t00")
+
+    assert (file.getvalue() == "") == silent
+    assert "\x1b[2J" not in file.getvalue()
+
+
+def test_progress_is_taken_away_after_an_interrupt() -> None:
+    file = Terminal()
+
+    with pytest.raises(KeyboardInterrupt), Progress(stream=file):
+        raise KeyboardInterrupt
+
+    assert file.getvalue().endswith("\x1b[2K")
+    assert "\x1b[?25h" in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("repro_audit.report.model", ("rich", "pygments", "torch", "numpy", "jsonschema")),
+        ("repro_audit.report.as_json", ("rich", "pygments", "torch", "numpy", "jsonschema")),
+        ("repro_audit.report.progress", ("rich", "pygments", "torch", "numpy")),
+        ("repro_audit.report.terminal", ("pygments", "torch", "numpy")),
+    ],
+)
+def test_import_is_light(module: str, heavy: tuple[str, ...]) -> None:
+    program = f"import sys, {module}; print(*(n for n in {heavy!r} if n in sys.modules))"
+
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+
+    assert run.stdout.strip() == ""
