@@ -19,7 +19,7 @@ from repro_audit.source import Levels, Scope, Source, Verdict
 from repro_audit.sources import catalogue, seed_effect
 from repro_audit.trace import Phase
 from repro_audit.trial.runner import Runner
-from repro_audit.trial.sandbox import plan_isolation
+from repro_audit.trial.sandbox import Isolation, plan_isolation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,6 +59,7 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
         with Runner(
             side_by_side=options.jobs or min(2, os.cpu_count() or 1),
             timeout=options.timeout,
+            temporary=_temporary_directory(isolation),
             progress=_shown_on(progress),
         ) as runner:
             oracle = TrialOracle(
@@ -76,6 +77,12 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
     return dataclasses.replace(report, seconds=round(time.monotonic() - started, 3))
 
 
+def _temporary_directory(isolation: Isolation) -> Path:
+    directory = isolation.scratch / "tmp"
+    directory.mkdir()
+    return directory
+
+
 def _shown_on(progress: Progress) -> Callable[[str, dict[str, str] | None], None]:
     """Shows trials as they begin and end, in words: what they vary."""
     sources = catalogue()
@@ -87,11 +94,7 @@ def _shown_on(progress: Progress) -> Callable[[str, dict[str, str] | None], None
         varied = [
             f"{name}: {level}" for name, level in setting.items() if level != sources[name].pinned
         ]
-        progress.begin(
-            trial,
-            ", ".join(varied[:2]) + (f" and {len(varied) - 2} more" if len(varied) > 2 else "")
-            or "everything pinned",
-        )
+        progress.begin(trial, ", ".join(varied) or "everything pinned")
 
     return told
 
@@ -116,19 +119,26 @@ class Audit:
         levels, untried = self._levels(floor.facts)
         factors = [_factor(self.sources[name], value) for name, value in levels.items()]
         result = self._experiment(factors, floor)
-        if result.unexplained is not None:
-            return self._unexplained(floor, result.unexplained, untried, levels)
+        if result.unexplained is not None and all(
+            judgement.status == "untested" for judgement in result.judgements.values()
+        ):
+            return self._report(
+                floor, sources=self._blameless(untried), unexplained=self._unexplained(result)
+            )
         facts = self._with_seed_effect(floor, result)
-        return self._report(
-            floor, sources=self._findings(levels, untried, result.judgements, facts)
-        )
+        findings = self._findings(levels, untried, result.judgements, facts)
+        return self._report(floor, sources=findings, unexplained=self._unexplained(result))
 
     def _floor(self) -> Trial:
-        """The first trial: everything pinned, in an interpreter that has imported nothing. Zygotes warm up beside it."""
+        """The first trial, all pinned, in an interpreter that has imported nothing; a zygote warms up beside it."""
         if not self.options.fresh:
             chosen = [source for source in self.sources.values() if self._left_out(source) is None]
-            costly = {source.id: level for source in chosen for level in _costly_levels(source)[:1]}
-            self.oracle.runner.warm([self.oracle.environment(costly)])
+            costly = {source.id: levels for source in chosen if (levels := _costly_levels(source))}
+            self.oracle.costly = tuple(
+                {name: level} for name, levels in costly.items() for level in levels
+            )
+            first = {name: levels[0] for name, levels in costly.items()}
+            self.oracle.runner.warm([self.oracle.environment(first)])
         (floor,) = self.oracle.try_settings([({}, ())], fresh=[True])
         self.oracle.runner.modules = floor.facts.modules
         if self.options.jobs is None and floor.facts.training_seconds > SHORT_TRAINING:
@@ -150,6 +160,12 @@ class Audit:
                 levels[name] = answer
             else:
                 untried[name] = answer
+        # A source that is judged by another one's run needs that run, though the user left the other one out.
+        for name, _ in filter(None, [found.carrier for found in levels.values()]):
+            answer = self.sources[name].levels(facts)
+            if name not in levels and isinstance(answer, Levels):
+                levels[name] = answer
+                del untried[name]
         return levels, untried
 
     def _experiment(self, factors: list[Factor], floor: Trial) -> Result:
@@ -186,15 +202,14 @@ class Audit:
         """Every source's entry in the report, in the catalogue's order."""
         trials = self.oracle.trials
         broke = {
-            name: judgement
+            name: judgement.pair
             for name, judgement in judgements.items()
             if judgement.pair is not None
             and self.sources[name].judge(judgement, facts).status == "broke"
         }
         partings = {}
-        for name, judgement in broke.items():
-            assert judgement.pair is not None
-            parting = part(trials[judgement.pair[0]], trials[judgement.pair[1]])
+        for name, (reference, diverged) in broke.items():
+            parting = part(trials[reference], trials[diverged])
             if parting is not None:
                 partings[name] = parting
         divergences = measure(partings, self.oracle)
@@ -212,22 +227,23 @@ class Audit:
             for name, source in self.sources.items()
         )
 
-    def _unexplained(
-        self,
-        floor: Trial,
-        pair: tuple[str, str],
-        untried: Mapping[str, str],
-        levels: Mapping[str, Levels],
-    ) -> model.Report:
-        """The report where pinned runs differ among themselves: nobody is blamed."""
-        parting = part(self.oracle.trials[pair[0]], self.oracle.trials[pair[1]])
-        divergence = measure({"": parting}, self.oracle).get("") if parting is not None else None
-        blameless = "two runs with everything pinned differ, so a difference proves nothing about this source"
-        sources = tuple(
-            not_tried(source, Verdict(status="not-exercised", reason=untried.get(name, blameless)))
+    def _unexplained(self, result: Result) -> model.Divergence | None:
+        """What differs though no source accounts for it."""
+        if result.unexplained is None:
+            return None
+        trials = self.oracle.trials
+        parting = part(trials[result.unexplained[0]], trials[result.unexplained[1]])
+        return measure({"": parting}, self.oracle)[""] if parting is not None else None
+
+    def _blameless(self, untried: Mapping[str, str]) -> tuple[model.SourceResult, ...]:
+        """Every source's entry where pinned runs differ among themselves: nobody is blamed."""
+        reason = (
+            "two runs with everything pinned differ, so a difference proves nothing of this source"
+        )
+        return tuple(
+            not_tried(source, Verdict(status="not-exercised", reason=untried.get(name, reason)))
             for name, source in self.sources.items()
         )
-        return self._report(floor, sources=sources, unexplained=divergence)
 
     def _report(
         self,
@@ -262,7 +278,7 @@ class Audit:
             failure=failure,
             assumptions=facts.assumptions,
             coverage=_coverage(facts),
-            notes=(oracle.isolation.reason,) if oracle.isolation.kind != "overlay" else (),
+            notes=(oracle.isolation.reason,) if oracle.isolation.reason else (),
         )
 
 

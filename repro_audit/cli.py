@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 from enum import Enum
-from typing import Annotated, NoReturn, TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 

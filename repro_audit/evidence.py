@@ -1,8 +1,9 @@
-"""From a judgement to a finding: where two trials part, by how much, which levels agree, and how the mend was proven."""
+"""From a judgement to a finding: where two trials part, by how much, which levels agree, what proves the mend."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from repro_audit.compare import Difference, compare
 from repro_audit.report.model import (
@@ -15,17 +16,18 @@ from repro_audit.report.model import (
     SourceResult,
     SourceStatus,
 )
+from repro_audit.source import Verdict
 from repro_audit.trace import Phase
 from repro_audit.values import magnitude, open_values
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from repro_audit.trial.request import Key
-    from repro_audit.source import Source, Verdict
-    from repro_audit.oracle import Trial, TrialOracle
-    from repro_audit.facts import Facts
-    from repro_audit.experiment import Judgement
     from collections.abc import Iterable, Mapping
+
+    from repro_audit.experiment import Judgement
+    from repro_audit.facts import Facts
+    from repro_audit.oracle import Trial, TrialOracle
+    from repro_audit.source import Source
+    from repro_audit.trial.request import Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,7 @@ def finding(
     divergence: Divergence | None,
 ) -> SourceResult:
     """The report's entry for a source that the experiment tried."""
-    verdict = source.judge(judgement, facts)
+    verdict = _explained(source.judge(judgement, facts), judgement, trials)
     broke = verdict.status == "broke"
     return SourceResult(
         id=source.id,
@@ -139,6 +141,23 @@ def finding(
         else verdict.evidence,
         losses=_losses(source, parting) if broke else None,
     )
+
+
+def _explained(verdict: Verdict, judgement: Judgement, trials: Mapping[str, Trial]) -> Verdict:
+    """The verdict, with a reason where the source itself had none: no level of it could be judged."""
+    if judgement.status == "untested":
+        return Verdict(status="not-exercised", reason=judgement.note or "the audit ended before it")
+    if verdict.reason:
+        return verdict
+    failed = next(
+        (level for level in judgement.levels if level.status != "ok" and level.trial), None
+    )
+    if failed is None or failed.trial is None:
+        return Verdict(status=verdict.status, reason="its runs did not come to an end")
+    ended = trials[failed.trial].ended
+    failure = ended.facts.failure if ended.facts else None
+    what = failure.what if failure else f"the process {ended.exit}"
+    return Verdict(status=verdict.status, reason=f"the run at {failed.level!r} failed: {what}")
 
 
 def _confidence(judgement: Judgement) -> Confidence:
@@ -170,8 +189,13 @@ def _agreement(
         if level.trial is not None and level.diverged is not None:
             groups.setdefault(trials[level.trial].digest, []).append(level.level)
     lines = [f"{_listed(names)} agree" for names in groups.values() if len(names) > 1]
-    if len(groups) > 1:
-        lines.append(" / ".join(_listed(names) for names in groups.values()) + " differ")
+    apart = [names[0] for names in groups.values() if len(names) == 1]
+    if lines and apart:
+        lines[-1] += (
+            f"; {_listed(apart)} {'differs' if len(apart) == 1 else 'differ, each in its own way'}"
+        )
+    elif len(apart) > 1:
+        lines.append(f"{_listed(apart)} differ from each other")
     if judgement.together is not None:
         others = [name for name in judgement.together if name != source.id]
         lines.append(f"only together with {_listed(others)}")

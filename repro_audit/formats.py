@@ -126,7 +126,8 @@ def _subtractor(kind: np.dtype[Any]) -> Callable[[Codes, Codes], Numbers]:
 
 
 def _subtract_bools(a: Codes, b: Codes) -> Numbers:
-    return ((a != 0) != (b != 0)).astype(np.float64)
+    unequal: Numbers = ((a != 0) != (b != 0)).astype(np.float64)
+    return unequal
 
 
 def _tables() -> dict[str, Numbers]:

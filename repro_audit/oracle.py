@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from repro_audit.experiment import Outcome, Run, Setting
 from repro_audit.facts import Facts
@@ -13,13 +14,13 @@ from repro_audit.trace import Trace
 from repro_audit.trial.request import Key, TrialRequest
 from repro_audit.trial.runner import Ended, Environment, Job, Runner
 from repro_audit.trial.sandbox import Isolation, Tree, written
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from repro_audit.target import Target
-    from repro_audit.source import Source
-    from pathlib import Path
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from repro_audit.source import Source
+    from repro_audit.target import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,8 @@ class TrialOracle:
         self.seed = seed
         self.steps = steps
         self.fresh = fresh
+        self.costly: tuple[Setting, ...] = ()
+        """Settings whose interpreter takes long to start."""
         self.trials: dict[str, Trial] = {}
         self.floor: Trial | None = None
         self._floor_tree: Tree | None = None
@@ -106,6 +109,17 @@ class TrialOracle:
             self._keep(setting, job, end)
             for (setting, _), job, end in zip(settings, jobs, ended, strict=True)
         ]
+
+    def _prepare_convictions(self, trials: Sequence[Trial]) -> None:
+        """At the first difference, ask for the interpreters that finding its cause will take."""
+        if (
+            self.fresh
+            or self.floor is None
+            or all(trial.digest == self.floor.digest for trial in trials)
+        ):
+            return
+        self.runner.warm(self.environment(setting) for setting in ({}, *self.costly))
+        self.costly = ()
 
     def environment(self, setting: Setting) -> Environment:
         """What the interpreter of a trial under `setting` needs in its environment."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
     from repro_audit.trial.context import TrialContext

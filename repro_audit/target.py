@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FORMS = "train.py:build or pkg.mod:build, where build() returns what to train"
 _SCRIPT_MODE = "Only build mode works today: name the function that builds the training."
-_SEARCHED_FILES = 2_000
+_SEARCHED_FILES, _SEARCHED_DEPTH = 2_000, 2
 _NAMES_SHOWN = 6
 
 
@@ -146,7 +146,8 @@ def _python_files(missing: Path) -> Iterator[Path]:
     seen = 0
     for directory, below, files in os.walk("."):
         here = Path(directory)
-        below[:] = sorted(name for name in below if name[0] not in "._") if len(here.parts) < 2 else []  # noqa: PLR2004
+        is_deep = len(here.parts) >= _SEARCHED_DEPTH
+        below[:] = [] if is_deep else sorted(name for name in below if name[0] not in "._")
         seen += len(files)
         if seen > _SEARCHED_FILES:
             return
@@ -160,7 +161,8 @@ def _locate_module(name: str, function: str) -> Path | None:
     """The module's file, found without importing its packages; None where only an import can tell."""
     if Path(f"{name}.py").is_file() and "." in name:
         raise UsageError(
-            f"{name!r} reads as a module in a package.", next_step=f"did you mean {name}.py:{function}?"
+            f"{name!r} reads as a module in a package.",
+            next_step=f"did you mean {name}.py:{function}?",
         )
     parts = name.split(".")
     if not all(parts):
@@ -174,7 +176,9 @@ def _locate_module(name: str, function: str) -> Path | None:
             if end == 1 and _has_other_finder(known):
                 return None
             around = ".".join(parts[: end - 1])
-            siblings = [f"{around}.{module.name}".lstrip(".") for module in _modules(path, end == 1)]
+            siblings = [
+                f"{around}.{module.name}".lstrip(".") for module in _modules(path, top=end == 1)
+            ]
             raise UsageError(
                 f"There is no module {known}.", next_step=suggestion(known, siblings, "modules")
             )
@@ -183,6 +187,12 @@ def _locate_module(name: str, function: str) -> Path | None:
             raise UsageError(
                 f"{known} is a module, not a package: it holds no {parts[end]}.", where=str(origin)
             )
+    if origin is None and path is not None:
+        inside = [f"{name}.{module.name}:{function}" for module in _modules(path, top=False)]
+        raise UsageError(
+            f"{name} is a directory without code of its own.",
+            next_step=suggestion(f"{name}:{function}", inside, "modules"),
+        )
     return Path(origin) if origin is not None and origin.endswith(".py") else None
 
 
@@ -194,7 +204,7 @@ def _has_other_finder(name: str) -> bool:
         return name in sys.modules
 
 
-def _modules(path: Sequence[str] | None, top: bool) -> Iterable[pkgutil.ModuleInfo]:  # noqa: FBT001
+def _modules(path: Sequence[str] | None, *, top: bool) -> Iterable[pkgutil.ModuleInfo]:
     """What could be meant: of the top level, only what lies in the working directory."""
     return pkgutil.iter_modules([os.getcwd()] if top else path)  # noqa: PTH109 - as above
 
@@ -244,7 +254,11 @@ def _bound_names(tree: ast.Module) -> set[str] | None:
     names: set[str] = set()
     for node in ast.walk(tree):
         match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
                 names.add(name)
             case ast.Name(id="globals" | "exec" | "vars" | "setattr"):
                 return None

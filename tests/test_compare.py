@@ -61,7 +61,7 @@ def keyed(rows: Sequence[Row]) -> dict[tuple[int, Phase, str, int], Row]:
     result = {}
     for row in rows:
         place = (row.step, row.phase, row.name)
-        result[*place, seen[place]] = row
+        result[(*place, seen[place])] = row
         seen[place] += 1
     return result
 
@@ -196,6 +196,12 @@ def test_occurrences_tell_equal_names_apart() -> None:
     rows = [Row(digest=bytes([number]) * 16) for number in range(4)]
     other = [*rows[:2], replace(rows[2], digest=b"x" * 16), rows[3]]
     assert found(rows, other).first.occurrence == 2
+
+
+@pytest.mark.parametrize("byte", range(16))
+def test_every_byte_of_a_digest_counts(byte: int) -> None:
+    other = bytes(int(place == byte) for place in range(16))
+    assert found([Row()], [Row(digest=other)]).first.kind == "value"
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,14 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.auditing import Audited, check, command, environment, fingerprint, write_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MODEL = """
     import os, signal, subprocess, sys, time
@@ -30,7 +34,12 @@ def audit(tmp_path: Path, body: str, *options: str) -> Audited:
     program = write_target(tmp_path, MODEL + body)
     before = fingerprint(program.parent)
     audited = check(
-        "train.py:build", *options, "--steps", "2", cwd=program.parent, saved=tmp_path / "report.json"
+        "train.py:build",
+        *options,
+        "--steps",
+        "2",
+        cwd=program.parent,
+        saved=tmp_path / "report.json",
     )
     assert fingerprint(program.parent) == before
     return audited
@@ -231,7 +240,7 @@ def running(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_for(condition, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until a condition holds; fail where it never does."""
     deadline = time.monotonic() + seconds
     while not condition():

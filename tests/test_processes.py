@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -23,6 +22,7 @@ from repro_audit.trial.processes import (
     kill_group,
     no_core_dumps,
 )
+from tests.trees import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,25 +82,6 @@ class Family:
         return said
 
 
-def in_child(action: Callable[[], Any]) -> Any:
-    """The result of `action` in a forked child with no children of its own."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(writer, json.dumps(action()).encode())
-            os._exit(0)
-        except BaseException as error:
-            os.write(writer, json.dumps(repr(error)).encode())
-        os._exit(1)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as stream:
-        said = stream.read()
-    _, status = os.waitpid(child, 0)
-    assert status == 0, (said, status)
-    return json.loads(said)
-
-
 def ignore_everything() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
@@ -128,7 +109,7 @@ def test_a_child_is_killed(name: str) -> None:
         assert descendants(os.getpid()) == (child,)
         return [kill_descendants(), family.ends(), descendants(os.getpid())]
 
-    assert in_child(act) == [[], True, []]
+    assert run(act) == [[], True, []]
 
 
 @linux
@@ -139,7 +120,7 @@ def test_a_stopped_child_is_killed() -> None:
         os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOWAIT)
         return [kill_descendants(), family.ends()]
 
-    assert in_child(act) == [[], True]
+    assert run(act) == [[], True]
 
 
 def daemonize(family: Family) -> None:
@@ -167,7 +148,7 @@ def test_a_daemon_is_killed_by_a_subreaper(reaps: bool) -> None:
             os.kill(daemon, signal.SIGKILL)
         return [seen, list(survivors), family.ends()]
 
-    assert in_child(act) == [reaps, [], True]
+    assert run(act) == [reaps, [], True]
 
 
 @linux
@@ -189,7 +170,7 @@ def test_a_tree_of_processes_is_killed() -> None:
         assert below[0] == min(pids)  # parents first
         return [kill_descendants(), family.ends()]
 
-    assert in_child(act) == [[], True]
+    assert run(act) == [[], True]
 
 
 @linux
@@ -208,7 +189,7 @@ def test_a_process_that_forks_away_all_the_time_is_killed() -> None:
         family.pids(1)
         return [kill_descendants(), family.ends()]
 
-    assert in_child(act) == [[], True]
+    assert run(act) == [[], True]
 
 
 @linux
@@ -224,11 +205,11 @@ def test_what_can_not_be_killed_is_named() -> None:
         processes._kill = kill
         return [list(survivors) == [child], kill_descendants(), family.ends()]
 
-    assert in_child(act) == [True, [], True]
+    assert run(act) == [True, [], True]
 
 
 def test_nothing_is_killed_where_there_is_nothing() -> None:
-    assert in_child(kill_descendants) == []
+    assert run(kill_descendants) == []
 
 
 @linux
@@ -247,12 +228,12 @@ def test_others_are_left_alone() -> None:
             return [kill_descendants(), inner.ends()]
 
         os.setpgid(bystander, bystander)
-        answer = in_child(victim)
+        answer = run(victim)
         alive = descendants(os.getpid()) == (bystander,)
         kill_descendants()
         return [*answer, alive, family.ends()]
 
-    assert in_child(act) == [[], True, True, True]
+    assert run(act) == [[], True, True, True]
 
 
 def test_zombies_are_not_living() -> None:
@@ -263,7 +244,7 @@ def test_zombies_are_not_living() -> None:
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         return [descendants(os.getpid()), kill_descendants(), descendants(os.getpid())]
 
-    assert in_child(act) == [[], [], []]
+    assert run(act) == [[], [], []]
 
 
 @linux
@@ -300,7 +281,7 @@ def test_a_group_is_killed_with_all_its_members() -> None:
         kill_group(leader)  # gone already
         return family.ends()
 
-    assert in_child(act) is True
+    assert run(act) is True
 
 
 def test_a_process_without_a_group_yet_is_killed() -> None:
@@ -311,7 +292,7 @@ def test_a_process_without_a_group_yet_is_killed() -> None:
         kill_group(child)
         return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), family.ends()]
 
-    assert in_child(act) == [-signal.SIGKILL, True]
+    assert run(act) == [-signal.SIGKILL, True]
 
 
 def test_groups_that_hold_ourselves_are_refused() -> None:
@@ -351,7 +332,7 @@ def test_a_child_dies_with_its_parent(bond: str | None) -> None:
         kill_descendants()
         return survived and family.ends()
 
-    assert in_child(act) is True
+    assert run(act) is True
 
 
 @linux
@@ -382,7 +363,7 @@ def test_a_parent_that_is_dead_already_counts(known: bool) -> None:
         os.kill(survivor, signal.SIGKILL)
         return family.ends()
 
-    assert in_child(act) is True
+    assert run(act) is True
 
 
 @linux
@@ -398,7 +379,7 @@ def test_a_crash_dumps_no_core() -> None:
         _, status = os.waitpid(child, 0)
         return [soft <= 1, hard <= 1, os.WTERMSIG(status), os.WCOREDUMP(status)]
 
-    assert in_child(act) == [True, True, signal.SIGQUIT, False]
+    assert run(act) == [True, True, signal.SIGQUIT, False]
 
 
 def test_elsewhere_than_on_linux_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,4 +398,4 @@ def test_elsewhere_than_on_linux_nothing_fails(monkeypatch: pytest.MonkeyPatch) 
         os.kill(child, signal.SIGKILL)
         return [survivors, quick]
 
-    assert in_child(act) == [[], True]
+    assert run(act) == [[], True]

@@ -21,6 +21,7 @@ from repro_audit.experiment.design import (
     Purpose,
     Result,
     Run,
+    RunStatus,
     Setting,
 )
 from repro_audit.experiment.grouping import hold_rounds, rounds
@@ -38,6 +39,7 @@ __all__ = [
     "Purpose",
     "Result",
     "Run",
+    "RunStatus",
     "Setting",
     "experiment",
 ]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     """Step, phase, name, occurrence: the place of an observation in a trace."""
 
 
-class StopTraining(BaseException):  # noqa: N818 - no error, and nothing that `except Exception` should catch
+class StopTraining(BaseException):
     """Raised out of `optimizer.step()` once enough steps were seen; unwinds the program's own training loop."""
 
 
@@ -50,7 +50,7 @@ class LoaderFacts:
 class Probe:
     """Observes one training in this process, from `install` to `uninstall`, and leaves it as it is.
 
-    Only the thread that installed the probe is observed, and no forked child: an order of rows exists in one thread only.
+    Only the thread that installed the probe is observed, and no forked child: rows have an order in one thread only.
     """
 
     trace: TraceWriter

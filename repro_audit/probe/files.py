@@ -1,6 +1,6 @@
 """Files below the user's tree that the program opens, and embeddings that come out of a pickle.
 
-Python tells an audit hook of every `open` (and of much else, so the hook looks at the event's name first). What C++ code
+Python tells an audit hook of every `open`, and of much else, so the hook looks at the event's name first. What C++ code
 opens goes unseen: `torch.save` to a path, for one.
 """
 
@@ -150,7 +150,7 @@ _hooked = False
 def _access(mode: str | None, flags: int) -> str:
     """What an `open` event is for; `os.open` gives flags only."""
     if mode is None:
-        return {0: "r", os.O_WRONLY: "w"}.get(flags & _WRITING, "rw") if isinstance(flags, int) else "r"
+        return {0: "r", os.O_WRONLY: "w"}.get(flags & _WRITING, "rw")
     if "+" in mode:
         return "rw"
     return "w" if any(letter in mode for letter in "wax") else "r"
@@ -162,11 +162,11 @@ def _access(mode: str | None, flags: int) -> str:
 def _users_place() -> tuple[str | None, int | None]:
     """File and line of the innermost frame of the user's code."""
     frame = sys._getframe(1)
-    while frame is not None:
-        if is_users(frame.f_code.co_filename):
-            return frame.f_code.co_filename, frame.f_lineno
-        frame = frame.f_back  # type: ignore[assignment]
-    return None, None
+    while not is_users(frame.f_code.co_filename):
+        if frame.f_back is None:
+            return None, None
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
 
 
 def _libraries() -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Reading the state of random generators, without drawing from them and cheaply enough for every step.
 
-The ambient ones (`random`, legacy NumPy, torch, each CUDA device) are read at every batch, loss and step; `random.getstate`
-and NumPy's `state` build hundreds of Python integers, 15 and 40 microseconds each, so their memory is read instead
-where it is laid out as expected.
+The ambient ones (`random`, legacy NumPy, torch, each CUDA device) are read at every batch. `random.getstate` and the
+`state` of NumPy's build hundreds of Python integers, which takes 15 and 40 microseconds, so their memory is read
+instead where it is laid out as expected.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def ambient_generators() -> dict[str, Any]:
     """The ambient generators of a DataLoader worker, which has no CUDA."""
     return {
         "ambient python": _AMBIENT_PYTHON,
-        "ambient numpy": np.random.mtrand._rand,  # type: ignore[attr-defined]
+        "ambient numpy": np.random.mtrand._rand,
         "ambient torch": torch.default_generator,
     }
 
@@ -55,13 +55,13 @@ def torch_digest(generator: torch.Generator) -> bytes:
 
 # random.Random
 
-_AMBIENT_PYTHON: random.Random = random._inst  # type: ignore[attr-defined]
+_AMBIENT_PYTHON: random.Random = random._inst
 _PYTHON_OFFSET = object.__basicsize__
 
 
 def python_digest(generator: random.Random) -> bytes:
     """Digest of the state of a `random.Random`."""
-    gauss = repr(generator.gauss_next).encode()  # type: ignore[attr-defined]
+    gauss = repr(vars(generator).get("gauss_next")).encode()
     if _PYTHON_AS_EXPECTED:
         return _digest(_python_memory(generator) + gauss)
     words = random.Random.getstate(generator)[1]
@@ -94,7 +94,7 @@ _PYTHON_AS_EXPECTED = _python_is_as_expected()
 
 def _ambient_numpy() -> bytes:
     """Digest of NumPy's legacy generator, but for a normal deviate that it may hold back."""
-    bits = np.random.get_bit_generator()
+    bits = np.random.mtrand.get_bit_generator()
     if type(bits) is np.random.MT19937 and _NUMPY_AS_EXPECTED:
         return _digest(_numpy_memory(bits))
     return numpy_digest(bits)
@@ -129,7 +129,7 @@ def numpy_digest(generator: Any) -> bytes:
 def numpy_bits(generator: Any) -> Any:
     """The bit generator beneath a NumPy generator of any kind."""
     if isinstance(generator, np.random.RandomState):
-        return generator._bit_generator  # type: ignore[attr-defined]
+        return generator._bit_generator
     return getattr(generator, "bit_generator", generator)
 
 
@@ -140,12 +140,20 @@ def _flat(state: Any) -> Iterator[bytes]:
             yield key.encode()
             yield from _flat(value)
     else:
-        yield state.tobytes() if isinstance(state, (np.ndarray, np.generic)) else repr(state).encode()
+        yield (
+            state.tobytes() if isinstance(state, (np.ndarray, np.generic)) else repr(state).encode()
+        )
 
 
 # Any of them
 
-KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
+KINDS = (
+    torch.Generator,
+    np.random.Generator,
+    np.random.RandomState,
+    np.random.BitGenerator,
+    random.Random,
+)
 """What counts as a generator where an object of the program's owns one."""
 
 
@@ -165,8 +173,8 @@ def digest_of(generator: Any) -> bytes:
 
 # Streams
 #
-# Two workers may start from equal states and still draw different numbers, where each sample reseeds the generator that it
-# draws from. So it is asked whether a state follows from the one at the start by drawing alone.
+# Two workers may start from equal states and still draw different numbers, where each sample reseeds the generator that
+# it draws from. So it is asked whether a state follows from the one at the start by drawing alone.
 
 _MOST_TWISTS = 2_000
 """A million draws, some fifty milliseconds; further on it counts as reseeded."""

@@ -1,7 +1,7 @@
 """The hooks on torch: forward, backward and optimizers. Those on DataLoaders are in `loaders`.
 
-Each hook returns what it was given, draws nothing and keeps no tensor. Inside `torch.compile` they do nothing, so that there
-is nothing to trace.
+Each hook returns what it was given, draws nothing and keeps no tensor. While `torch.compile` traces they do nothing, so
+that they leave nothing in what it traces.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.modules import module as torch_module
 from torch.optim import optimizer as torch_optimizer
 
 from repro_audit.probe import StopTraining
@@ -26,6 +25,7 @@ from repro_audit.probe.recorder import Recorder
 from repro_audit.trace import Phase
 
 if TYPE_CHECKING:
+    import weakref
     from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from repro_audit.probe import Probe
 
+_INIT, _FORWARD, _OPTIMIZER = int(Phase.INIT), int(Phase.FORWARD), int(Phase.OPTIMIZER)
 _is_compiling = torch.compiler.is_compiling
 _thread = threading.get_ident
 
@@ -47,15 +48,20 @@ class Hooks:
         self._models = Models(self.recorder)
         self._loaders = Loaders(probe, self)
         self._handles: list[RemovableHandle] = []
-        self._thread = 0
-        self._depth = 0
+        self._thread = self._owner = 0
+        self._enough = False
+        self._in_module = False
         self._muted = 0
         """Modules run now for a loader, or again for a backward: not as a step of the training."""
         self._stepping: list[tuple[object, FrameType]] = []
         self._loss: float | None = None
-        self._before: list[bytes] | None = None
+        self._before: list[tuple[weakref.ref[Any], bytes]] | None = None
         """While no optimizer has stepped: the parameters at the last backward."""
         self._by_hand = False
+        self._begun = False
+        self._generators_seen = False
+        """A batch of this step came with the states of the generators."""
+        self._call = torch.nn.Module.__call__
         self._backward = torch.autograd.backward
         self._grad = torch.autograd.grad
 
@@ -68,13 +74,12 @@ class Hooks:
             msg = "another probe is installed"
             raise RuntimeError(msg)
         _installed = self
-        self._thread = _thread()
+        self._thread = self._owner = _thread()
         self._handles = [
-            torch_module.register_module_forward_pre_hook(self._enter_module),
-            torch_module.register_module_forward_hook(self._leave_module, always_call=True),
             torch_optimizer.register_optimizer_step_pre_hook(self._enter_step),
             torch_optimizer.register_optimizer_step_post_hook(self._leave_step),
         ]
+        torch.nn.Module.__call__ = self._wrap_call()  # type: ignore[method-assign]
         torch.autograd.backward = self._wrap_backward()
         torch.autograd.grad = self._wrap_grad()
         self._loaders.install()
@@ -86,6 +91,7 @@ class Hooks:
         self.stop()
         for handle in self._handles:
             handle.remove()
+        torch.nn.Module.__call__ = self._call  # type: ignore[method-assign]
         torch.autograd.backward = self._backward
         torch.autograd.grad = self._grad
         self._loaders.uninstall()
@@ -99,34 +105,46 @@ class Hooks:
         """Whether this is the thread, and the process, that is observed."""
         return _thread() == self._thread
 
-    @contextmanager
-    def muted(self) -> Iterator[None]:
-        """Let modules run unobserved, in a loader's hands."""
+    def mute(self) -> None:
+        """Let modules run unobserved, in a loader's hands or a backward's."""
         self._muted += 1
-        try:
-            yield
-        finally:
-            self._muted -= 1
+
+    def unmute(self) -> None:
+        """End what `mute` began."""
+        self._muted -= 1
 
     # Forward
 
-    def _enter_module(self, module: torch.nn.Module, _args: Any) -> None:
-        if _is_compiling() or _thread() != self._thread:
-            return
-        self._depth += 1
-        if self._depth == 1 and not self._muted and not torch._C._get_tracing_state():
-            self.settle()
-            self._models.module(module)
+    def _wrap_call(self) -> Callable[..., Any]:
+        """Observe the output of each module that no other module runs.
 
-    def _leave_module(self, module: torch.nn.Module, _args: Any, output: Any) -> None:
-        if _is_compiling() or _thread() != self._thread:
-            return
-        self._depth -= 1
-        # `output` is None where the forward raised.
-        if self._depth or self._muted or output is None or torch._C._get_tracing_state():
-            return
+        No global forward hooks: they cost every inner module ten times as much, and `torch.compile` warns of them.
+        """
+        call = self._call
+
+        @functools.wraps(call)
+        def observed(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+            # First of all, so that torch.compile finds nothing to trace or to guard.
+            if _is_compiling() or self._in_module or self._muted or _thread() != self._thread:
+                return call(module, *args, **kwargs)
+            return self._run_root(module, args, kwargs)
+
+        return observed
+
+    def _run_root(self, module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+        if torch._C._get_tracing_state() is not None:
+            return self._call(module, *args, **kwargs)
+        self.settle()
+        self._begin()
+        self._models.module(module)
+        self._in_module = True
+        try:
+            output = self._call(module, *args, **kwargs)
+        finally:
+            self._in_module = False
         self._models.materialised()
-        self.recorder.tree(Phase.FORWARD, self._models.output_name(module), output)
+        self.recorder.tree(_FORWARD, self._models.output_name(module), output)
+        return output
 
     # Backward
 
@@ -139,8 +157,11 @@ class Hooks:
                 return backward(*args, **kwargs)
             self._observe_loss(args[0] if args else kwargs.get("tensors"))
             # What a backward runs (a checkpointed module again, another backward) is part of it.
-            with self.muted():
+            self.mute()
+            try:
                 return backward(*args, **kwargs)
+            finally:
+                self.unmute()
 
         return observed
 
@@ -161,24 +182,24 @@ class Hooks:
             if not isinstance(loss, torch.Tensor):
                 continue  # a GradientEdge
             name = f"loss.{number}" if len(losses) > 1 else "loss"
-            self.recorder.outcome(Phase.FORWARD, self.recorder.intern(name), loss)
+            self.recorder.outcome(_FORWARD, self.recorder.intern(name), loss)
             if self._loss is None:
                 self._loss = _as_float(loss)
-        self.generators(Phase.FORWARD)
         self._probe.backwards += 1
         self._remember_parameters()
 
     # Steps
 
     def _enter_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+        if self._enough and _thread() == self._owner:
+            raise StopTraining  # the program caught the first one
         if _thread() != self._thread:
             return
-        if self._probe.steps >= self._probe.max_steps:
-            self._stop_training()
         # Of steps that an exception left, nothing is on the stack any more.
         frame = sys._getframe(1)
         self._stepping = [entry for entry in self._stepping if _is_running(entry[1], frame)]
         self._stepping.append((optimizer, frame))
+        self._before = None  # what changes now is the optimizer's doing
 
     def _leave_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         if _thread() != self._thread:
@@ -188,32 +209,32 @@ class Hooks:
         if self._stepping:
             return  # an optimizer that steps another one, such as Lookahead or SAM, makes one step
         self._before = None
-        self._depth = 0
         self._models.optimizer_step(optimizer)
         self._count_step()
 
     def _count_step(self) -> None:
-        self.generators(Phase.OPTIMIZER)
+        if not self._generators_seen:
+            self.generators(_OPTIMIZER)
+        self._generators_seen = False
         self._probe.losses.append(float("nan") if self._loss is None else self._loss)
         self._loss = None
         self._probe.steps += 1
         self.recorder.step = self._probe.steps
         if self._probe.steps >= self._probe.max_steps:
-            self._stop_training()
-
-    def _stop_training(self) -> None:
-        raise StopTraining
+            self._enough = True
+            self.stop()  # what the program does as it unwinds is no training
+            raise StopTraining
 
     # Steps by hand
 
     def _remember_parameters(self) -> None:
         """Before a backward of a program of which no optimizer is known: a change after it is a step."""
-        if self._by_hand or self._probe.steps == 0:
-            self._before = self._models.digests()
+        if not self._stepping and (self._by_hand or self._probe.steps == 0):
+            self._before = self._models.bits()
 
     def settle(self) -> None:
         """Count a step where parameters were changed by hand since the last backward."""
-        if self._before is not None and self._before != self._models.digests():
+        if self._before is not None and self._models.changed(self._before):
             self._by_hand = True
             self.stepped()
 
@@ -232,10 +253,19 @@ class Hooks:
         for item in model if isinstance(model, (list, tuple)) else [model]:
             if isinstance(item, torch.nn.Module):
                 self._models.module(item)
-        self.generators(Phase.INIT)
+        self._begin()
 
-    def generators(self, phase: Phase) -> None:
+    def _begin(self) -> None:
+        """Observe where the generators start."""
+        if not self._begun:
+            self._begun = True
+            seen = self._generators_seen
+            self.generators(_INIT)
+            self._generators_seen = seen
+
+    def generators(self, phase: int) -> None:
         """Observe the state of every ambient generator."""
+        self._generators_seen = True
         for name, bits in ambient():
             self.recorder.context(phase, name, bits)
 
@@ -249,10 +279,8 @@ class Hooks:
 
     def finish(self) -> None:
         """Observe, at the end, what no step covered."""
-        try:
+        with suppress(StopTraining):  # of a last step by hand
             self.settle()
-        except StopTraining:  # that was the last one
-            pass
         self.recorder.step = max(0, self._probe.steps - 1)
         self._models.finish()
         self.stop()

@@ -1,7 +1,7 @@
 """The hooks on loaders: each batch as the training takes it, with the indices of its samples.
 
-A DataLoader with workers draws indices long before it hands out the batch, and may hand batches out in another order. So
-the indices are kept by task until the task's batch is taken.
+A DataLoader with workers draws indices long before it hands out the batch, and may hand out batches in another order.
+So the indices are kept by task until the task's batch is taken.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _BaseIterator = dataloader._BaseDataLoaderIter
 _WorkersIterator = dataloader._MultiProcessingDataLoaderIter
+_DATA = int(Phase.DATA)
 _MARK = "_repro_audit"
 _INDICES_SHOWN = 64
 
@@ -42,7 +43,7 @@ class Indices:
 
     digest: bytes
     meta: str
-    samples: tuple[int, ...]
+    samples: list[int]
     """Empty where they are no plain numbers."""
 
     @classmethod
@@ -54,13 +55,14 @@ class Indices:
         if isinstance(items, (list, tuple)):
             with suppress(TypeError, OverflowError):
                 numbers = array("q", items)
-                shown = " ".join(map(str, numbers[:_INDICES_SHOWN]))
+                samples = numbers.tolist()
+                more = ", …" if len(samples) > _INDICES_SHOWN else ""
                 return cls(
                     digest=xxhash.xxh3_128_digest(numbers),
-                    meta=f"{shown} …" if len(numbers) > _INDICES_SHOWN else shown,
-                    samples=tuple(numbers),
+                    meta=f"{str(samples[:_INDICES_SHOWN])[1:-1]}{more}",
+                    samples=samples,
                 )
-        return cls(digest=digest(drawn), meta=f"of type {type(drawn).__name__}", samples=())
+        return cls(digest=digest(drawn), meta=f"of type {type(drawn).__name__}", samples=[])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,8 +125,11 @@ class Loaders:
     def _begin(self, original: Any) -> Any:
         def __init__(iterator: Any, loader: Any) -> None:  # noqa: N807 - replaces one
             torch_worker._worker_loop = self._worker_loop
-            with self._hooks.muted():
+            self._hooks.mute()
+            try:
                 original(iterator, loader)
+            finally:
+                self._hooks.unmute()
             if self._hooks.observing and not self._inside:
                 self._begin_epoch(iterator, loader)
 
@@ -136,8 +141,11 @@ class Loaders:
         def _reset(iterator: Any, loader: Any, first_iter: bool = False) -> None:  # noqa: FBT001, FBT002 - torch's
             if not first_iter and hasattr(iterator, _MARK) and self._hooks.observing:
                 self._begin_epoch(iterator, loader)
-            with self._hooks.muted():
+            self._hooks.mute()
+            try:
                 original(iterator, loader, first_iter)
+            finally:
+                self._hooks.unmute()
 
         return _reset
 
@@ -146,7 +154,9 @@ class Loaders:
         facts = self._probe.loaders[number]
         facts.epochs += 1
         facts.training |= torch.is_grad_enabled()
-        epoch = Epoch(number=number, facts=facts, indexed=not isinstance(loader.dataset, IterableDataset))
+        epoch = Epoch(
+            number=number, facts=facts, indexed=not isinstance(loader.dataset, IterableDataset)
+        )
         setattr(iterator, _MARK, epoch)
         if loader.num_workers and self._probe.workers is not None:
             torch_worker._worker_loop = WorkerLoop(  # type: ignore[assignment]
@@ -167,10 +177,11 @@ class Loaders:
             self._hooks.settle()
             # A dataset may read a loader of its own, and run modules.
             self._inside += 1
+            self._hooks.mute()
             try:
-                with self._hooks.muted():
-                    data = original(iterator)
+                data = original(iterator)
             finally:
+                self._hooks.unmute()
                 self._inside -= 1
             self._observe(epoch, data)
             if self._current is not None:
@@ -225,8 +236,11 @@ class Loaders:
             return next(batches)
         self._hooks.settle()
         self._last = None
-        with self._hooks.muted():
+        self._hooks.mute()
+        try:
             batch = next(batches)
+        finally:
+            self._hooks.unmute()
         if batch is not self._last:
             self._observe(self._current, batch)
         self._last = None
@@ -254,9 +268,9 @@ class Loaders:
         taken, epoch.taken = epoch.taken, None
         recorder = self._hooks.recorder
         if taken is not None:
-            recorder.context(Phase.DATA, f"{epoch.name}.indices", taken.digest, taken.meta)
-        self._hooks.generators(Phase.DATA)
-        recorder.tree(Phase.DATA, epoch.name, data)
+            recorder.context(_DATA, f"{epoch.name}.indices", taken.digest, taken.meta)
+        self._hooks.generators(_DATA)
+        recorder.tree(_DATA, epoch.name, data)
         facts = epoch.facts
         facts.batches += 1
         if taken is not None and taken.samples:
@@ -290,7 +304,8 @@ def _facts_of(loader: Any) -> LoaderFacts:
 
 def _batch_size(data: Any) -> int:
     """Samples in a batch, by the first tensor's first dimension; a batch without one counts as one."""
-    for _, leaf in leaves(data):
-        if isinstance(leaf, torch.Tensor) and leaf.dim():
-            return leaf.shape[0]
+    with suppress(Exception):  # the recorder has said already what could not be read
+        for _, leaf in leaves(data):
+            if isinstance(leaf, torch.Tensor) and leaf.dim():
+                return leaf.shape[0]
     return 1

@@ -10,8 +10,9 @@ import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
+from repro_audit.probe.recorder import Place
 from repro_audit.probe.tensors import digest
 from repro_audit.trace import Phase
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_INIT, _BACKWARD, _OPTIMIZER = int(Phase.INIT), int(Phase.BACKWARD), int(Phase.OPTIMIZER)
 _NEVER, _UNKNOWN = -1, -2
 """A parameter's version before its first observation, and where it keeps none."""
 
@@ -53,15 +55,15 @@ class ByIdentity(Generic[T]):
 
 
 class Parameter:
-    """What is known of one parameter: its interned names, and its version and the step when it was last observed."""
+    """What is known of one parameter: its places in the trace, and the version and step of its last observation."""
 
     __slots__ = ("grad", "name", "param", "states", "step", "version")
 
     def __init__(self, name: str, recorder: Recorder) -> None:
         self.name = name
-        self.grad = recorder.intern(f"grad.{name}")
-        self.param = recorder.intern(f"param.{name}")
-        self.states: dict[object, int] = {}
+        self.grad = Place(recorder.intern(f"grad.{name}"))
+        self.param = Place(recorder.intern(f"param.{name}"))
+        self.states: dict[object, Place] = {}
         self.version = _NEVER
         self.step = 0
 
@@ -74,7 +76,7 @@ class Models:
         self._labels: ByIdentity[str] = ByIdentity()
         self._parameters: ByIdentity[Parameter] = ByIdentity()
         self._roots: list[weakref.ref[nn.Module]] = []
-        self._buffers: list[tuple[weakref.ref[nn.Module], str, int]] = []
+        self._buffers: list[tuple[weakref.ref[nn.Module], str, Place]] = []
         self._lazy: list[weakref.ref[nn.Module]] = []
         self._used: dict[str, int] = {}
 
@@ -111,11 +113,11 @@ class Models:
             self._observe_new(f"{prefix}{_clean(name)}", parameter)
         for name, buffer in buffers:
             owner, _, key = name.rpartition(".")
-            row = self._recorder.intern(f"buffer.{prefix}{_clean(name)}")
-            self._buffers.append((weakref.ref(module.get_submodule(owner)), key, row))
-            if not isinstance(buffer, UninitializedTensorMixin):
-                self._recorder.outcome(Phase.INIT, row, buffer)
-        if any(isinstance(item, UninitializedTensorMixin) for _, item in (*parameters, *buffers)):
+            place = Place(self._recorder.intern(f"buffer.{prefix}{_clean(name)}"))
+            self._buffers.append((weakref.ref(module.get_submodule(owner)), key, place))
+            if not is_lazy(buffer):
+                self._recorder.again(_INIT, place, buffer)
+        if any(is_lazy(item) for _, item in (*parameters, *buffers)):
             self._lazy.append(weakref.ref(module))
         return label
 
@@ -132,9 +134,9 @@ class Models:
             return
         known = Parameter(name, self._recorder)
         self._parameters.set(parameter, known)
-        if not isinstance(parameter, UninitializedTensorMixin):
+        if not is_lazy(parameter):
             known.version = _version(parameter)
-            self._recorder.outcome(Phase.INIT, known.param, parameter)
+            self._recorder.again(_INIT, known.param, parameter)
 
     def materialised(self) -> None:
         """Observe the parameters of lazy modules that their first forward has made."""
@@ -145,14 +147,14 @@ class Models:
             module = reference()
             if module is None:
                 continue
-            if any(isinstance(item, UninitializedTensorMixin) for item in module.parameters()):
+            if any(is_lazy(item) for item in module.parameters()):
                 self._lazy.append(reference)
                 continue
             for parameter in module.parameters():
                 known = self._parameters.get(parameter)
                 if known is not None and known.version == _NEVER:
                     known.version = _version(parameter)
-                    self._recorder.outcome(Phase.INIT, known.param, parameter)
+                    self._recorder.again(_INIT, known.param, parameter)
 
     def _of(self, parameter: torch.Tensor, fallback: str) -> Parameter:
         """What is known of a parameter, which may have joined its module late, or belong to none."""
@@ -176,82 +178,92 @@ class Models:
 
     def optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Observe what a step used and what it changed: gradients, then parameters and their state, then buffers."""
-        outcome = self._recorder.outcome
+        again = self._recorder.again
         pairs = []
         for group_number, group in enumerate(optimizer.param_groups):
             for number, parameter in enumerate(group["params"]):
                 known = self._parameters.get(parameter)
                 if known is None:
-                    known = self._of(parameter, f"{type(optimizer).__name__}.{group_number}.{number}")
+                    known = self._of(
+                        parameter, f"{type(optimizer).__name__}.{group_number}.{number}"
+                    )
                 pairs.append((parameter, known))
         for parameter, known in pairs:
             grad = parameter.grad
             if grad is not None:
-                outcome(Phase.BACKWARD, known.grad, grad)
+                again(_BACKWARD, known.grad, grad)
         states = optimizer.state
         for parameter, known in pairs:
-            self._changed(parameter, known)
+            self._observe_change(parameter, known)
             state = states.get(parameter)
             if state:
                 self._state(state, known)
         self._rest()
 
     def _state(self, state: Any, known: Parameter) -> None:
-        outcome = self._recorder.outcome
+        again = self._recorder.again
         if not isinstance(state, dict):
-            self._recorder.tree(Phase.OPTIMIZER, f"state.{known.name}", state)
+            self._recorder.tree(_OPTIMIZER, f"state.{known.name}", state)
             return
-        names = known.states
+        places = known.states
         for key, value in state.items():
             if isinstance(value, (torch.Tensor, int, float)):
-                name = names.get(key)
-                if name is None:
-                    name = names[key] = self._recorder.intern(f"state.{known.name}.{key}")
-                outcome(Phase.OPTIMIZER, name, value)
+                place = places.get(key)
+                if place is None:
+                    place = places[key] = Place(self._recorder.intern(f"state.{known.name}.{key}"))
+                again(_OPTIMIZER, place, value)
             else:  # L-BFGS keeps lists of tensors
-                self._recorder.tree(Phase.OPTIMIZER, f"state.{known.name}.{key}", value)
+                self._recorder.tree(_OPTIMIZER, f"state.{known.name}.{key}", value)
 
     def hand_step(self) -> None:
         """Observe a step that no optimizer of torch's made: every gradient, every parameter."""
-        outcome = self._recorder.outcome
+        again = self._recorder.again
         pairs = list(self._parameters.items())
         for parameter, known in pairs:
             if parameter.grad is not None:
-                outcome(Phase.BACKWARD, known.grad, parameter.grad)
+                again(_BACKWARD, known.grad, parameter.grad)
         for parameter, known in pairs:
-            self._changed(parameter, known)
+            self._observe_change(parameter, known)
         self._rest()
 
-    def _changed(self, parameter: torch.Tensor, known: Parameter) -> None:
-        self._recorder.outcome(Phase.OPTIMIZER, known.param, parameter)
+    def _observe_change(self, parameter: torch.Tensor, known: Parameter) -> None:
+        self._recorder.again(_OPTIMIZER, known.param, parameter)
         known.version = _version(parameter)
         known.step = self._recorder.step
 
     def _rest(self) -> None:
         """Buffers, and parameters outside of the optimizer that something has written to."""
-        outcome = self._recorder.outcome
-        for reference, key, name in self._buffers:
+        again = self._recorder.again
+        for reference, key, place in self._buffers:
             owner = reference()
             buffer = owner._buffers.get(key) if owner is not None else None
             if buffer is not None:
-                outcome(Phase.OPTIMIZER, name, buffer)
+                again(_OPTIMIZER, place, buffer)
         for parameter, known in self._parameters.items():
             if known.version not in {_version(parameter), _NEVER}:
-                self._changed(parameter, known)
+                self._observe_change(parameter, known)
 
     def finish(self) -> None:
         """Observe what the last step did not: writes through `.data` leave no version behind."""
         for parameter, known in self._parameters.items():
             if known.step != self._recorder.step:
-                self._changed(parameter, known)
+                self._observe_change(parameter, known)
 
-    def digests(self) -> list[bytes]:
-        """The bits of every parameter that there is, to tell whether something changes them."""
+    def bits(self) -> list[tuple[weakref.ref[Any], bytes]]:
+        """The bits of every parameter that there is."""
         return [
-            digest(parameter)
+            (weakref.ref(parameter), digest(parameter))
             for parameter, _ in self._parameters.items()
-            if not isinstance(parameter, UninitializedTensorMixin)
+            if not is_lazy(parameter)
         ]
+
+    @staticmethod
+    def changed(before: list[tuple[weakref.ref[Any], bytes]]) -> bool:
+        """Whether something has written to a parameter since `bits`, `.data` included."""
+        return any(
+            parameter is not None and digest(parameter) != bits
+            for parameter, bits in ((reference(), bits) for reference, bits in before)
+        )
 
 
 def _clean(name: str) -> str:

@@ -32,9 +32,9 @@ __all__ = ["BLOCK_BYTES", "blocks", "dense", "describe", "digest", "leaves", "op
 BLOCK_BYTES = 1 << 26
 """A tensor that has to be copied (strided, on a device) is copied so many bytes at a time."""
 
-_Tensor = torch.Tensor
-_Parameter = torch.nn.Parameter
+_ORDINARY_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
 _dispatch_keys = torch._C._dispatch_keys
+_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 _hash: Callable[[Any], bytes] = xxhash.xxh3_128_digest
 
 
@@ -70,19 +70,24 @@ def digest(value: Any) -> bytes:
 
     A value without reachable bytes (a meta tensor, an object of an unknown type) has the digest of its form.
     """
+    if _function_modes():
+        with torch._C.DisableTorchFunction():
+            return _digest(value)
+    return _digest(value)
+
+
+def _digest(value: Any) -> bytes:
     kind = type(value)
-    if (kind is _Tensor or kind is _Parameter) and _dispatch_keys(
-        value
-    ).raw_repr() in _ORDINARY_KEYS:
+    if kind in _ORDINARY_TYPES and _dispatch_keys(value).raw_repr() in _ORDINARY_KEYS:
         size: int = value.nbytes
         if not size:
             return _NOTHING
         if not value.is_contiguous():
-            if size <= BLOCK_BYTES and _has_storage(value):
+            if size <= BLOCK_BYTES and _has_memory(value):
                 return _hash(_strided_view(value).tobytes())
         # A storage that was freed (as FSDP does) leaves its tensors with an address that must not be read.
-        elif value.untyped_storage().nbytes() >= size:
-            return _hash(_buffer_type(size).from_address(value.data_ptr()))
+        elif value.untyped_storage().nbytes() >= size and (address := value.data_ptr()):
+            return _hash(_buffer_type(size).from_address(address))
     if isinstance(value, torch.Tensor):
         with _plainly():
             return _digest_tensor(value)
@@ -115,8 +120,8 @@ def _strided_view(tensor: torch.Tensor) -> npt.NDArray[Any]:
 def _plainly() -> Iterator[None]:
     """Run operators with no one looking: no autograd, no modes and no subclass of the user's."""
     with (
-        torch.no_grad(),
         torch._C.DisableTorchFunction(),
+        torch.no_grad(),
         torch._C._DisableFuncTorch(),
         _disable_current_modes(),
     ):
@@ -130,7 +135,7 @@ def _digest_tensor(tensor: torch.Tensor) -> bytes:
         return _digest_of_form(f"{_form(tensor)} ({error})")
     if parts is not None:
         return _hash(
-            frame(item for part in parts for item in (describe(part).encode(), digest(part)))
+            frame(item for part in parts for item in (describe(part).encode(), _digest(part)))
         )
     state = xxhash.xxh3_128()
     for block in blocks(tensor):
@@ -167,14 +172,14 @@ def _parts(tensor: torch.Tensor) -> list[Any] | None:
         return _quantized_parts(tensor)
     if tensor.layout is not torch.strided:
         return _sparse_parts(tensor)
-    return None if _has_storage(tensor) else _wrapped_parts(tensor)
+    return None if _has_memory(tensor) else _wrapped_parts(tensor)
 
 
 def _wrapped_parts(tensor: torch.Tensor) -> list[Any]:
     """The tensors that a subclass without memory of its own keeps as attributes."""
     inner = [value for value in vars(tensor).values() if isinstance(value, torch.Tensor)]
     if not inner:
-        reason = "no storage"
+        reason = "no memory"
         raise _UnreadableError(reason)
     return inner
 
@@ -198,14 +203,15 @@ def _sparse_parts(tensor: torch.Tensor) -> list[Any]:
     return [tensor.to_dense()]
 
 
-def _has_storage(tensor: torch.Tensor) -> bool:
-    """All of its elements lie in memory that it still has."""
+def _has_memory(tensor: torch.Tensor) -> bool:
+    """All of its elements lie in memory that it still has; a wrapper's storage has a size, and no address."""
     if tensor.device.type not in {"cpu", "cuda"} or tensor._is_zerotensor() or not tensor.numel():
         return True
     steps = zip(tensor.size(), tensor.stride(), strict=True)
     last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in steps)
     try:
-        return tensor.untyped_storage().nbytes() >= (last + 1) * tensor.element_size()
+        storage = tensor.untyped_storage()
+        return storage.nbytes() >= (last + 1) * tensor.element_size() and bool(storage.data_ptr())
     except (NotImplementedError, RuntimeError):
         return False
 
@@ -284,22 +290,20 @@ def _digest_container(value: Any) -> bytes:
 
 def describe(value: Any) -> str:
     """The form of a value: `float32[32,10]`, then what is unusual (device, layout, subclass); or its type's name."""
-    kind = type(value)
-    if (kind is _Tensor or kind is _Parameter) and _dispatch_keys(
-        value
-    ).raw_repr() in _ORDINARY_KEYS:
-        key = (value.dtype, value.shape)
-        known = _forms.get(key)
-        if known is not None:
-            return known
-        if len(_forms) >= _MAX_CACHED:
-            _forms.clear()
-        new = _forms[key] = _form(value)
-        return new
-    if isinstance(value, torch.Tensor):
+    if not isinstance(value, torch.Tensor):
+        return describe_plain(value)
+    is_ordinary = type(value) in _ORDINARY_TYPES and not _function_modes()
+    if not is_ordinary or _dispatch_keys(value).raw_repr() not in _ORDINARY_KEYS:
         with _plainly():
             return _form(value)
-    return describe_plain(value)
+    key = (value.dtype, value.shape)
+    known = _forms.get(key)
+    if known is not None:
+        return known
+    if len(_forms) >= _MAX_CACHED:
+        _forms.clear()
+    new = _forms[key] = _form(value)
+    return new
 
 
 def _form(tensor: torch.Tensor) -> str:

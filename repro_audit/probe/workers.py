@@ -1,8 +1,8 @@
 """What DataLoader workers see of random generators, and the finding that two of them draw the same numbers.
 
-A generator that the dataset owns is copied into every worker with the same state, under fork and under spawn; so is one at
-the top level of the program's modules. PyTorch seeds only the ambient ones. Each worker writes down which generators it has,
-their state at the start of an epoch, and which of them it drew from; `shared_streams` reads that.
+A generator that the dataset owns is copied into every worker with the same state, under fork and under spawn; so is
+one at the top level of the program's modules. PyTorch seeds only the ambient ones. Each worker writes down which of its
+generators it drew from in an epoch, and from which state on; `shared_streams` reads that.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from collections import defaultdict, deque
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +63,8 @@ def read_streams(path: Path) -> list[Stream]:
         return []
     streams = []
     for line in lines:
-        try:
+        with suppress(ValueError, TypeError):
             streams.append(Stream(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
     return streams
 
 
@@ -77,7 +74,9 @@ def shared_streams(records: Iterable[Stream]) -> list[SharedStream]:
     A repeated epoch counts in training only: an evaluation that draws the same numbers each time is as it should be.
     """
     by_start: dict[tuple[int, str, str], list[Stream]] = defaultdict(list)
-    for stream in sorted(records, key=lambda each: (each.loader, each.generator, each.epoch, each.worker)):
+    for stream in sorted(
+        records, key=lambda each: (each.loader, each.generator, each.epoch, each.worker)
+    ):
         by_start[stream.loader, stream.generator, stream.start].append(stream)
     found: dict[tuple[str, int, str], SharedStream] = {}
     for (loader, generator, _), streams in by_start.items():
@@ -152,10 +151,14 @@ class _Watch:
         self._epoch = loop.epoch - 1
         self._undrawn: list[_Watched] = []
 
-    def create_fetcher(self, kind: Any, dataset: Any, auto_collation: Any, collate_fn: Any, *rest: Any) -> Any:
+    def create_fetcher(
+        self, kind: Any, dataset: Any, auto_collation: Any, collate_fn: Any, *rest: Any
+    ) -> Any:
         """Torch makes a fetcher at the start of each epoch, after the user's `worker_init_fn`."""
         self._epoch += 1
-        with suppress(Exception):  # a defect of ours, or an object that can't be looked at, is no error of the program's
+        with suppress(
+            Exception
+        ):  # a defect of ours, or an object that can't be looked at, is no error of the program's
             self._begin(dataset, collate_fn)
 
         def collate(samples: Any) -> Any:

@@ -12,10 +12,9 @@ from repro_audit.source import Scope, Source
 @cache
 def catalogue() -> dict[str, Source]:
     """Every source by its id, in the fixed order of reports: by scope, then by id."""
-    found = []
-    for module in pkgutil.iter_modules(__path__, __name__ + "."):
-        if not module.name.rpartition(".")[2].startswith("_"):
-            found.append(importlib.import_module(module.name).SOURCE)
+    names = [module.name for module in pkgutil.iter_modules(__path__, __name__ + ".")]
+    public = [name for name in names if not name.rpartition(".")[2].startswith("_")]
+    found: list[Source] = [importlib.import_module(name).SOURCE for name in public]
     order = list(Scope)
     found.sort(key=lambda source: (order.index(source.scope), source.id))
     return {source.id: source for source in found}

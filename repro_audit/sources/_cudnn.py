@@ -48,6 +48,13 @@ def judge(flag: str) -> Callable[[Judgement, Facts], Verdict]:
                 status="not-exercised",
                 reason="no CUDA device; the program does not branch on the flag either",
             )
+        if judgement.status == "held" and flag == "deterministic":
+            # ATen asks for a deterministic algorithm where either the flag or the global mode wants one, and the
+            # audit pins the mode.
+            return Verdict(
+                status="not-exercised",
+                reason="torch.use_deterministic_algorithms, which the audit pins, has the same effect",
+            )
         reasons = {
             "held": f"other settings of torch.backends.cudnn.{flag} change nothing",
             "broke": f"another setting of torch.backends.cudnn.{flag} gives another result",

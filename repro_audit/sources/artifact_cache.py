@@ -1,6 +1,64 @@
 """Files that the first run leaves change the second run.
 
-DOC
+## What it does
+The audit runs the program on its tree as it stands (pinned), and again on the tree that the first run left. Another
+result convicts it, and the report names the files that the first run wrote. *Held*: both give the same. *Not
+exercised* where the first run writes nothing into its tree. The tree itself stays as it was.
+
+## Why it breaks reproducibility
+The run that makes a cache draws random numbers for it; the run that finds the cache does not, and all that is drawn
+later (weights, order, dropout) comes from another place in the stream. What is read back may also not be what was
+made: rounded, in another order or type, or left by a run with another seed.
+
+## Example
+The first run draws the samples from the generator that also makes the weights; the second run reads them.
+
+```python
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+CACHE = Path(__file__).with_name("samples.pt")
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    if not CACHE.exists():
+        torch.save(torch.randn(64, 8), CACHE)
+    x = torch.load(CACHE)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8, shuffle=True)
+```
+
+## Use instead
+A generator of its own for what is cached, and the file is read back even when it was just made.
+
+```python
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+CACHE = Path(__file__).with_name("samples.pt")
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    if not CACHE.exists():
+        generator = torch.Generator().manual_seed(seed)  # of its own: the global one stays put
+        torch.save(torch.randn(64, 8, generator=generator), CACHE)
+    x = torch.load(CACHE)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8, shuffle=True)
+```
+
+## References
+- Another order of data with the cache than without, despite the seed:
+  <https://github.com/snowflakedb/ArcticTraining/issues/81>
+- Other samples after the cache was deleted: <https://github.com/snowflakedb/ArcticTraining/issues/84>
 """
 
 from __future__ import annotations
@@ -14,6 +72,7 @@ if TYPE_CHECKING:
     from repro_audit.facts import Facts
 
 PINNED, WARM = "cold tree", "after one run"
+FILES_SHOWN = 3
 
 
 def levels(facts: Facts) -> Levels | str:
@@ -25,9 +84,8 @@ def levels(facts: Facts) -> Levels | str:
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the files."""
-    files = ", ".join(facts.written[:3]) + (
-        f" and {len(facts.written) - 3} more" if len(facts.written) > 3 else ""
-    )
+    shown, more = facts.written[:FILES_SHOWN], len(facts.written) - FILES_SHOWN
+    files = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
     reasons = {
         "broke": f"a run that finds what an earlier run wrote ({files}) gives another result",
         "held": f"a run that finds what an earlier run wrote ({files}) gives the same",
@@ -42,7 +100,7 @@ def fix(_facts: Facts) -> Fix:
     return Fix(
         summary="Draw the same random numbers whether the cache is there or not: give what is cached a generator of "
         "its own, and read back what was written even when it was just made.",
-        snippet="generator = torch.Generator().manual_seed(seed)  # of its own, not the global one\n"
+        snippet="generator = torch.Generator().manual_seed(seed)  # of its own\n"
         "if not path.exists():\n"
         "    torch.save(make(generator), path)\n"
         "data = torch.load(path)  # the same bytes in every run",

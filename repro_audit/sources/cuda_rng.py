@@ -1,6 +1,61 @@
 """The generators of the CUDA devices are not seeded.
 
-DOC
+## What it does
+The audit starts the generators of all CUDA devices from one state (A) and from another (B), and leaves all else as it
+is. A result that follows the state convicts it where the program answers for its own seeding: `build` takes a `seed`,
+or the program itself calls `random.seed`, `np.random.seed` or `torch.manual_seed`. A program that does neither leaves
+the seeding to its caller, here the audit: then such a result is *delegated*. *Held*: both states give the same. *Not
+exercised* without a CUDA device.
+
+## Why it breaks reproducibility
+Each device has a generator of its own, apart from the CPU's: dropout on the device and `torch.randn(device="cuda")`
+draw from it. `torch.manual_seed` seeds them all. `torch.cuda.manual_seed` seeds the current device only, and
+`torch.set_rng_state` and a `torch.Generator()` concern the CPU. Where nothing seeds a device's generator, PyTorch
+does so from the operating system.
+
+## Example
+Only the CPU's generator is seeded, and the dropout runs on the device. A CPU can not show this: there it trains on
+the generator that was seeded.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def build(seed):
+    torch.default_generator.manual_seed(seed)  # the CPU's generator and no other
+    model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 1)).to(device)
+    x = torch.randn(64, 8)
+    data = TensorDataset(x.to(device), x.sum(1, keepdim=True).to(device))
+    return model, DataLoader(data, batch_size=8)
+```
+
+## Use instead
+`torch.manual_seed` reaches every device.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def build(seed):
+    torch.manual_seed(seed)  # every device's generator
+    model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 1)).to(device)
+    x = torch.randn(64, 8)
+    data = TensorDataset(x.to(device), x.sum(1, keepdim=True).to(device))
+    return model, DataLoader(data, batch_size=8)
+```
+
+## References
+- `torch.manual_seed`: <https://docs.pytorch.org/docs/stable/generated/torch.manual_seed.html>
+- `torch.cuda.manual_seed`, and why it does not do for several devices:
+  <https://docs.pytorch.org/docs/stable/generated/torch.cuda.manual_seed.html>
 """
 
 from __future__ import annotations

@@ -1,6 +1,61 @@
-"""The order of a set, or anything else that follows from string hashes, decides the result.
+"""String hashes, and with them the order of sets, decide the result.
 
-DOC
+## What it does
+The audit runs the program under `PYTHONHASHSEED` 0 (pinned), 1 and 2, each in an interpreter of its own. Another
+result under 1 or 2 convicts it. *Held*: all three give the same.
+
+## Why it breaks reproducibility
+Python salts the hash of every `str` and `bytes` with a number that it draws anew for each process, unless
+`PYTHONHASHSEED` fixes it. A set is iterated in an order that follows from the hashes, and so is what is made from it:
+a vocabulary, a list of classes, a split. Code that calls `hash()` on a string, to split data or to derive a seed, is
+hit too. A dict keeps the order of insertion and is not. Setting `os.environ["PYTHONHASHSEED"]` in the program does
+nothing: the interpreter has read it by then.
+
+## Example
+The numbers of the words follow the order of a set.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+TEXT = "the cat sat on the mat and the dog lay on a rug by the old red door"
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    words = TEXT.split()
+    numbers = {word: number for number, word in enumerate(set(words))}
+    tokens = torch.tensor([numbers[word] for word in words])
+    model = nn.Sequential(nn.Embedding(len(numbers), 8), nn.Linear(8, len(numbers)))
+    return model, DataLoader(TensorDataset(tokens[:-1], tokens[1:]), batch_size=2)
+```
+
+## Use instead
+Sort before the order decides anything.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+TEXT = "the cat sat on the mat and the dog lay on a rug by the old red door"
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    words = TEXT.split()
+    numbers = {word: number for number, word in enumerate(sorted(set(words)))}
+    tokens = torch.tensor([numbers[word] for word in words])
+    model = nn.Sequential(nn.Embedding(len(numbers), 8), nn.Linear(8, len(numbers)))
+    return model, DataLoader(TensorDataset(tokens[:-1], tokens[1:]), batch_size=2)
+```
+
+## References
+- Python: `PYTHONHASHSEED`: <https://docs.python.org/3/using/cmdline.html#envvar-PYTHONHASHSEED>
+- Python: `object.__hash__`: <https://docs.python.org/3/reference/datamodel.html#object.__hash__>
+- Labels numbered by `list(set(targets))`: <https://github.com/JoakimEdin/explainable-medical-coding/issues/7>
+- Splits of a dataset that were sets of strings: <https://github.com/Emmi-AI/noether/pull/180>
 """
 
 from __future__ import annotations
@@ -28,8 +83,8 @@ def environment(level: str) -> Mapping[str, str]:
 def fix(_facts: Facts) -> Fix:
     """Sort; or fix the hash seed from outside."""
     return Fix(
-        summary="Sort what comes out of a set before it decides anything. Fixing the hash seed works only from outside: "
-        "PYTHONHASHSEED=0 python train.py",
+        summary="Sort what comes out of a set before it decides anything. Fixing the hash seed works only from "
+        "outside: PYTHONHASHSEED=0 python train.py",
         snippet="vocabulary = sorted(set(words))  # not list(set(words))",
     )
 

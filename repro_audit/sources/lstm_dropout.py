@@ -1,6 +1,97 @@
-"""The dropout between the layers of an RNN under cuDNN keeps a state that reseeding does not reset.
+"""The dropout of an RNN under cuDNN has a state that no generator shows.
 
-DOC
+## What it does
+The audit runs the program twice in one process, with every generator put back in between, and compares the second run
+with one in a fresh process (the level of `process-reuse`). Where they differ, both are repeated with the dropout of
+every `nn.LSTM`, `nn.GRU` and `nn.RNN` taken out: if they then agree, that dropout is convicted. *Held*: on a CUDA
+device, both runs give the same. *Not exercised* where no such module with dropout between its layers ran, nor without
+a CUDA device: kernels for CPUs draw from PyTorch's generator and keep nothing.
+
+## Why it breaks reproducibility
+On a CUDA device cuDNN draws this dropout, from a random state that PyTorch keeps for it, one a device, and seeds from
+the device's generator. Before PyTorch 2.0 it was seeded once a process, and seeding again did not reach it: a script
+repeated, the second training in one process did not. Since 2.0, setting a device's generator, by seed or by state,
+has it seeded anew at the next forward pass. But it is still no part of what `torch.cuda.get_rng_state()` returns: a
+run that goes on from a saved state draws other masks than the one that saved it.
+
+## Example
+The second run restores the state in which the first one began to train, which should change nothing. It shows on
+CUDA; on a CPU both runs agree.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+generator = torch.cuda if device == "cuda" else torch
+checkpoint = {}
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(4, 8, num_layers=2, dropout=0.5, batch_first=True)
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    model = Model().to(device)
+    x = torch.randn(64, 5, 4).to(device)
+    model(x)  # a first pass, to warm up
+    if checkpoint:  # a later run in this process starts training where the first one did
+        generator.set_rng_state(checkpoint["rng"])
+    checkpoint["rng"] = generator.get_rng_state()
+    return model, DataLoader(TensorDataset(x, x.sum((1, 2))[:, None]), batch_size=8)
+```
+
+## Use instead
+`nn.Dropout` between the layers draws from the device's generator alone.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+generator = torch.cuda if device == "cuda" else torch
+checkpoint = {}
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lower = nn.LSTM(4, 8, batch_first=True)
+        self.drop = nn.Dropout(0.5)
+        self.upper = nn.LSTM(8, 8, batch_first=True)
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, x):
+        hidden = self.drop(self.lower(x)[0])
+        return self.head(self.upper(hidden)[0][:, -1])
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    model = Model().to(device)
+    x = torch.randn(64, 5, 4).to(device)
+    model(x)  # a first pass, to warm up
+    if checkpoint:  # a later run in this process starts training where the first one did
+        generator.set_rng_state(checkpoint["rng"])
+    checkpoint["rng"] = generator.get_rng_state()
+    return model, DataLoader(TensorDataset(x, x.sum((1, 2))[:, None]), batch_size=8)
+```
+
+## References
+- The cached dropout state is not refreshed by seeding: <https://github.com/pytorch/pytorch/issues/74177>
+- The change that refreshes it: <https://github.com/pytorch/pytorch/pull/90522>
+- A training that repeats across runs of the script, not within one: <https://github.com/pytorch/pytorch/issues/62096>
+- The same in a few lines: <https://github.com/pytorch/pytorch/issues/90168>
+- Saved and restored generator states do not restore the dropout: <https://github.com/pytorch/pytorch/issues/104697>
 """
 
 from __future__ import annotations
@@ -84,8 +175,9 @@ def fix(_facts: Facts) -> Fix:
     """Take the dropout out of the RNN."""
     return Fix(
         summary="Put the dropout outside the RNN: nn.Dropout draws from the generator that seeding resets.",
-        snippet="self.lstm = nn.ModuleList([nn.LSTM(d, h, batch_first=True), nn.LSTM(h, h, batch_first=True)])\n"
-        "self.drop = nn.Dropout(p)  # between the layers, in forward()",
+        snippet="self.first = nn.LSTM(width, hidden, batch_first=True)\n"
+        "self.second = nn.LSTM(hidden, hidden, batch_first=True)\n"
+        "self.drop = nn.Dropout(p)  # between the two, in forward()",
     )
 
 

@@ -1,6 +1,73 @@
 """An operation whose threads race gives other bits each time it runs.
 
-DOC
+## What it does
+The audit runs the program with `torch.use_deterministic_algorithms(True)` (pinned; what has no deterministic
+algorithm warns and goes on), then several times as written, beside a process that keeps a core busy. Runs that differ
+from the deterministic ones, while those agree, convict it, and the report says how many of how many. A race can be
+invited, not forced. *Held*: all runs gave the same; a race that none of them met is not ruled out.
+
+## Why it breaks reproducibility
+Sums of floating point numbers depend on the order of addition. Where several threads add into the same element, the
+order is that of their arrival, and the bits change from run to run. On CUDA many operations do so with atomic
+additions. On a CPU the gradient of `x[index]` does (`index_put_` that accumulates), once there is enough of it to be
+split among threads: from 32,768 elements on.
+
+## Example
+A gather of many rows out of few, with gradients, on two threads or more. `build` seeds everything.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Molecule(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kinds = nn.Parameter(torch.randn(16, 16))
+
+    def forward(self, atoms):
+        return self.kinds[atoms].mean(1)  # backward adds 65,536 rows a batch into 16
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    data = TensorDataset(torch.randint(16, (256, 2048)), torch.randn(256, 16))
+    return Molecule(), DataLoader(data, batch_size=32)
+```
+
+## Use instead
+Deterministic algorithms; an operation that has none raises an error that names it. Here `nn.Embedding` would do too.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Molecule(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kinds = nn.Parameter(torch.randn(16, 16))
+
+    def forward(self, atoms):
+        return self.kinds[atoms].mean(1)  # backward adds 65,536 rows a batch into 16
+
+
+def build(seed):
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(seed)
+    data = TensorDataset(torch.randint(16, (256, 2048)), torch.randn(256, 16))
+    return Molecule(), DataLoader(data, batch_size=32)
+```
+
+## References
+- `torch.use_deterministic_algorithms`, with the operations concerned:
+  <https://docs.pytorch.org/docs/stable/generated/torch.use_deterministic_algorithms.html>
+- PyTorch: Reproducibility, avoiding nondeterministic algorithms:
+  <https://docs.pytorch.org/docs/stable/notes/randomness.html#avoiding-nondeterministic-algorithms>
+- The gradient of indexing is nondeterministic on a CPU: <https://github.com/pytorch/pytorch/issues/51366>
+- Its deterministic form: <https://github.com/pytorch/pytorch/pull/51388>
 """
 
 from __future__ import annotations
@@ -49,12 +116,13 @@ def _pin() -> None:
 
     They also fill the memory of `torch.empty`, which is another source's business, so that is switched off.
     """
-    torch = sys.modules["torch"]
+    torch: Any = sys.modules["torch"]
     set_mode = torch.use_deterministic_algorithms
     set_mode(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
 
-    def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> Any:
+    def use_deterministic_algorithms(  # its own signature
+        mode: bool, *, warn_only: bool = False) -> Any:
         return set_mode(True, warn_only=warn_only or not mode)
 
     torch.use_deterministic_algorithms = use_deterministic_algorithms

@@ -1,6 +1,88 @@
 """The number of DataLoader workers decides what each sample looks like.
 
-DOC
+## What it does
+The audit gives every DataLoader 0, 1 and 2 workers in place of the program's own number (pinned). Another result
+convicts it, and the report says which numbers agree. The runs that differ are repeated with the mend in place, each
+sample seeded by its index and the loader's base seed: if they then agree, the mend is proven. It breaks the promise
+`settings`: the same command with the same number may still repeat. *Held*: all numbers give the same. *Not exercised*
+where no `torch.utils.data.DataLoader` was iterated.
+
+## Why it breaks reproducibility
+Without workers, samples are made in the main process and draw from its generators, between the draws of the model.
+With workers, PyTorch seeds worker `i` with `base_seed + i`, and batches go to the workers in turn. So the number of
+workers decides from which stream a sample draws, and what was drawn from it before; and samples made in workers no
+longer move the main process's generators, from which dropout draws.
+
+## Example
+Each sample draws its noise from whatever generator is at hand.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+
+class Noisy(Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        x = torch.full((8,), index / 64) + torch.randn(8)
+        return x, x.sum(0, keepdim=True)
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    return nn.Linear(8, 1), DataLoader(Noisy(), batch_size=8, num_workers=1)
+```
+
+## Use instead
+The noise of a sample follows from the seed, the epoch and its index, whoever makes it.
+
+```python
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+class Noisy(Dataset):
+    def __init__(self, seed):
+        self.seed = seed
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, key):
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index))
+        x = torch.full((8,), index / 64) + torch.from_numpy(rng.standard_normal(8, "float32"))
+        return x, x.sum(0, keepdim=True)
+
+
+class WithEpoch(Sampler):  # hands the epoch out with each index, so that workers know it
+    def __init__(self, size):
+        self.size, self.epoch = size, -1
+
+    def __len__(self):
+        return self.size
+
+    def __iter__(self):
+        self.epoch += 1
+        return iter([(self.epoch, index) for index in range(self.size)])
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    loader = DataLoader(Noisy(seed), batch_size=8, sampler=WithEpoch(64), num_workers=1)
+    return nn.Linear(8, 1), loader
+```
+
+## References
+- PyTorch: Randomness in multi-process data loading:
+  <https://docs.pytorch.org/docs/stable/data.html#data-loading-randomness>
+- The random numbers of samples depend on the number of workers: <https://github.com/pytorch/pytorch/pull/15170>
+- Random transforms differ between no workers and some: <https://github.com/meta-pytorch/torchtune/issues/168>
 """
 
 from __future__ import annotations
@@ -34,7 +116,7 @@ def levels(facts: Facts) -> Levels | str:
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Give every DataLoader the level's number of workers when it is iterated; `PER_SAMPLE` is the mend."""
     count, _, mend = level.partition(", ")
-    if level == PER_SAMPLE or mend == PER_SAMPLE:
+    if PER_SAMPLE in {level, mend}:
         trial.when_imported("torch", _seed_each_sample)
     if count.isdecimal():
         trial.when_imported("torch", lambda: _set_workers(int(count)))
@@ -45,7 +127,7 @@ def _set_workers(count: int) -> None:
     loader_class = sys.modules["torch"].utils.data.DataLoader
     iterate = loader_class.__iter__
 
-    def __iter__(loader: Any) -> Any:
+    def with_count(loader: Any) -> Any:
         # Past DataLoader.__setattr__, which refuses changes after construction; the rules are those of its __init__.
         loader.__dict__["num_workers"] = count
         if count == 0:
@@ -54,25 +136,25 @@ def _set_workers(count: int) -> None:
             loader.__dict__["prefetch_factor"] = 2
         return iterate(loader)
 
-    loader_class.__iter__ = __iter__
+    loader_class.__iter__ = with_count
 
 
 def _seed_each_sample() -> None:
     """The mend: a sample's randomness follows from its index and the epoch, not from who fetches it."""
-    from torch.utils.data import _utils, dataloader, get_worker_info
-
     from repro_audit import rng
 
+    data: Any = sys.modules["torch"].utils.data
+    iterator_class = data.dataloader._SingleProcessDataLoaderIter
     base_seed = 0
-    fetch = _utils.fetch._MapDatasetFetcher.fetch
-    next_data = dataloader._SingleProcessDataLoaderIter._next_data
+    fetch = data._utils.fetch._MapDatasetFetcher.fetch
+    next_data = iterator_class._next_data
 
     class Seeded:
         def __init__(self, dataset: Any) -> None:
             self.dataset = dataset
 
         def __getitem__(self, index: Any) -> Any:
-            info = get_worker_info()
+            info = data.get_worker_info()
             base = info.seed - info.id if info else base_seed
             with rng.fork_rng():
                 rng.seed_everything((base + hash(index)) % 2**32, cudnn_flags=False)
@@ -88,8 +170,8 @@ def _seed_each_sample() -> None:
         base_seed = iterator._base_seed
         return next_data(iterator)
 
-    _utils.fetch._MapDatasetFetcher.fetch = fetch_seeded
-    dataloader._SingleProcessDataLoaderIter._next_data = next_data_noting_seed
+    data._utils.fetch._MapDatasetFetcher.fetch = fetch_seeded
+    iterator_class._next_data = next_data_noting_seed
 
 
 def fix(_facts: Facts) -> Fix:
@@ -99,7 +181,8 @@ def fix(_facts: Facts) -> Fix:
         "it. Or keep num_workers fixed wherever the numbers must agree.",
         snippet="def __getitem__(self, index):\n"
         "    rng = np.random.default_rng((self.seed, self.epoch, index))\n"
-        "    return self.x[index] + rng.normal(size=self.x[index].shape), self.y[index]",
+        "    x = self.x[index]\n"
+        "    return x + rng.normal(size=x.shape), self.y[index]",
     )
 
 

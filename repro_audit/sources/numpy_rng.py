@@ -1,6 +1,60 @@
 """NumPy's global generator is not seeded.
 
-DOC
+## What it does
+The audit starts NumPy's global generator from one state (A) and from another (B), and leaves all else as it is. A
+result that follows the state convicts it where the program answers for its own seeding: `build` takes a `seed`, or
+the program itself calls `random.seed`, `np.random.seed` or `torch.manual_seed`. A program that does neither leaves
+the seeding to its caller, here the audit: then such a result is *delegated*. *Held*: both states give the same.
+
+## Why it breaks reproducibility
+`np.random.rand`, `np.random.permutation` and the other functions of `numpy.random` itself draw from one `RandomState`
+that the whole process shares. NumPy seeds it from the operating system, so each process begins elsewhere.
+`torch.manual_seed` and `random.seed` do not reach it, and every library that draws from it (for augmentation, say)
+moves it on.
+
+## Example
+`build` takes a seed and passes it to PyTorch alone; NumPy picks the samples to train on.
+
+```python
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    x = torch.randn(64, 8)
+    train = torch.from_numpy(np.random.permutation(64)[:48])
+    data = TensorDataset(x[train], x[train].sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8)
+```
+
+## Use instead
+A generator of the program's own, which nobody else moves. Where a library draws from the global one, call
+`np.random.seed(seed)`.
+
+```python
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    x = torch.randn(64, 8)
+    train = torch.from_numpy(rng.permutation(64)[:48])
+    data = TensorDataset(x[train], x[train].sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8)
+```
+
+## References
+- NumPy: `numpy.random.seed`, and why not to use it:
+  <https://numpy.org/doc/stable/reference/random/generated/numpy.random.seed.html>
+- PyTorch: Reproducibility, other libraries:
+  <https://docs.pytorch.org/docs/stable/notes/randomness.html#random-number-generators-in-other-libraries>
 """
 
 from __future__ import annotations

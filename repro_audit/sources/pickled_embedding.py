@@ -1,6 +1,72 @@
-"""An `nn.Embedding` that comes out of a pickle is not the one that the seed would have made.
+"""An `nn.Embedding` out of a pickle is not the one that the seed would make.
 
-DOC
+## What it does
+The audit takes every `nn.Embedding` and `nn.EmbeddingBag` of the model through pickle after `build`, while the
+generators are in another state: it must come back equal, bit for bit, and train the same. And where the first run
+leaves a pickled Embedding in its tree, the program runs on that tree (the level of `artifact-cache`), then again
+without that file: if the run with it differs and the run without it agrees, the pickle is convicted. An Embedding
+that comes out of a pickle or a checkpoint is named, with file, line and digest, and whether the seed reaches it.
+*Held*: all runs give the same. *Not exercised* where the model has no Embedding and none came out of a pickle.
+
+## Why it breaks reproducibility
+Unpickling restores an object without calling its `__init__`. So a run that loads the Embedding does not draw the
+numbers that making it takes, and the weights of every layer after it come from another place in the stream. The
+Embedding itself has the weights of whoever pickled it: another seed does not change them.
+
+## Example
+The first run makes and pickles the Embedding, the second loads it, and gets other weights in the linear layer.
+
+```python
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+CACHE = Path(__file__).with_name("embedding.pt")
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    if CACHE.exists():
+        embedding = torch.load(CACHE, weights_only=False)
+    else:
+        embedding = nn.Embedding(16, 8)
+        torch.save(embedding, CACHE)
+    model = nn.Sequential(embedding, nn.Linear(8, 16))
+    tokens = torch.arange(65) % 16
+    return model, DataLoader(TensorDataset(tokens[:-1], tokens[1:]), batch_size=8)
+```
+
+## Use instead
+Make the Embedding in every run, and keep its `state_dict`, not the module.
+
+```python
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+CACHE = Path(__file__).with_name("weights.pt")
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    embedding = nn.Embedding(16, 8)  # drawn in every run, so the generator moves alike
+    if CACHE.exists():
+        embedding.load_state_dict(torch.load(CACHE))
+    else:
+        torch.save(embedding.state_dict(), CACHE)
+    model = nn.Sequential(embedding, nn.Linear(8, 16))
+    tokens = torch.arange(65) % 16
+    return model, DataLoader(TensorDataset(tokens[:-1], tokens[1:]), batch_size=8)
+```
+
+## References
+- PyTorch: Saving and loading modules:
+  <https://docs.pytorch.org/docs/stable/notes/serialization.html#saving-and-loading-torch-nn-modules>
+- Python: Pickling class instances: <https://docs.python.org/3/library/pickle.html#pickling-class-instances>
 """
 
 from __future__ import annotations
@@ -69,7 +135,7 @@ def _reload(model: Any) -> None:
     for module in _embeddings(model):
         with rng.fork_rng():
             rng.seed_everything(OTHER_SEED, cudnn_flags=False)
-            copy = pickle.loads(pickle.dumps(module))  # noqa: S301 - our own bytes, of a moment ago
+            copy = pickle.loads(pickle.dumps(module))  # noqa: S301 - bytes of our own
         for name, parameter in module.named_parameters(recurse=False):
             parameter.data = dict(copy.named_parameters(recurse=False))[name].data
         for name, value in vars(copy).items():
@@ -151,9 +217,9 @@ def _from_files(facts: Facts) -> tuple[str, ...]:
 def fix(_facts: Facts) -> Fix:
     """Build it, then load its weights."""
     return Fix(
-        summary="Build the Embedding in every run, and keep its weights in a state_dict: building draws the same random "
-        "numbers whether the file is there or not.",
-        snippet="embedding = nn.Embedding(vocabulary, width)  # always drawn, so the generator moves alike\n"
+        summary="Build the Embedding in every run, and keep its weights in a state_dict: building draws the same "
+        "random numbers whether the file is there or not.",
+        snippet="embedding = nn.Embedding(words, width)  # drawn in every run\n"
         "if path.exists():\n"
         "    embedding.load_state_dict(torch.load(path))\n"
         "else:\n"

@@ -1,6 +1,55 @@
 """State that outlives a training run in its process changes the next run there.
 
-DOC
+## What it does
+The audit runs the program in a fresh process (pinned), and twice in one process, with every ambient generator put
+back in between; the second run is compared. A difference convicts it. It breaks the promise `settings`: one run a
+process may still repeat. *Held*: both give the same.
+
+## Why it breaks reproducibility
+A module's top level runs once a process, and what it makes lives on: generators, counters, caches, lists that runs
+append to. So do default arguments, attributes of classes, and state inside libraries. Seeding resets the ambient
+generators and nothing else, so the second training in a notebook, in a sweep or in a test begins where the first one
+stopped.
+
+## Example
+The loader's generator is made when the module is imported, and is not at its start when `build` runs again.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+generator = torch.Generator().manual_seed(0)  # lives as long as the process
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    x = torch.randn(64, 8)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8, shuffle=True, generator=generator)
+```
+
+## Use instead
+Make it in `build`.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # lives as long as this run
+    x = torch.randn(64, 8)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8, shuffle=True, generator=generator)
+```
+
+## References
+- Python: a module is run at its first import only: <https://docs.python.org/3/tutorial/modules.html#more-on-modules>
+- `torch.Generator`: <https://docs.pytorch.org/docs/stable/generated/torch.Generator.html>
+- A training that repeats across processes, not within one: <https://github.com/pytorch/pytorch/issues/62096>
 """
 
 from __future__ import annotations

@@ -1,6 +1,58 @@
 """Python's `random` is not seeded.
 
-DOC
+## What it does
+The audit starts Python's `random` from one state (A) and from another (B), and leaves all else as it is. A result
+that follows the state convicts it where the program answers for its own seeding: `build` takes a `seed`, or the
+program itself calls `random.seed`, `np.random.seed` or `torch.manual_seed`. A program that does neither leaves the
+seeding to its caller, here the audit: then such a result is *delegated*. *Held*: both states give the same.
+
+## Why it breaks reproducibility
+`random.shuffle`, `random.random` and the like draw from one generator that the whole process shares. Python seeds it
+from the operating system when `random` is first imported, so each process begins elsewhere. `torch.manual_seed` and
+`np.random.seed` do not reach it, and every library that draws from it moves it on.
+
+## Example
+`build` takes a seed and passes it to PyTorch alone; the samples are shuffled by `random`.
+
+```python
+import random
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    x = torch.randn(64, 8)
+    samples = list(zip(x, x.sum(1, keepdim=True)))
+    random.shuffle(samples)
+    return nn.Linear(8, 1), DataLoader(samples, batch_size=8)
+```
+
+## Use instead
+Seed it as well. Or draw from a generator of the program's own: `random.Random(seed).shuffle(samples)`.
+
+```python
+import random
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+
+def build(seed):
+    random.seed(seed)
+    torch.manual_seed(seed)
+    x = torch.randn(64, 8)
+    samples = list(zip(x, x.sum(1, keepdim=True)))
+    random.shuffle(samples)
+    return nn.Linear(8, 1), DataLoader(samples, batch_size=8)
+```
+
+## References
+- Python: `random.seed`: <https://docs.python.org/3/library/random.html#random.seed>
+- PyTorch: Reproducibility, Python: <https://docs.pytorch.org/docs/stable/notes/randomness.html#python>
 """
 
 from __future__ import annotations

@@ -1,6 +1,51 @@
 """The seed does not reach the result, or not all of it.
 
-DOC
+## What it does
+The audit gives `build`, and every ambient generator, its seed (A) and the next one (B). This is a yardstick, and
+breaks no promise: the result should change. *Broke* means that `build` takes a seed and another one changes nothing.
+*Held*: the result changes, or the program takes no seed and either sets its own or draws nothing that a seed reaches.
+
+## Why it breaks reproducibility
+A result that is the same under every seed looks perfectly reproducible, and tells nothing about how much chance there
+is in it: five runs with five seeds are one run. Most often a number is set in the code, or the seed is dropped on its
+way (`if seed:` drops 0).
+
+## Example
+The seed is taken and forgotten.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    torch.manual_seed(42)  # and what became of seed?
+    x = torch.randn(64, 8)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8, shuffle=True)
+```
+
+## Use instead
+Seed with what was given.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    x = torch.randn(64, 8)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8, shuffle=True)
+```
+
+## References
+- PyTorch: Reproducibility, random number generator:
+  <https://docs.pytorch.org/docs/stable/notes/randomness.html#pytorch-random-number-generator>
+- A seed of 0 that was ignored: <https://github.com/ThilinaRajapakse/simpletransformers/issues/1477>
 """
 
 from __future__ import annotations

@@ -1,6 +1,57 @@
 """The number of intra-op threads decides how sums are split, and so the bits.
 
-DOC
+## What it does
+The audit runs the program with as many intra-op threads as PyTorch takes on this machine (pinned), then with 1, with
+2 and with twice the cores. Another result convicts it. The number is set before the target is loaded, so a program
+that sets its own keeps it. It breaks the promise `portable`, and is emulated: another machine may differ in more.
+*Held*: all numbers give the same.
+
+## Why it breaks reproducibility
+An operation on a CPU splits its work among the threads, and each adds up its part. With another number of threads the
+parts are others, the additions come in another order, and floating point sums differ in the last bits. PyTorch takes
+the number from the machine's cores, or from `OMP_NUM_THREADS`, so the same program differs between machines, and
+between a shell and a job that is given fewer cores.
+
+## Example
+The gradients of a layer norm are summed by thread.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    x = torch.randn(512, 8)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    model = nn.Sequential(nn.Linear(8, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 1))
+    return model, DataLoader(data, batch_size=64)
+```
+
+## Use instead
+Fix the number in the program. One thread is the surest choice, a number that every machine has is a faster one.
+
+```python
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    torch.set_num_threads(1)  # whatever the machine has
+    torch.manual_seed(seed)
+    x = torch.randn(512, 8)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    model = nn.Sequential(nn.Linear(8, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 1))
+    return model, DataLoader(data, batch_size=64)
+```
+
+## References
+- `set_num_threads` changes results: <https://github.com/pytorch/pytorch/issues/88718>
+- Other results by `OMP_NUM_THREADS`, found on different machines: <https://github.com/pytorch/pytorch/issues/2201>
+- PyTorch: Numerical accuracy: <https://docs.pytorch.org/docs/stable/notes/numerical_accuracy.html>
+- `torch.set_num_threads`: <https://docs.pytorch.org/docs/stable/generated/torch.set_num_threads.html>
 """
 
 from __future__ import annotations

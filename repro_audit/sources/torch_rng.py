@@ -1,6 +1,62 @@
 """PyTorch's CPU generator is not seeded.
 
-DOC
+## What it does
+The audit starts PyTorch's CPU generator from one state (A) and from another (B), and leaves all else as it is. A
+result that follows the state convicts it where the program answers for its own seeding: `build` takes a `seed`, or
+the program itself calls `random.seed`, `np.random.seed` or `torch.manual_seed`. A program that does neither leaves
+the seeding to its caller, here the audit: then such a result is *delegated*. *Held*: both states give the same.
+
+## Why it breaks reproducibility
+Initial weights, `shuffle=True`, `random_split` and dropout on a CPU draw from one generator that the whole process
+shares. So does every iterator of a DataLoader, for the base seed of its workers: also with `shuffle=False`, and also
+without workers. Where nothing seeds it, PyTorch does so from the operating system, and each process begins elsewhere.
+
+## Example
+`build` takes a seed, but PyTorch never hears of it: weights and the order of samples are new in each process.
+
+```python
+import random
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    random.seed(seed)
+    np.random.seed(seed)
+    x = torch.linspace(-1, 1, 512).reshape(64, 8)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8, shuffle=True)
+```
+
+## Use instead
+Seed it before the model is built and the loader is iterated.
+
+```python
+import random
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    x = torch.linspace(-1, 1, 512).reshape(64, 8)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8, shuffle=True)
+```
+
+## References
+- PyTorch: Reproducibility, random number generator:
+  <https://docs.pytorch.org/docs/stable/notes/randomness.html#pytorch-random-number-generator>
+- `torch.manual_seed`: <https://docs.pytorch.org/docs/stable/generated/torch.manual_seed.html>
+- A DataLoader draws its base seed whatever the number of workers: <https://github.com/pytorch/pytorch/pull/12935>
 """
 
 from __future__ import annotations

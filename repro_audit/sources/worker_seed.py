@@ -1,6 +1,87 @@
 """Two DataLoader workers, or two epochs, draw the same random numbers.
 
-DOC
+## What it does
+The audit watches the generators in each DataLoader worker: the ambient ones, those that the dataset owns (its
+transforms included), and those at the top level of the program's modules. Two workers, or two epochs of training,
+that begin in the same state and draw the same numbers convict it. Besides, the ambient generators of the workers
+start as PyTorch seeds them (A), or from another state (B): a program whose samples follow that state relies on
+PyTorch's own seeding, and that is *delegated*. *Held*: no shared stream, and B changes nothing. *Not exercised* where
+no DataLoader with workers was iterated.
+
+## Why it breaks reproducibility
+Each worker gets a copy of the dataset, and with it a copy of any generator that the dataset owns, in the same state.
+PyTorch seeds `random`, `torch` and NumPy's global generator differently in each worker, but does not know of others.
+So all workers draw the same numbers, and, unless workers persist, draw them again in the next epoch, from a fresh
+copy. What should be random repeats, in a pattern that changes with the number of workers. A `worker_init_fn` that
+seeds all workers alike does the same to the ambient generators.
+
+## Example
+Both workers draw the same noise, in every epoch.
+
+```python
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+
+class Noisy(Dataset):
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        x = torch.full((8,), index / 64) + torch.from_numpy(self.rng.standard_normal(8, "float32"))
+        return x, x.sum(0, keepdim=True)
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    return nn.Linear(8, 1), DataLoader(Noisy(seed), batch_size=8, num_workers=2)
+```
+
+## Use instead
+Each worker makes its generator from the seed that PyTorch gave it.
+
+```python
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+
+class Noisy(Dataset):
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        x = torch.full((8,), index / 64) + torch.from_numpy(self.rng.standard_normal(8, "float32"))
+        return x, x.sum(0, keepdim=True)
+
+
+def seed_worker(worker_id):
+    info = get_worker_info()  # its seed differs by worker and by epoch
+    info.dataset.rng = np.random.default_rng(info.seed)
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    loader = DataLoader(Noisy(seed), batch_size=8, num_workers=2, worker_init_fn=seed_worker)
+    return nn.Linear(8, 1), loader
+```
+
+## References
+- PyTorch: Randomness in multi-process data loading:
+  <https://docs.pytorch.org/docs/stable/data.html#data-loading-randomness>
+- PyTorch: My data loader workers return identical random numbers:
+  <https://docs.pytorch.org/docs/stable/notes/faq.html#my-data-loader-workers-return-identical-random-numbers>
+- Transforms with a random state of their own, alike in all workers:
+  <https://github.com/Project-MONAI/MONAI/issues/398>
 """
 
 from __future__ import annotations

@@ -58,9 +58,12 @@ def recognise(returned: object) -> Bundle:
     """
     if isinstance(returned, Mapping):
         return _from_names(returned.get, returned)
-    if isinstance(returned, (tuple, list)) and not hasattr(returned, "_fields"):
+    if isinstance(returned, (tuple, list)) and not hasattr(returned, "model"):  # a namedtuple may
         return _from_lightning(returned) or _from_sequence(returned)
-    if isinstance(returned, (nn.Module, torch.Tensor, type)) or inspect.iscoroutine(returned):
+    if inspect.iscoroutine(returned):
+        returned.close()
+        raise refused(returned)
+    if isinstance(returned, (nn.Module, torch.Tensor, type)):
         raise refused(returned)
     train = getattr(returned, "train", None)
     if callable(train) and _needs_no_arguments(train):
@@ -91,16 +94,15 @@ def describe(value: object) -> str:
         return f"a {type(value).__name__} with the keys {', '.join(map(str, list(value)[:8])) or '(none)'}"
     if isinstance(value, (tuple, list)):
         items = ", ".join(_type_name(item) for item in value[:8])
-        return f"a {type(value).__name__} of {len(value)} ({items})" if value else f"an empty {type(value).__name__}"
+        return f"a {_type_name(value)} of {len(value)} ({items})".replace(" ()", "")
+    if value is None or isinstance(value, type):
+        return "None" if value is None else f"the class {value.__name__}, not an object of it"
+    words = f"an object of type {_type_name(value)}"
     if isinstance(value, nn.Module):
-        return f"a model alone ({_type_name(value)})"
+        return f"{words}, a model alone"
     if inspect.iscoroutine(value):
-        return "a coroutine (build is an async function)"
-    if isinstance(value, type):
-        return f"the class {value.__name__}, not an object of it"
-    if callable(value):
-        return f"{_type_name(value)} {getattr(value, '__name__', '')}".strip() + ", which needs arguments"
-    return "None" if value is None else f"an object of type {_type_name(value)}"
+        return f"{words} (build is an async function)"
+    return f"{words} that needs arguments" if callable(value) else words
 
 
 def _type_name(value: object) -> str:
@@ -134,19 +136,25 @@ def _from_names(get: Callable[[str], Any], returned: object) -> Parts:
         raise refused(returned, why=f"the loader is {describe(loader)}, which can not be iterated")
     if isinstance(loader, (nn.Module, torch.Tensor, str, bytes, Mapping)) or _is_dataset(loader):
         why = f"the loader is {describe(loader)}; it must yield batches"
-        raise refused(returned, why=why + ("; wrap it in a DataLoader" if _is_dataset(loader) else ""))
+        raise refused(
+            returned, why=why + ("; wrap it in a DataLoader" if _is_dataset(loader) else "")
+        )
     for name, part in (("loss_fn", loss_fn), ("train_step", train_step)):
         if part is not None and not callable(part):
             raise refused(returned, why=f"{name} is {describe(part)}, which can not be called")
-    for optimizer in optimizers:
-        if not callable(getattr(optimizer, "step", None)):
-            raise refused(returned, why=f"the optimizer is {describe(optimizer)}, which has no step()")
+    schedulers = _as_tuple(get("scheduler"))
+    for name, part in (
+        *(("optimizer", each) for each in optimizers),
+        *(("scheduler", each) for each in schedulers),
+    ):
+        if isinstance(part, type) or not callable(getattr(part, "step", None)):
+            raise refused(returned, why=f"the {name} is {describe(part)}, which has no step()")
     return Parts(
         model=model,
         loader=loader,
         loss_fn=loss_fn,
         optimizers=optimizers,
-        schedulers=_as_tuple(get("scheduler")),
+        schedulers=schedulers,
         train_step=train_step,
     )
 

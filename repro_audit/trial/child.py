@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from repro_audit.probe import Probe
     from repro_audit.target import Target
     from repro_audit.trial.driver import Notes
+    from repro_audit.trial.loading import Build
     from repro_audit.trial.request import TrialRequest
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -60,6 +61,7 @@ def _private_temporary_directory(directory: Path) -> None:
 def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
     """Run the target; a failure of its own becomes part of the facts."""
     from repro_audit.trial.driver import Notes
+    from repro_audit.trial.loading import Build
 
     notes = Notes()
     try:
@@ -86,7 +88,7 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
 def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
     """Load the target under the setting, and train; the probe of the last run in this process."""
     from repro_audit.probe import files
-    from repro_audit.trial import driver, loading
+    from repro_audit.trial import loading
 
     sources = catalogue()
     trace = TraceWriter(request.directory / "trace")
@@ -97,24 +99,12 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
         _seed(context)
         build = loading.load(_mapped(request))
         states = rng.snapshot()
-        for run in range(context.runs):
-            if run:
-                rng.restore(states)
-                trace.clear()
+        probe = _run_once(build, request, context, notes, trace)
+        for _ in range(context.runs - 1):
+            rng.restore(states)
+            trace.clear()
             context.models.clear()
-            probe = _probe(request, trace)
-            probe.install()
-            try:
-                driver.train(
-                    build,
-                    probe=probe,
-                    seed=context.seed,
-                    steps=request.steps,
-                    built=context.built,
-                    notes=notes,
-                )
-            finally:
-                probe.uninstall()
+            probe = _run_once(build, request, context, notes, trace)
         trace.close()
         for name in request.setting:
             survey = sources[name].survey
@@ -123,18 +113,34 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
     return probe
 
 
-def _probe(request: TrialRequest, trace: TraceWriter) -> Probe:
-    """A probe for one run of the program."""
+def _run_once(
+    build: Build, request: TrialRequest, context: TrialContext, notes: Notes, trace: TraceWriter
+) -> Probe:
+    """One run of the program, under a probe of its own."""
     from repro_audit.probe import Probe
+    from repro_audit.trial import driver
     from repro_audit.values import ValueWriter
 
-    return Probe(
+    probe = Probe(
         trace=trace,
         values=ValueWriter(request.directory / "values") if request.capture else None,
         capture=frozenset(request.capture),
         max_steps=request.steps,
         workers=request.directory / "workers.jsonl",
     )
+    probe.install()
+    try:
+        driver.train(
+            build,
+            probe=probe,
+            seed=context.seed,
+            steps=request.steps,
+            built=context.built,
+            notes=notes,
+        )
+    finally:
+        probe.uninstall()
+    return probe
 
 
 def _mapped(request: TrialRequest) -> Target:

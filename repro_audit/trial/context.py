@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from repro_audit.trial.imports import when_imported
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Callable
+    from pathlib import Path
+
     from repro_audit.facts import Json
 
 
@@ -25,9 +26,9 @@ class TrialContext:
     root: Path
     """The user's tree, as this trial sees it."""
     first_run_wrote: tuple[str, ...] = ()
-    """Where the tree is the one that the first run left: what that run wrote, relative to `root`."""
+    """What the first run wrote, relative to `root`, where the tree is the one that it left."""
     seeds: dict[str, int] = field(default_factory=dict)
-    """Where each ambient generator (`python`, `numpy`, `torch`, `cuda`) starts; `seed` unless a level says otherwise."""
+    """Where each ambient generator starts: `python`, `numpy`, `torch`, `cuda`; `seed` unless a level says otherwise."""
     runs: int = 1
     """How often the program runs in this process; the last run is the one that is traced."""
     on_built: list[Callable[[Any], None]] = field(default_factory=list)

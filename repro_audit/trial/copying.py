@@ -19,6 +19,9 @@ FILES_LIMIT = 20_000
 BYTES_LIMIT = 200_000_000
 """What is copied at most."""
 
+PATIENCE = 100
+"""Attempts at directories that fill again while they are deleted."""
+
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -52,7 +55,7 @@ def copy_tree(
     """Copy `source` to `destination`, which must not exist.
 
     Symbolic links go on leading where they led, but links into `source` lead into the copy. `mounts` are not copied:
-    a link leads to each. What can not be read is left out, as are sockets, pipes and devices.
+    a link leads to each. What can not be read is left out, as are sockets, pipes and devices, and what goes meanwhile.
 
     Args:
         source: what to copy.
@@ -72,16 +75,17 @@ def copy_tree(
         else:
             copy_file(path, copy, source, seen_at or destination)
     for path in reversed(directories):  # last, since their modes may bar, and their times change
-        take_after(path, destination / path.relative_to(source), owner=False)
+        with suppress(FileNotFoundError):
+            take_after(path, destination / path.relative_to(source), owner=False)
 
 
 def copy_file(path: Path, copy: Path, source: Path, seen_at: Path) -> None:
     """Copy a file or link, of a `source` whose copy will be seen at `seen_at`."""
-    status = path.lstat()
-    if stat.S_ISLNK(status.st_mode):
-        copy.symlink_to(relinked(path, source, seen_at))
-    elif stat.S_ISREG(status.st_mode):
-        with suppress(PermissionError, FileNotFoundError):
+    with suppress(PermissionError, FileNotFoundError):
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            copy.symlink_to(relinked(path, source, seen_at))
+        elif stat.S_ISREG(status.st_mode):
             shutil.copy2(path, copy)
             copy.chmod(mode_as_owner(path))
 
@@ -126,6 +130,7 @@ def delete(path: Path) -> None:
         return
     path.chmod(0o700)
     base = os.open(path, DIRECTORY)
+    patience = PATIENCE
     try:
         pending = deque(_empty(base, base))
         while pending:
@@ -135,7 +140,13 @@ def delete(path: Path) -> None:
                 pending.extend(_empty(directory, base))
             finally:
                 os.close(directory)
-            os.rmdir(name, dir_fd=base)
+            try:
+                os.rmdir(name, dir_fd=base)
+            except OSError:  # not empty: a process that was killed is still in its last write
+                patience -= 1
+                if not patience:
+                    raise
+                pending.append(name)
     finally:
         os.close(base)
     path.rmdir()

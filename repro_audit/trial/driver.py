@@ -42,9 +42,7 @@ class Notes:
             self.assumptions.append(text)
 
 
-def train(
-    build: Build, *, probe: Probe, seed: int, steps: int, built: Built, notes: Notes
-) -> None:
+def train(build: Build, *, probe: Probe, seed: int, steps: int, built: Built, notes: Notes) -> None:
     """Build and train for at most `steps` optimizer steps, under an installed probe.
 
     Args:
@@ -143,7 +141,9 @@ def _fill(notes: Notes, seen: list[LoaderFacts]) -> None:
     notes.samples_seen = sum(each.samples for each in training)
     notes.samples_total = sum(filter(None, totals)) if totals and None not in totals else None
     notes.batches_seen = sum(each.batches for each in training)
-    notes.batches_per_epoch = sum(filter(None, lengths)) if lengths and None not in lengths else None
+    notes.batches_per_epoch = (
+        sum(filter(None, lengths)) if lengths and None not in lengths else None
+    )
     notes.epochs = max((each.epochs for each in training), default=0)
 
 
@@ -151,6 +151,7 @@ def _never_trained(what: str, probe: Probe, notes: Notes) -> TargetError:
     return TargetError(
         f"The target never trained: {what} ended without a step of an optimizer.",
         why=f"{notes.batches_seen} batches were read, and {probe.backwards} losses were backpropagated",
-        next_step="steps are counted at step() of a torch.optim.Optimizer, or where parameters change after a backward(); "
+        next_step="steps are counted at step() of a torch.optim.Optimizer, or where parameters change after a "
+        "backward(); "
         "see that the training that build() returns makes at least one",
     )

@@ -14,8 +14,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import ModuleType
     from collections.abc import Callable, Sequence
+    from types import ModuleType
 
 _waiting: dict[str, list[Callable[[], None]]] = defaultdict(list)
 

@@ -1,7 +1,7 @@
 """The program of a trial interpreter: it runs one trial in itself, or stays a zygote that forks one child a trial.
 
-Started by `repro_audit.trial.runner` as `python -c ... FD`, with one end of a socket pair. The parent writes a JSON line a
-command: `{"do": "run" | "fork", "directory": ...}` with two file descriptors (stdout, stderr) attached, or
+Started by `repro_audit.trial.runner` with one end of a socket pair. The parent writes a JSON line a command, either
+`{"do": "run" | "fork", "directory": ...}` with two file descriptors (stdout, stderr) attached, or
 `{"do": "preload", "modules": [...]}`. The answers are JSON lines: `ready`, `forked`, `ended`.
 
 A zygote imports and never runs a kernel: ATen, oneDNN and MKL read their environment at the first kernel, which is the
@@ -35,11 +35,15 @@ DEFECT = "defect.txt"
 PRELOADED = (
     "numpy",
     "torch",
-    "torch._dynamo",
+    "torch._dynamo",  # comes with the first step of an optimizer
     "repro_audit.trial.child",
-    "repro_audit.trial.imports",
+    "repro_audit.trial.loading",
+    "repro_audit.trial.loop",
+    "repro_audit.probe.hooks",
+    "repro_audit.probe.files",
+    "repro_audit.values",
 )
-"""What every torch program imports sooner or later; `torch._dynamo` comes with the first step of an optimizer."""
+"""What every trial imports sooner or later; a zygote has it before its first child."""
 
 
 def main(descriptor: int) -> NoReturn:

@@ -7,18 +7,41 @@ mounts below it.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from contextlib import suppress
-from itertools import islice
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from repro_audit.trial import copying
-from repro_audit.trial.copying import copy_file, copy_tree, measure, mode_as_owner, take_after, walk
+from repro_audit.trial.copying import (
+    Size,
+    copy_file,
+    copy_tree,
+    measure,
+    mode_as_owner,
+    take_after,
+    walk,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+
+@dataclass(slots=True)
+class _Room:
+    """What may still be copied."""
+
+    files: int
+    bytes: int
+
+    def takes(self, size: Size) -> bool:
+        """Whether there is room for that much, which is then less by it."""
+        if size.files > self.files or size.bytes > self.bytes:
+            return False
+        self.files -= size.files
+        self.bytes -= size.bytes
+        return True
 
 
 def adopt(root: Path, mounts: Sequence[Path], layer: Path) -> bool:
@@ -30,24 +53,24 @@ def adopt(root: Path, mounts: Sequence[Path], layer: Path) -> bool:
         Whether everything was: of files only as much as is copied at most, and the search ends there too.
     """
     own = (os.geteuid(), os.getegid())
-    room = copying.BYTES_LIMIT
-    seen = 0
-    for path, status in islice(walk(root, mounts), copying.FILES_LIMIT + 1):
-        seen += 1
+    room = _Room(copying.FILES_LIMIT, copying.BYTES_LIMIT)
+    is_complete = True
+    for seen, (path, status) in enumerate(walk(root, mounts)):
+        if seen == copying.FILES_LIMIT:
+            return False
         is_own = (status.st_uid, status.st_gid) == own
         if is_own or path in mounts or not os.access(path, os.W_OK, follow_symlinks=False):
             continue
         copy = layer / path.relative_to(root)
-        if stat.S_ISDIR(status.st_mode):
-            _adopt_directories(root, layer, copy)
-        elif stat.S_ISREG(status.st_mode):
-            room -= status.st_size
-            if room >= 0:
+        with suppress(FileNotFoundError):
+            if stat.S_ISDIR(status.st_mode):
+                _adopt_directories(root, layer, copy)
+            elif stat.S_ISREG(status.st_mode) and room.takes(Size(files=1, bytes=status.st_size)):
                 _adopt_directories(root, layer, copy.parent)
-                with suppress(PermissionError):  # may be written, but not read
-                    shutil.copy2(path, copy)
-                    copy.chmod(mode_as_owner(path))
-    return room >= 0 and seen <= copying.FILES_LIMIT
+                copy_file(path, copy, root, root)
+            elif stat.S_ISREG(status.st_mode):
+                is_complete = False
+    return is_complete
 
 
 def _adopt_directories(root: Path, layer: Path, copy: Path) -> None:
@@ -68,44 +91,38 @@ def build_around(root: Path, mounts: Sequence[Path], layer: Path) -> list[Path] 
     Returns:
         These directories, or None where a file is too large to copy.
     """
-    spine = {
-        directory
-        for mount in mounts
-        for directory in mount.parents
-        if directory.is_relative_to(root)
-    }
-    files, room = copying.FILES_LIMIT, copying.BYTES_LIMIT
+    above = {path for mount in mounts for path in mount.parents if path.is_relative_to(root)}
+    room = _Room(copying.FILES_LIMIT, copying.BYTES_LIMIT)
     large: list[Path] = []
-    for directory in sorted(spine):
-        for path in _entries(directory, spine.union(mounts)):
-            copy = layer / path.relative_to(root)
-            if path in spine or path in mounts:
-                _make_place(path, copy)
-                continue
-            size = measure(path) if path.is_dir() and not path.is_symlink() else None
-            needed = size.bytes if size else path.lstat().st_size
-            if size and (size.files >= files or needed > room):
-                _make_place(path, copy)
-                large.append(path)
-                continue
-            files, room = files - 1 - (size.files if size else 0), room - needed
-            if room < 0:
-                return None
-            if size:
+    for path in _beside(above, mounts):
+        copy = layer / path.relative_to(root)
+        if path in above or path in mounts:
+            _make_place(path, copy)
+            continue
+        with suppress(PermissionError, FileNotFoundError):
+            status = path.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                if not room.takes(Size(files=1, bytes=status.st_size)):
+                    return None
+                copy_file(path, copy, root, root)
+            elif room.takes(measure(path)):
                 copy_tree(path, copy, seen_at=path)
             else:
-                copy_file(path, copy, root, root)
-    for directory in sorted(spine - {root}, reverse=True):
+                copy.mkdir()
+                large.append(path)
+    for directory in sorted(above - {root}, reverse=True):
         take_after(directory, layer / directory.relative_to(root), owner=False)
     return large
 
 
-def _entries(directory: Path, known: set[Path]) -> list[Path]:
-    """What is in `directory`, at least of what is `known` to be there, since it may not be listable."""
-    entries = {path for path in known if path.parent == directory}
-    with suppress(OSError):
-        entries.update(directory.iterdir())
-    return sorted(entries - {directory})
+def _beside(above: set[Path], mounts: Sequence[Path]) -> Iterator[Path]:
+    """What is in each of the directories `above` mounts, at least these; parents first."""
+    known = above.union(mounts)
+    for directory in sorted(above):
+        entries = {path for path in known if path.parent == directory}
+        with suppress(OSError):
+            entries.update(directory.iterdir())
+        yield from sorted(entries - {directory})
 
 
 def _make_place(path: Path, copy: Path) -> None:

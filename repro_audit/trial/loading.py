@@ -1,7 +1,7 @@
 """Importing the target, so that it finds its neighbours and its package, and DataLoader workers find it.
 
-A worker started by spawn imports the target's module anew, by its name and from `sys.path`. So a file is imported under a
-name by which the import system finds it, never from a path alone; where its own name won't do, a small module with
+A worker started by spawn imports the target's module anew, by its name and from `sys.path`. So a file is imported under
+a name by which the import system finds it, never from a path alone; where its own name won't do, a small module with
 another name that runs the file is written to a temporary directory on `sys.path`.
 """
 
@@ -60,7 +60,9 @@ def _attribute(module: ModuleType, target: Target) -> Build:
     found: Any = module
     for name in target.function.split("."):
         if not hasattr(found, name):
-            functions = [key for key, value in vars(found).items() if callable(value) and key[0] != "_"]
+            functions = [
+                key for key, value in vars(found).items() if callable(value) and key[0] != "_"
+            ]
             raise TargetError(
                 f"{target.path or target.module} has no {target.function}.",
                 where=target.spec,
@@ -90,8 +92,8 @@ def _import_file(path: Path) -> ModuleType:
         return importlib.import_module(stem)
     root = path.parents[len(parts)]
     _put_first(str(root))
-    # Run as a script, a file in a package would find its neighbours by their bare names. Last on the path, its directory
-    # can't hide the standard library behind a neighbour that is called `types.py`.
+    # Run as a script, a file in a package would find its neighbours by their bare names. Last on the path, its
+    # directory can't hide the standard library behind a neighbour that is called `types.py`.
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     _check_package(parts[0], root)
@@ -123,7 +125,9 @@ def _relative_levels(path: Path) -> int:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
         return 0  # the import will say it better
-    return max((node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0)
+    return max(
+        (node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0
+    )
 
 
 def _check_package(name: str, root: Path) -> None:
@@ -152,7 +156,9 @@ def _importable_as(name: str, path: Path) -> bool:
         return origin is not None and os.path.realpath(origin) == str(path)
     importlib.invalidate_caches()
     spec = importlib.machinery.PathFinder.find_spec(name)
-    return spec is not None and spec.origin is not None and os.path.realpath(spec.origin) == str(path)
+    return (
+        spec is not None and spec.origin is not None and os.path.realpath(spec.origin) == str(path)
+    )
 
 
 def _import_alias(stem: str, path: Path) -> ModuleType:

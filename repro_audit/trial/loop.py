@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -179,7 +180,11 @@ class Loop:
 
 def _modules_of(model: Any) -> list[nn.Module]:
     items = list(model.values()) if isinstance(model, dict) else model
-    return [each for each in (items if isinstance(items, (list, tuple)) else [items]) if isinstance(each, nn.Module)]
+    return [
+        each
+        for each in (items if isinstance(items, (list, tuple)) else [items])
+        if isinstance(each, nn.Module)
+    ]
 
 
 def _device_of(model: Any) -> torch.device:
@@ -203,8 +208,11 @@ def _needs_closure(stepper: Any) -> bool:
 
 def _mentions_step(function: Any) -> bool:
     """Whether a function's own code calls something named `step`."""
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    code = getattr(function, "__code__", None) or getattr(getattr(type(function), "__call__", None), "__code__", None)
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    code = getattr(inspect.unwrap(function), "__code__", None)
     return code is not None and "step" in code.co_names
 
 

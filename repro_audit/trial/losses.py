@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from repro_audit.trial.driver import Notes
 
 TARGET_NAMES = ("labels", "label", "targets", "target", "y")
-_NO_LOSS = "let build() return a loss_fn(output, target) as the third item, or a train_step(model, batch)"
+_NO_LOSS = (
+    "let build() return a loss_fn(output, target) as the third item, or a train_step(model, batch)"
+)
 _MANY = 1_000_000
 
 
@@ -56,9 +58,17 @@ class Losses:
         call = self._call(batch)
         output = self._model(*call.args, **call.kwargs)
         loss = self._loss(output, call)
-        if not isinstance(loss, torch.Tensor) or loss.dim() and loss.numel() != 1:
-            what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else describe(loss)
-            raise TargetError(f"The loss is {what}.", why="it must be a tensor with one element", next_step=_NO_LOSS)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            what = (
+                f"a tensor of shape {tuple(loss.shape)}"
+                if isinstance(loss, torch.Tensor)
+                else describe(loss)
+            )
+            raise TargetError(
+                f"The loss is {what}.",
+                why="it must be a tensor with one element",
+                next_step=_NO_LOSS,
+            )
         if not loss.requires_grad:
             raise TargetError(
                 "The loss has no gradient.",
@@ -72,11 +82,20 @@ class Losses:
     def _call(self, batch: Any) -> Call:
         if isinstance(batch, Mapping):
             return self._call_mapping(batch)
-        if isinstance(batch, (tuple, list)) and not isinstance(batch, nn.utils.rnn.PackedSequence):
+        if _is_sequence(batch):
             if not batch:
-                raise TargetError("The loader yielded an empty batch.", next_step="let it yield (input, target)")
-            return self._call_sequence(tuple(batch)) if len(batch) > 1 else self._with_input(batch[0], None)
-        target = next((found for name in TARGET_NAMES if (found := getattr(batch, name, None)) is not None), None)
+                raise TargetError(
+                    "The loader yielded an empty batch.", next_step="let it yield (input, target)"
+                )
+            return (
+                self._call_sequence(tuple(batch))
+                if len(batch) > 1
+                else self._with_input(batch[0], None)
+            )
+        target = next(
+            (found for name in TARGET_NAMES if (found := getattr(batch, name, None)) is not None),
+            None,
+        )
         return self._with_input(batch, None if isinstance(batch, torch.Tensor) else target)
 
     def _call_mapping(self, batch: Mapping[str, Any]) -> Call:
@@ -97,11 +116,14 @@ class Losses:
 
     def _call_sequence(self, batch: tuple[Any, ...]) -> Call:
         *inputs, target = batch
-        if len(self._takes.required) == len(batch):
+        nested = len(inputs) == 1 and self._spreads(inputs[0])
+        if len(self._takes.required) == len(batch) and not nested:
             return Call(args=batch, target=target)
         if len(inputs) > self._takes.most:
             count = self._takes.most
-            self._notes.assume(f"batch: {count} input{'s' * (count > 1)}, then the target; the rest is left out")
+            self._notes.assume(
+                f"batch: {count} input{'s' * (count > 1)}, then the target; the rest is left out"
+            )
             inputs, target = list(batch[:count]), batch[count]
         if len(inputs) == 1:
             return self._with_input(inputs[0], target)
@@ -111,16 +133,28 @@ class Losses:
         own = self._own(target)
         if isinstance(value, Mapping) and self._takes.keywords(value):
             return Call(kwargs={**value, **own.get("kwargs", {})}, target=target)
-        several = isinstance(value, (tuple, list)) and not isinstance(value, nn.utils.rnn.PackedSequence)
-        if several and 1 < len(value) <= self._takes.most and len(self._takes.required) > 1:
+        if self._spreads(value):
             return Call(args=tuple(value), target=target, **own)
         return Call(args=(value,), target=target, input=value, **own)
+
+    def _spreads(self, value: Any) -> bool:
+        """Whether one input is several for the model."""
+        if isinstance(value, Mapping):
+            return self._takes.keywords(value)
+        return (
+            _is_sequence(value)
+            and 1 < len(value) <= self._takes.most
+            and 1 < len(self._takes.required) <= len(value)
+        )
 
     def _own(self, target: Any) -> dict[str, Any]:
         """The target as a keyword, for a model that computes its own loss from one."""
         if self._loss_fn is not None or target is None:
             return {}
-        name = next((name for name in TARGET_NAMES if name in self._takes.names - self._takes.required), None)
+        name = next(
+            (name for name in TARGET_NAMES if name in self._takes.names - self._takes.required),
+            None,
+        )
         return {"kwargs": {name: target}} if name else {}
 
     # Out of the model
@@ -135,7 +169,8 @@ class Losses:
         return self._default(output, call)
 
     def _given(self, loss_fn: Callable[..., Any], output: Any, call: Call) -> Any:
-        if str(getattr(type(loss_fn), "__module__", "")).startswith("torch.nn"):
+        owner = loss_fn if inspect.isroutine(loss_fn) else type(loss_fn)
+        if str(getattr(owner, "__module__", "")).startswith("torch.nn"):
             output = main_tensor(output)  # torch's losses know nothing of model outputs
         if call.target is not None:
             return loss_fn(output, call.target) if _binds(loss_fn, 2) else loss_fn(output)
@@ -150,7 +185,9 @@ class Losses:
         if target is None:
             if not _same_shape(result, call.input):
                 raise self._none_fits(result, "the batch has no target")
-            self._notes.assume("loss: mean squared error against the input, as the batch has no target")
+            self._notes.assume(
+                "loss: mean squared error against the input, as the batch has no target"
+            )
             target = call.input
         elif isinstance(result, torch.Tensor) and isinstance(target, torch.Tensor):
             loss = _cross_entropy(result, target)
@@ -165,8 +202,14 @@ class Losses:
         return functional.mse_loss(result, target.to(result.dtype).reshape(result.shape))
 
     def _none_fits(self, output: Any, why: str) -> TargetError:
-        what = f"has the shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else f"is {describe(output)}"
-        return TargetError(f"No default loss fits: the model's output {what}, and {why}.", next_step=_NO_LOSS)
+        what = (
+            f"has the shape {tuple(output.shape)}"
+            if isinstance(output, torch.Tensor)
+            else f"is {describe(output)}"
+        )
+        return TargetError(
+            f"No default loss fits: the model's output {what}, and {why}.", next_step=_NO_LOSS
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,15 +228,27 @@ class Takes:
         while isinstance(inner := getattr(model, "_orig_mod", None) or _parallel(model), nn.Module):
             model = inner
         try:
-            parameters = inspect.signature(model.forward if isinstance(model, nn.Module) else model).parameters.values()
+            parameters = inspect.signature(
+                model.forward if isinstance(model, nn.Module) else model
+            ).parameters.values()
         except (TypeError, ValueError):
             return cls(any_keyword=True)
         kinds = {parameter.kind for parameter in parameters}
-        positional = [each for each in parameters if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}]
-        named = [each for each in parameters if each.kind in {each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD}]
+        positional = [
+            each
+            for each in parameters
+            if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}
+        ]
+        named = [
+            each
+            for each in parameters
+            if each.kind in {each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD}
+        ]
         return cls(
             names=frozenset(each.name for each in named),
-            required=frozenset(each.name for each in (*positional, *named) if each.default is each.empty),
+            required=frozenset(
+                each.name for each in (*positional, *named) if each.default is each.empty
+            ),
             most=_MANY if inspect.Parameter.VAR_POSITIONAL in kinds else len(positional),
             any_keyword=inspect.Parameter.VAR_KEYWORD in kinds,
         )
@@ -208,6 +263,10 @@ class Takes:
 def _parallel(model: Any) -> nn.Module | None:
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     return model.module if isinstance(model, wrappers) else None
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and not isinstance(value, nn.utils.rnn.PackedSequence)
 
 
 def _binds(function: Callable[..., Any], count: int) -> bool:
@@ -228,7 +287,11 @@ def _own_loss(output: Any) -> tuple[Any, str]:
     if isinstance(output, Mapping):
         return output.get("loss"), "output['loss']" if type(output) is dict else "output.loss"
     if isinstance(output, (tuple, list)) and not hasattr(output, "loss"):
-        scalars = [each for each in output if isinstance(each, torch.Tensor) and not each.dim() and each.requires_grad]
+        scalars = [
+            each
+            for each in output
+            if isinstance(each, torch.Tensor) and not each.dim() and each.requires_grad
+        ]
         return (scalars[0], "the scalar in its output") if len(scalars) == 1 else (None, "")
     loss = getattr(output, "loss", None)
     return (loss if isinstance(loss, torch.Tensor) else None), "output.loss"
@@ -238,11 +301,21 @@ def main_tensor(output: Any) -> Any:
     """The predictions in a model's output: itself, its logits, or its first tensor of floating point."""
     if isinstance(output, torch.Tensor):
         return output
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    logits = (
+        output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    )
     if isinstance(logits, torch.Tensor):
         return logits
-    items = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
-    tensors = [each for each in items if isinstance(each, torch.Tensor) and each.is_floating_point()]
+    items = (
+        output.values()
+        if isinstance(output, Mapping)
+        else output
+        if isinstance(output, (tuple, list))
+        else ()
+    )
+    tensors = [
+        each for each in items if isinstance(each, torch.Tensor) and each.is_floating_point()
+    ]
     return tensors[0] if tensors else output
 
 
@@ -257,14 +330,13 @@ def _cross_entropy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor |
         return None
     if target.dim() == output.dim() and target.shape[-1:] == (1,) and output.shape[-1] > 1:
         target = target.squeeze(-1)
-    if output.dim() != target.dim() + 1 or not output.is_floating_point():
+    if output.dim() < 2 or not output.is_floating_point():  # noqa: PLR2004 - batch and classes
         return None
-    classes = target.long()
-    if (*output.shape[:1], *output.shape[2:]) == target.shape:
-        return functional.cross_entropy(output, classes)
-    if output.shape[:-1] == target.shape:
-        return functional.cross_entropy(output.flatten(0, -2), classes.flatten())
-    return None
+    if (*output.shape[:1], *output.shape[2:]) != target.shape:
+        if output.shape[:-1] != target.shape:
+            return None
+        output, target = output.flatten(0, -2), target.flatten()
+    return functional.cross_entropy(output, target.long())
 
 
 def on_device(batch: Any, device: torch.device) -> Any:
@@ -274,13 +346,13 @@ def on_device(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, torch.Tensor) or callable(getattr(batch, "to", None)):
         return batch.to(device)
     if isinstance(batch, Mapping):
-        moved = {key: on_device(value, device) for key, value in batch.items()}
-        return moved if type(batch) is dict else type(batch)(moved)  # type: ignore[call-arg]
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(on_device(value, device) for value in batch))
+        return {key: on_device(value, device) for key, value in batch.items()}
     if isinstance(batch, (tuple, list)):
-        return type(batch)(on_device(value, device) for value in batch)
+        items = [on_device(value, device) for value in batch]
+        return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
         names = [each.name for each in dataclasses.fields(batch) if each.init]
-        return dataclasses.replace(batch, **{name: on_device(getattr(batch, name), device) for name in names})
+        return dataclasses.replace(
+            batch, **{name: on_device(getattr(batch, name), device) for name in names}
+        )
     return batch

@@ -28,6 +28,9 @@ MS_BIND, MS_MOVE, MS_REC, MS_SLAVE = 4096, 8192, 16384, 1 << 19
 MNT_DETACH = 2
 """From `linux/sched.h` and `linux/mount.h`."""
 
+MERGED = "merged"
+"""The directory, in a tree's `base`, where the overlay is put together."""
+
 OPTIONS_LIMIT = 4095
 """mount(2) takes a page of options, and cuts what is longer without a word."""
 
@@ -62,8 +65,7 @@ def enter(tree: Tree) -> None:
         raise SandboxUnavailable(msg)
     _leave_namespaces(user=tree.mechanism.user_namespace)
     below = submounts(tree.root)
-    merged = tree.base / "merged"
-    merged.mkdir(exist_ok=True)
+    merged = tree.base / MERGED
     os.chdir(tree.base)  # layers by relative paths, since the length of their names is limited
     for part in tree.parts:
         options = _options(part, tree.base, tree.mechanism)
@@ -88,7 +90,7 @@ def submounts(root: Path) -> tuple[Path, ...]:
     prefix = str(root).rstrip("/") + "/"
     found: list[Path] = []
     for path, number in sorted(_mounts()):
-        nested = bool(found) and path.startswith(f"{found[-1]}/")
+        nested = any(path.startswith(f"{mount}/") for mount in found)
         if path.startswith(prefix) and path != prefix and not nested and _is_visible(path, number):
             found.append(Path(path))
     return tuple(found)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import pathlib
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,9 @@ def allow_directory_renames() -> None:
     """Let `os.rename`, `os.replace`, and what is built on them, rename any directory of the overlay."""
     os.rename = _tolerant(os.rename)
     os.replace = _tolerant(os.replace)
+    if sys.version_info < (3, 11):  # there pathlib keeps the functions that it found at its import
+        accessor = vars(pathlib)["_normal_accessor"]
+        accessor.rename, accessor.replace = os.rename, os.replace
 
 
 def _tolerant(original: Rename) -> Rename:

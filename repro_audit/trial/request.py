@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from repro_audit.target import Target
 from repro_audit.trial.sandbox import Tree
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repro_audit.errors import InternalError
 from repro_audit.facts import Facts
@@ -22,8 +22,10 @@ from repro_audit.trial.interpreter import DEFECT, PRELOADED
 from repro_audit.trial.processes import become_subreaper, kill_descendants, kill_group
 
 if TYPE_CHECKING:
-    from repro_audit.trial.request import TrialRequest
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from repro_audit.experiment import RunStatus
+    from repro_audit.trial.request import TrialRequest
 
 OUTPUT_LIMIT = 64 * 1024
 """Bytes kept of each end of what a trial prints."""
@@ -58,7 +60,7 @@ class Job:
 class Ended:
     """How a trial ended."""
 
-    status: str
+    status: RunStatus
     """`ok`, `crashed`, `timeout` or `no-steps`."""
     seconds: float
     output: str
@@ -108,12 +110,15 @@ class Running:
     output: Output = field(default_factory=Output)
     pid: int = 0
     timed_out: bool = False
+    finished: bool = False
 
 
 class Interpreter:
     """One Python process that waits for commands: a zygote, or the seat of one fresh trial."""
 
-    def __init__(self, environment: Environment, *, preload: Sequence[str]) -> None:
+    def __init__(
+        self, environment: Environment, *, preload: Sequence[str], temporary: Path
+    ) -> None:
         self.environment = environment
         ours, theirs = socket.socketpair()
         boot = BOOT.format(parent=PACKAGE_PARENT, descriptor=theirs.fileno())
@@ -122,7 +127,7 @@ class Interpreter:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **dict(environment)},
+            env={**os.environ, **dict(environment), "TMPDIR": str(temporary)},
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
@@ -162,6 +167,7 @@ class Runner:
     Args:
         side_by_side: trials, and starting interpreters, at the same time.
         timeout: seconds that a trial may take.
+        temporary: where interpreters put temporary files (importing `torch._dynamo` makes a directory).
         progress: told `(directory name, setting or None at its end)` of each trial.
     """
 
@@ -170,10 +176,12 @@ class Runner:
         *,
         side_by_side: int,
         timeout: float,
+        temporary: Path,
         progress: Callable[[str, dict[str, str] | None], None] = lambda *_: None,
     ) -> None:
         self.side_by_side = side_by_side
         self.timeout = timeout
+        self.temporary = temporary
         self.progress = progress
         self.modules: tuple[str, ...] = ()
         """What the first trial had imported: later zygotes import it too."""
@@ -224,7 +232,12 @@ class Runner:
             if self._busy() >= self.side_by_side or (not job.fresh and zygote and not zygote.ready):
                 waiting.append((index, job))
             elif job.fresh:
-                self._launch(index, job, Interpreter(job.environment, preload=()), "run")
+                self._launch(
+                    index,
+                    job,
+                    Interpreter(job.environment, preload=(), temporary=self.temporary),
+                    "run",
+                )
             elif zygote:
                 self._launch(index, job, zygote, "fork")
             else:
@@ -236,7 +249,9 @@ class Runner:
                 self._open_zygote(environment)
 
     def _open_zygote(self, environment: Environment) -> None:
-        zygote = Interpreter(environment, preload=(*PRELOADED, *self.modules))
+        zygote = Interpreter(
+            environment, preload=(*PRELOADED, *self.modules), temporary=self.temporary
+        )
         self._zygotes[environment] = zygote
         self._selector.register(zygote.control, selectors.EVENT_READ, zygote)
 
@@ -262,7 +277,8 @@ class Runner:
         """Wait for output, answers, or ends; a fresh interpreter's end shows at the next round."""
         for key, _ in self._selector.select(timeout=0.01 if self._fresh else 0.2):
             if isinstance(key.data, Running):
-                self._drain(key.data)
+                if not key.data.finished:  # an event of the same round may have ended it
+                    self._drain(key.data)
             else:
                 self._hear(key.data)
         for interpreter, running in list(self._fresh.items()):
@@ -325,6 +341,7 @@ class Runner:
 
     def _finish(self, running: Running, code: int) -> None:
         """A trial's process is gone: end what it left running, and keep what it said."""
+        running.finished = True
         if running.pid:
             kill_group(running.pid)
         self._drain(running)
@@ -334,21 +351,23 @@ class Runner:
         directory = running.job.request.directory
         defect = directory / DEFECT
         if defect.exists():
-            raise InternalError(f"trial {directory.name} failed:\n{defect.read_text(encoding='utf-8')}")
+            raise InternalError(
+                f"trial {directory.name} failed:\n{defect.read_text(encoding='utf-8')}"
+            )
         facts = None
         with suppress(FileNotFoundError):
             facts = Facts.load(directory / "facts.json")
         self._ended[running.index] = Ended(
-            status=_status(facts, running.timed_out),
+            status=_status(facts, timed_out=running.timed_out),
             seconds=time.monotonic() - running.started,
             output=running.output.text(),
             facts=facts,
-            exit=_exit_in_words(code, running.timed_out, self.timeout),
+            exit=_exit_in_words(code, timeout=self.timeout if running.timed_out else None),
         )
         self.progress(directory.name, None)
 
 
-def _status(facts: Facts | None, timed_out: bool) -> str:
+def _status(facts: Facts | None, *, timed_out: bool) -> RunStatus:
     """A trial's status from what it left."""
     if timed_out:
         return "timeout"
@@ -359,9 +378,9 @@ def _status(facts: Facts | None, timed_out: bool) -> str:
     return "ok"
 
 
-def _exit_in_words(code: int, timed_out: bool, timeout: float) -> str:
+def _exit_in_words(code: int, *, timeout: float | None) -> str:
     """How a process ended."""
-    if timed_out:
+    if timeout is not None:
         return f"was stopped after {timeout:g} s (--timeout)"
     if code < 0:
         with suppress(ValueError):

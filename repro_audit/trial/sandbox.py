@@ -75,7 +75,7 @@ class Isolation:
         tree = Tree(kind=self.kind, root=self.root, cwd=self.cwd, mechanism=self.mechanism)
         if self.kind != "shared":
             base = self.scratch / "trees" / trial_id
-            base.mkdir(parents=True)
+            (base / overlay.MERGED).mkdir(parents=True)
             lowers = dict(self.lowers)
             for part in earlier:
                 below = part.lowers if self.kind == "overlay" else ()
@@ -96,7 +96,9 @@ class Isolation:
                 del self.trees[trial_id]
 
     def cleanup(self) -> None:
-        """Delete the scratch directory, with everything that trials left there."""
+        """Delete the scratch directory, with everything that trials left there; once is enough."""
+        if not self.scratch.exists():
+            return
         self.trees.clear()
         delete(self.scratch)
         if self.lock >= 0:
@@ -247,6 +249,7 @@ def _probe(root: Path, scratch: Path, lowers: Lowers) -> tuple[Mechanism | None,
         inner = base / "lower" / base.name / "inner"
         inner.mkdir(parents=True)
         (inner / "old").touch()
+        (base / overlay.MERGED).mkdir()
         layers = {**lowers, Path(): (base / "lower", *lowers[Path()])}
         tree = Tree(
             kind="overlay", root=root, cwd=root, parts=_parts(base, layers), mechanism=mechanism

@@ -17,10 +17,10 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
     quick = parser.parse_args().quick
     rows = [*audits.measure(1 if quick else 5), *probe.measure(3 if quick else 9)]
-    print(render(rows))  # noqa: T201 - what it is for
+    print(render(rows))
     missed = [row for row in rows if not row.met]
     for row in missed:
-        print(f"above what is allowed: {row.what}: {row.ratio:.2f}x")  # noqa: T201
+        print(f"above what is allowed: {row.what}: {row.ratio:.2f}x")
     return 1 if missed and not quick else 0
 
 

@@ -29,7 +29,13 @@ def _row(name: str, allowed: float, repeats: int) -> Row:
     ratios, trials = [], 0
     for _ in range(repeats):
         plain = _seconds(
-            [sys.executable, str(Path(__file__).with_name("plain.py")), str(path), "build", str(STEPS)]
+            [
+                sys.executable,
+                str(Path(__file__).with_name("plain.py")),
+                str(path),
+                "build",
+                str(STEPS),
+            ]
         )
         audit, report = _audit(path)
         trials = len(report["trials"])

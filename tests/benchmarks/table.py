@@ -23,5 +23,7 @@ class Row:
 def render(rows: list[Row]) -> str:
     """Markdown, so that it can be pasted as it is."""
     lines = ["| what | against | costs | at most |", "| --- | --- | --- | --- |"]
-    lines += [f"| {row.what} | {row.against} | {row.ratio:.2f}x | {row.allowed:.2f}x |" for row in rows]
+    lines += [
+        f"| {row.what} | {row.against} | {row.ratio:.2f}x | {row.allowed:.2f}x |" for row in rows
+    ]
     return "\n".join(lines)

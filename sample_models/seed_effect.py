@@ -1,0 +1,37 @@
+"""A classifier whose build() takes a seed and goes by another one.
+
+Expect from `repro-audit check sample_models/seed_effect.py:build`: reproducible (exit 0), as
+every run gives the same; but `seed-effect` broke, alone, for every *seed* gives the same too.
+Whoever trains it with five seeds to report a mean and a spread reports a spread of zero. It
+breaks no promise, so no `--require` makes it fail.
+
+The mend is to use the seed: see seed_effect_mended.py. The two moons are synthetic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+SEED = 1234
+
+
+def two_moons() -> tuple[Tensor, Tensor]:
+    """200 points of the plane on two arcs that reach into each other, and which arc each is on."""
+    arc = torch.arange(200) % 2
+    angle = torch.rand(200) * torch.pi
+    points = torch.stack((angle.cos() + arc, angle.sin() * (1 - 2 * arc) + arc / 2), dim=1)
+    return points + 0.1 * torch.randn(200, 2), arc
+
+
+def build(
+    seed: int = 0,
+) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
+    """A small classifier, and the points in random order."""
+    torch.manual_seed(SEED)
+    loader = DataLoader(TensorDataset(*two_moons()), batch_size=20, shuffle=True)
+    model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2))
+    return model, loader, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=0.01)
