@@ -278,7 +278,7 @@ class Audit:
             failure=failure,
             assumptions=facts.assumptions,
             coverage=_coverage(facts),
-            notes=(oracle.isolation.reason,) if oracle.isolation.reason else (),
+            notes=_notes(floor, oracle.isolation),
         )
 
 
@@ -357,6 +357,25 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _notes(floor: Trial, isolation: Isolation) -> tuple[str, ...]:
+    """What the verdict does not cover."""
+    unread = {text for text in floor.trace.strings if text.startswith("unreadable (")}
+    unseen = sorted({*floor.facts.unseen, *unread})
+    # Of an overlay, only what it does not cover.
+    reason = isolation.reason.partition("; ")[2] if isolation.kind == "overlay" else isolation.reason
+    return tuple(
+        filter(
+            None,
+            (
+                reason,
+                f"not compared, since the contents can not be read: {', '.join(unseen)}"
+                if unseen
+                else "",
+            ),
+        )
+    )
 
 
 def _coverage(facts: Facts) -> str:

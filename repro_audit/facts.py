@@ -53,6 +53,8 @@ class Facts:
     """Files below the tree that the trial created, changed or deleted."""
     modules: tuple[str, ...] = ()
     """Modules from site-packages and the standard library that were loaded at the end."""
+    unseen: tuple[str, ...] = ()
+    """Forms of values that were met, but whose contents could not be read and so were not compared."""
     survey: dict[str, Json] = field(default_factory=dict)
     """What each source found, by its id."""
     training_seconds: float = 0.0

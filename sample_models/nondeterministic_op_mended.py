@@ -13,17 +13,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-NODES, EDGES, FEATURES, CLASSES = 200, 12_000, 16, 4
+NODES, EDGES, FEATURES, CLASSES = 200, 20_000, 16, 4
 
 
 def citations() -> tuple[Tensor, Tensor, Tensor]:
-    """Features of the nodes, their classes, and the edges from citing to cited; as if read from a file."""
+    """Features of the nodes, their classes, and the edges, most of them within a class.
+
+    Always the same, as if read from a file.
+    """
     generator = torch.Generator().manual_seed(2017)
     classes = torch.arange(NODES) % CLASSES
     typical = torch.randn(CLASSES, FEATURES, generator=generator)
     features = typical[classes] + torch.randn(NODES, FEATURES, generator=generator)
-    edges = torch.randint(NODES, (2, EDGES), generator=generator)
-    return features, classes, edges
+    citing, cited = torch.randint(NODES, (2, EDGES), generator=generator)
+    own_kind = (cited + (citing - cited) % CLASSES) % NODES
+    cited = torch.where(torch.rand(EDGES, generator=generator) < 0.8, own_kind, cited)
+    return features, classes, torch.stack((citing, cited))
 
 
 class GraphNetwork(nn.Module):

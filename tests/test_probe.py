@@ -654,7 +654,7 @@ def reseed(generator: Any) -> None:
     if isinstance(generator, torch.Generator):
         generator.manual_seed(9)
     elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = type(generator.bit_generator)(9).state  # type: ignore[call-arg]
+        generator.bit_generator.state = type(generator.bit_generator)(9).state
     else:
         generator.seed(9)
 
@@ -670,7 +670,7 @@ def draw(generator: Any) -> None:
 
 GENERATORS: dict[str, Callable[[int], Any]] = {
     "random.Random": random.Random,
-    "RandomState": lambda seed: np.random.RandomState(seed),
+    "RandomState": np.random.RandomState,
     "torch": lambda seed: torch.Generator().manual_seed(seed),
     "MT19937": partial(numpy_generator, np.random.MT19937),
     "PCG64": partial(numpy_generator, np.random.PCG64),

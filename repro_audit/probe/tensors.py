@@ -312,7 +312,7 @@ def _form(tensor: torch.Tensor) -> str:
         words.append(str(tensor.device))
     if tensor.layout is not torch.strided:
         words.append(str(tensor.layout).removeprefix("torch."))
-    if type(tensor) not in {torch.Tensor, torch.nn.Parameter, torch.nn.Buffer}:
+    if type(tensor) not in _ORDINARY_TYPES:
         words.append(type(tensor).__name__)
     return " ".join(words)
 

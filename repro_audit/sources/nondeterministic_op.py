@@ -121,8 +121,9 @@ def _pin() -> None:
     set_mode(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
 
-    def use_deterministic_algorithms(  # its own signature
-        mode: bool, *, warn_only: bool = False) -> Any:
+    def use_deterministic_algorithms(
+        mode: bool, *, warn_only: bool = False  # noqa: FBT001 - its own signature
+    ) -> Any:
         return set_mode(True, warn_only=warn_only or not mode)
 
     torch.use_deterministic_algorithms = use_deterministic_algorithms

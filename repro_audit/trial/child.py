@@ -171,6 +171,8 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
     """What this trial learnt."""
     import torch
 
+    from repro_audit.probe.tensors import opaque_forms
+
     failure = None
     if probe.steps == 0:
         failure = Failure(
@@ -198,6 +200,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         else "",
         torch=torch.__version__,
         modules=_importable_modules() if fresh else (),
+        unseen=opaque_forms(),
         survey=context.notes,
         failure=failure,
     )
