@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro_audit.evidence import finding, measure, not_tried, part
+from repro_audit.evidence import finding, measure, not_tried
 from repro_audit.experiment import Factor, Judgement, Outcome, Result, experiment
 from repro_audit.facts import Facts
-from repro_audit.oracle import Trial, TrialOracle
+from repro_audit.oracle import Trial, TrialOracle, part
 from repro_audit.report import model
 from repro_audit.source import Levels, Scope, Source, Verdict
 from repro_audit.sources import catalogue, seed_effect
@@ -133,14 +133,11 @@ class Audit:
         """The first trial, all pinned, in an interpreter that has imported nothing; a zygote warms up beside it."""
         if not self.options.fresh:
             chosen = [source for source in self.sources.values() if self._left_out(source) is None]
-            costly = {source.id: levels for source in chosen if (levels := _costly_levels(source))}
-            self.oracle.costly = tuple(
-                {name: level} for name, levels in costly.items() for level in levels
-            )
-            first = {name: levels[0] for name, levels in costly.items()}
-            self.oracle.runner.warm([self.oracle.environment(first)])
+            costly = [{source.id: level} for source in chosen for level in _costly_levels(source)]
+            # The all-pinned one last: it is needed only where something breaks.
+            self.oracle.runner.warm(self.oracle.environment(setting) for setting in (*costly, {}))
         (floor,) = self.oracle.try_settings([({}, ())], fresh=[True])
-        self.oracle.runner.modules = floor.facts.modules
+        self.oracle.runner.preload(floor.facts.modules)
         if self.options.jobs is None and floor.facts.training_seconds > SHORT_TRAINING:
             self.oracle.runner.side_by_side = 1
         return floor
@@ -364,7 +361,9 @@ def _notes(floor: Trial, isolation: Isolation) -> tuple[str, ...]:
     unread = {text for text in floor.trace.strings if text.startswith("unreadable (")}
     unseen = sorted({*floor.facts.unseen, *unread})
     # Of an overlay, only what it does not cover.
-    reason = isolation.reason.partition("; ")[2] if isolation.kind == "overlay" else isolation.reason
+    reason = (
+        isolation.reason.partition("; ")[2] if isolation.kind == "overlay" else isolation.reason
+    )
     return tuple(
         filter(
             None,

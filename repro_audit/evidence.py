@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from repro_audit.compare import Difference, compare
 from repro_audit.report.model import (
     Confidence,
     Divergence,
@@ -18,60 +17,46 @@ from repro_audit.report.model import (
 )
 from repro_audit.source import Verdict
 from repro_audit.trace import Phase
-from repro_audit.values import magnitude, open_values
+from repro_audit.values import Value, magnitude, open_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from repro_audit.compare import Difference
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts
-    from repro_audit.oracle import Trial, TrialOracle
+    from repro_audit.oracle import Parting, Trial, TrialOracle
     from repro_audit.source import Source
     from repro_audit.trial.request import Key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parting:
-    """Two trials that differ, and where."""
-
-    reference: Trial
-    diverged: Trial
-    difference: Difference
-
-    @property
-    def key(self) -> Key:
-        """The first observation that differs."""
-        first = self.difference.first
-        return (first.step, int(first.phase), first.name, first.occurrence)
-
-
-def part(reference: Trial, diverged: Trial) -> Parting | None:
-    """Where two trials part; None where they are equal after all, or one left no trace."""
-    if reference.digest is None or diverged.digest is None:
-        return None
-    difference = compare(reference.trace, diverged.trace)
-    if difference is None:
-        return None
-    return Parting(reference=reference, diverged=diverged, difference=difference)
-
-
 def measure(partings: Mapping[str, Parting], oracle: TrialOracle) -> dict[str, Divergence]:
-    """Run each pair once more with the values of its first difference saved, all in one batch; measure them."""
-    if not partings:
-        return {}
-    wanted: list[tuple[Mapping[str, str], tuple[Key, ...]]] = []
-    shared: dict[tuple[tuple[str, str], ...], set[Key]] = {}
+    """Measure the first difference of each pair. Values that no repeat has saved are fetched by a further run."""
+    keys = {name: parting.key for name, parting in partings.items()}
+    wanted: dict[tuple[tuple[str, str], ...], set[Key]] = {}
     for name, parting in partings.items():
-        shared.setdefault(_reference_setting(name, parting), set()).add(parting.key)
-        wanted.append((parting.diverged.setting, (parting.key,)))
-    references = list(shared)
-    wanted += [(dict(setting), tuple(sorted(shared[setting]))) for setting in references]
-    trials = oracle.try_settings(wanted)
-    captured = dict(zip(references, trials[len(partings) :], strict=True))
-    return {
-        name: _divergence(parting, captured[_reference_setting(name, parting)], trial)
-        for (name, parting), trial in zip(partings.items(), trials, strict=False)
-    }
+        wanted.setdefault(_reference_setting(name, parting), set()).add(keys[name])
+        if _saved(parting.diverged, keys[name], oracle) is None:
+            setting = tuple(sorted(parting.diverged.setting.items()))
+            wanted.setdefault(setting, set()).add(keys[name])
+    oracle.try_settings([(dict(setting), tuple(sorted(keys))) for setting, keys in wanted.items()])
+    found = {}
+    for name, parting in partings.items():
+        reference = replace(parting.reference, setting=dict(_reference_setting(name, parting)))
+        ours = _saved(reference, keys[name], oracle)
+        theirs = _saved(parting.diverged, keys[name], oracle)
+        found[name] = _divergence(parting, ours, theirs)
+    return found
+
+
+def _saved(trial: Trial, key: Key, oracle: TrialOracle) -> Value | None:
+    """The value that a run of the trial's setting saved."""
+    for other in oracle.trials.values():
+        if other.setting == trial.setting:
+            value = open_values(other.directory / "values").get(key)
+            if value is not None:
+                return value
+    return None
 
 
 def _reference_setting(name: str, parting: Parting) -> tuple[tuple[str, str], ...]:
@@ -80,13 +65,11 @@ def _reference_setting(name: str, parting: Parting) -> tuple[tuple[str, str], ..
     return tuple(sorted(setting.items())) if setting != parting.diverged.setting else ()
 
 
-def _divergence(parting: Parting, reference: Trial, diverged: Trial) -> Divergence:
-    """The first difference, with its size where both runs could be had again."""
+def _divergence(parting: Parting, ours: Value | None, theirs: Value | None) -> Divergence:
+    """The first difference, with its size where both values could be had."""
     first = parting.difference.first
     kind = DivergenceKind(first.kind)
     size = None
-    ours = open_values(reference.directory / "values").get(parting.key)
-    theirs = open_values(diverged.directory / "values").get(parting.key)
     if kind is DivergenceKind.VALUE and ours is not None and theirs is not None:
         size = magnitude(ours, theirs)
         kind = DivergenceKind(size.kind)

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from repro_audit.compare import Difference, compare
 from repro_audit.experiment import Outcome, Run, Setting
 from repro_audit.facts import Facts
 from repro_audit.sources import artifact_cache
@@ -46,6 +47,31 @@ class Trial:
         return Trace.open(self.directory / "trace")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parting:
+    """Two trials that differ, and where."""
+
+    reference: Trial
+    diverged: Trial
+    difference: Difference
+
+    @property
+    def key(self) -> Key:
+        """The first observation that differs."""
+        first = self.difference.first
+        return (first.step, int(first.phase), first.name, first.occurrence)
+
+
+def part(reference: Trial, diverged: Trial) -> Parting | None:
+    """Where two trials part; None where they are equal after all, or one left no trace."""
+    if reference.digest is None or diverged.digest is None:
+        return None
+    difference = compare(reference.trace, diverged.trace)
+    if difference is None:
+        return None
+    return Parting(reference=reference, diverged=diverged, difference=difference)
+
+
 class TrialOracle:
     """Runs the target under settings.
 
@@ -72,8 +98,6 @@ class TrialOracle:
         self.seed = seed
         self.steps = steps
         self.fresh = fresh
-        self.costly: tuple[Setting, ...] = ()
-        """Settings whose interpreter takes long to start."""
         self.trials: dict[str, Trial] = {}
         self.floor: Trial | None = None
         self._floor_tree: Tree | None = None
@@ -81,12 +105,23 @@ class TrialOracle:
     def run(self, runs: Sequence[Run]) -> list[Outcome]:
         """Run a batch of settings; part of the `experiment.Oracle` protocol."""
         trials = self.try_settings(
-            [(run.setting, ()) for run in runs], fresh=[run.fresh for run in runs]
+            [(run.setting, self._first_difference(run)) for run in runs],
+            fresh=[run.fresh for run in runs],
         )
         return [
             Outcome(trial=trial.id, status=trial.ended.status, digest=trial.digest)
             for trial in trials
         ]
+
+    def _first_difference(self, run: Run) -> tuple[Key, ...]:
+        """What a repeat saves the values of: the place where the earlier run of its setting parted from the floor."""
+        if run.purpose != "repeat" or self.floor is None:
+            return ()
+        for trial in reversed(self.trials.values()):
+            if run.setting.items() <= trial.setting.items():
+                parting = part(self.floor, trial)
+                return (parting.key,) if parting is not None else ()
+        return ()
 
     def try_settings(
         self,
@@ -109,17 +144,6 @@ class TrialOracle:
             self._keep(setting, job, end)
             for (setting, _), job, end in zip(settings, jobs, ended, strict=True)
         ]
-
-    def _prepare_convictions(self, trials: Sequence[Trial]) -> None:
-        """At the first difference, ask for the interpreters that finding its cause will take."""
-        if (
-            self.fresh
-            or self.floor is None
-            or all(trial.digest == self.floor.digest for trial in trials)
-        ):
-            return
-        self.runner.warm(self.environment(setting) for setting in ({}, *self.costly))
-        self.costly = ()
 
     def environment(self, setting: Setting) -> Environment:
         """What the interpreter of a trial under `setting` needs in its environment."""

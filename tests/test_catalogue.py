@@ -21,9 +21,24 @@ SECTIONS = (
     "## References",
 )
 REQUIRED = set(
-    "python-rng numpy-rng torch-rng cuda-rng hash-seed num-workers worker-seed lstm-dropout pickled-embedding "
-    "artifact-cache cudnn-deterministic cudnn-benchmark nondeterministic-op thread-count process-reuse "
-    "seed-effect".split()
+    [
+        "python-rng",
+        "numpy-rng",
+        "torch-rng",
+        "cuda-rng",
+        "hash-seed",
+        "num-workers",
+        "worker-seed",
+        "lstm-dropout",
+        "pickled-embedding",
+        "artifact-cache",
+        "cudnn-deterministic",
+        "cudnn-benchmark",
+        "nondeterministic-op",
+        "thread-count",
+        "process-reuse",
+        "seed-effect",
+    ]
 )
 
 

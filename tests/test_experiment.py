@@ -361,7 +361,7 @@ def test_an_unfaithful_fast_path_is_found_before_anybody_is_blamed(factors: list
     assert not result.faithful
     assert result.unexplained is None
     assert {each.status for each in result.judgements.values()} <= {"untested"}
-    assert len(program.trials) <= 5
+    assert len(program.trials) <= 6
 
     again = audit(program, factors, fresh=True)
     assert again.faithful

@@ -59,6 +59,20 @@ class Counting(IterableDataset[Any]):
             yield self.rng.rand()
 
 
+class Sharing(IterableDataset[Any]):
+    """All workers shuffle alike, and each takes its part."""
+
+    def __init__(self) -> None:
+        self.rng = random.Random(0)
+
+    def __iter__(self) -> Iterator[int]:
+        info = get_worker_info()
+        assert info is not None
+        numbers = list(range(8))
+        self.rng.shuffle(numbers)
+        return iter(numbers[info.id :: info.num_workers])
+
+
 def drawing(self: Any, _index: int) -> object:
     return float(self.rng.random())
 
@@ -202,6 +216,7 @@ INNOCENT: dict[str, Callable[[], DataLoader[Any]]] = {
     "seeded by worker_init_fn": lambda: loader_of(
         Data(drawing, rng=random.Random(0)), worker_init_fn=seed_owned
     ),
+    "sharing out": lambda: loader_of(Sharing()),
     "no workers": lambda: loader_of(Data(drawing, rng=random.Random(0)), num_workers=0),
 }
 
@@ -232,8 +247,7 @@ def test_an_evaluation_may_repeat_itself(tmp_path: Path) -> None:
         assert found(streams_of(tmp_path, loader)) == set()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_every_way_to_start_a_worker(tmp_path: Path, method: str) -> None:
+def test_workers_that_are_not_forked(tmp_path: Path) -> None:
     """In an interpreter of its own, since forkserver leaves a server behind."""
     (tmp_path / "program.py").write_text(
         "import random\n"
@@ -257,16 +271,18 @@ def test_every_way_to_start_a_worker(tmp_path: Path, method: str) -> None:
         "    here = pathlib.Path(__file__).parent\n"
         "    files.install(here, here / 'files.jsonl')\n"
         "    with watching(here, workers=here / 'workers.jsonl'):\n"
-        f"        list(DataLoader(Data(), num_workers=2, multiprocessing_context={method!r}))\n"
-        "    (shared,) = shared_streams(read_streams(here / 'workers.jsonl'))\n"
-        "    print(shared.kind, shared.generator)\n"
+        "        for method in ('spawn', 'forkserver'):\n"
+        "            list(DataLoader(Data(), num_workers=2, multiprocessing_context=method))\n"
+        "    for shared in shared_streams(read_streams(here / 'workers.jsonl')):\n"
+        "        print(shared.loader, shared.kind, shared.generator)\n"
         "    print(*{(o.path, o.line) for o in files.read_openings(here / 'files.jsonl')\n"
         "            if o.line == 7})\n"
     )
     done = subprocess.run(
         [sys.executable, str(tmp_path / "main.py")], check=False, capture_output=True, text=True
     )
-    assert done.stdout == "workers dataset.rng\n('program.py', 7)\n", done.stderr
+    expected = "0 workers dataset.rng\n1 workers dataset.rng\n('program.py', 7)\n"
+    assert done.stdout == expected, done.stderr
 
 
 def test_loaders_and_epochs_are_numbered(tmp_path: Path) -> None:
@@ -317,16 +333,18 @@ def test_streams_are_shared_only_where_all_agrees() -> None:
         SharedStream(kind="workers", generator="dataset.rng", loader=0, first=(0, 0), second=(0, 1))
     ]
     assert shared_streams([STREAM, replace(second, after="cc")])
-    assert shared_streams([STREAM, replace(second, continued=None)])
+    untold = replace(STREAM, continued=None)
+    assert shared_streams([untold, replace(untold, worker=1)])
     for other in (
         replace(second, start="cc"),
         replace(second, loader=1),
         replace(second, generator="dataset.other"),
         replace(second, epoch=1),
-        replace(second, after="cc", continued=False),
-        replace(second, after="cc", continued=None),
+        replace(second, continued=False),
+        replace(second, continued=None),
     ):
         assert shared_streams([STREAM, other]) == []
+    assert shared_streams([untold, replace(untold, worker=1, after="cc")]) == []
     assert shared_streams([]) == []
 
 

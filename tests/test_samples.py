@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 def test_sample(sample: Sample, tmp_path: Path) -> None:
-    audited = check(
-        f"sample_models/{sample.name}.py:build", cwd=REPOSITORY, saved=tmp_path / "report.json"
-    )
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    shutil.copy(REPOSITORY / "sample_models" / f"{sample.name}.py", tree)
+    audited = check(f"{sample.name}.py:build", cwd=tree, saved=tmp_path / "report.json")
     assert audited.broke == set(sample.broke), audited.terminal
     assert audited.report["verdict"] == sample.verdict
     assert audited.exit_code == sample.exit_code

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -98,8 +98,13 @@ def shared_streams(records: Iterable[Stream]) -> list[SharedStream]:
 
 
 def _shared(first: Stream, second: Stream) -> str:
-    """How two streams of equal start are the same one; an empty string where they may not be."""
-    if first.after != second.after and not (first.continued and second.continued):
+    """How two streams of equal start are the same one; an empty string where they may not be.
+
+    A generator that each sample seeds by its index starts alike everywhere, and is no shared stream.
+    """
+    known = first.continued and second.continued
+    alike = first.continued is second.continued is None and first.after == second.after
+    if not known and not alike:
         return ""
     if first.epoch == second.epoch and first.worker != second.worker:
         return "workers"
@@ -149,7 +154,7 @@ class _Watch:
         self._loop = loop
         self._create_fetcher = create_fetcher
         self._epoch = loop.epoch - 1
-        self._undrawn: list[_Watched] = []
+        self._watched: list[_Watched] = []
 
     def create_fetcher(
         self, kind: Any, dataset: Any, auto_collation: Any, collate_fn: Any, *rest: Any
@@ -170,27 +175,27 @@ class _Watch:
         return self._create_fetcher(kind, dataset, auto_collation, collate, *rest)
 
     def _begin(self, dataset: Any, collate_fn: Any) -> None:
+        from torch.utils.data import IterableDataset
+
         from repro_audit.probe import generators
 
-        self._undrawn = []
         found = owned_generators({"dataset": dataset, "collate_fn": collate_fn})
         if self._loop.seeded:
             found |= generators.ambient_generators()
-        for name, generator in found.items():
-            start = generators.digest_of(generator)
-            self._undrawn.append(_Watched(name, generator, start, generators.begin(generator)))
+        # Workers that share out an iterable dataset shuffle it alike on purpose, before their first sample.
+        draws = 2 if isinstance(dataset, IterableDataset) else 1
+        self._watched = [
+            _Watched(name, generator, generators, draws) for name, generator in found.items()
+        ]
 
     def _look(self) -> None:
-        """Write down each generator at the first batch that drew from it."""
-        from repro_audit.probe.generators import digest_of
+        """Write down each generator once enough batches have drawn from it."""
+        for watched in list(self._watched):
+            if watched.drawn():
+                self._watched.remove(watched)
+                self._write(watched)
 
-        for watched in list(self._undrawn):
-            after = digest_of(watched.generator)
-            if after != watched.start:
-                self._undrawn.remove(watched)
-                self._write(watched, after)
-
-    def _write(self, watched: _Watched, after: bytes) -> None:
+    def _write(self, watched: _Watched) -> None:
         from torch.utils.data import get_worker_info
 
         info = get_worker_info()
@@ -200,7 +205,7 @@ class _Watch:
             worker=info.id if info is not None else 0,
             generator=watched.name,
             start=watched.start.hex(),
-            after=after.hex(),
+            after=watched.after.hex(),
             continued=watched.follows(),
             training=self._loop.training,
         )
@@ -212,15 +217,29 @@ class _Watch:
             os.close(file)
 
 
-class _Watched(NamedTuple):
-    name: str
-    generator: Any
-    start: bytes
-    follows: Callable[[], bool | None]
+class _Watched:
+    """One generator in one epoch."""
+
+    def __init__(self, name: str, generator: Any, generators: Any, draws: int) -> None:
+        self.name = name
+        self.start = self._last = generators.digest_of(generator)
+        self.after = b""
+        """The state after the first batch that drew."""
+        self.follows: Callable[[], bool | None] = generators.begin(generator)
+        self._generator = generator
+        self._digest = generators.digest_of
+        self._missing = draws
+
+    def drawn(self) -> bool:
+        """Whether by now as many batches have drawn from it as it takes; asked after each batch."""
+        now = self._digest(self._generator)
+        if now != self._last:
+            self._last, self.after = now, self.after or now
+            self._missing -= 1
+        return self._missing == 0
 
 
 # Finding generators
-
 
 _MOST_OBJECTS = 4_000
 _MOST_ITEMS = 256
@@ -252,10 +271,15 @@ def _module_generators() -> Iterator[tuple[str, Any]]:
     from repro_audit.probe.files import is_users
     from repro_audit.probe.generators import is_generator
 
-    for module_name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
+    modules: dict[str, Any] = dict(sys.modules)
+    for module_name, module in modules.items():
+        if not isinstance(module, ModuleType):
+            continue
+        # Past a lazy module's own way of getting attributes, which would import it.
+        contents = object.__getattribute__(module, "__dict__")
+        file = contents.get("__file__")
         if isinstance(file, str) and is_users(file):
-            for key, value in list(vars(module).items()):
+            for key, value in list(contents.items()):
                 if is_generator(value):
                     yield f"{module_name}.{key}", value
 

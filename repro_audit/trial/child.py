@@ -61,7 +61,6 @@ def _private_temporary_directory(directory: Path) -> None:
 def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
     """Run the target; a failure of its own becomes part of the facts."""
     from repro_audit.trial.driver import Notes
-    from repro_audit.trial.loading import Build
 
     notes = Notes()
     try:

@@ -184,7 +184,6 @@ class Runner:
         self.temporary = temporary
         self.progress = progress
         self.modules: tuple[str, ...] = ()
-        """What the first trial had imported: later zygotes import it too."""
         self._zygotes: dict[Environment, Interpreter] = {}
         self._wanted: deque[Environment] = deque()
         self._fresh: dict[Interpreter, Running] = {}
@@ -208,6 +207,12 @@ class Runner:
         """Ask for zygotes that will be needed; they start when there is room."""
         self._wanted.extend(environments)
 
+    def preload(self, modules: Sequence[str]) -> None:
+        """Have all zygotes import what the first trial had imported, those that start later too."""
+        self.modules = tuple(modules)
+        for zygote in self._zygotes.values():
+            zygote.send({"do": "preload", "modules": list(modules)})
+
     def run(self, jobs: Sequence[Job]) -> list[Ended]:
         """Run all jobs; their ends in the same order."""
         self._ended = {}
@@ -220,30 +225,30 @@ class Runner:
 
     # Starting
 
-    def _busy(self) -> int:
-        loading = sum(not zygote.ready for zygote in self._zygotes.values())
-        return len(self._running) + len(self._fresh) + loading
+    def _room(self) -> bool:
+        """Whether another trial may run."""
+        return len(self._running) + len(self._fresh) < self.side_by_side
+
+    def _room_to_load(self) -> bool:
+        """Whether another zygote may start; it counts apart from trials, since the first one waits for none."""
+        return sum(not zygote.ready for zygote in self._zygotes.values()) < self.side_by_side
 
     def _start(self, waiting: deque[tuple[int, Job]]) -> None:
-        """Start what there is room for: trials first, then the interpreters that they wait for, then the wanted."""
+        """Start the trials that there is room for, the interpreters that others wait for, then those wanted."""
         for _ in range(len(waiting)):
             index, job = waiting.popleft()
             zygote = self._zygotes.get(job.environment)
-            if self._busy() >= self.side_by_side or (not job.fresh and zygote and not zygote.ready):
-                waiting.append((index, job))
-            elif job.fresh:
-                self._launch(
-                    index,
-                    job,
-                    Interpreter(job.environment, preload=(), temporary=self.temporary),
-                    "run",
-                )
-            elif zygote:
+            if job.fresh and self._room():
+                interpreter = Interpreter(job.environment, preload=(), temporary=self.temporary)
+                self._launch(index, job, interpreter, "run")
+                continue
+            if zygote and zygote.ready and self._room() and not job.fresh:
                 self._launch(index, job, zygote, "fork")
-            else:
+                continue
+            if zygote is None and not job.fresh and self._room_to_load():
                 self._open_zygote(job.environment)
-                waiting.append((index, job))
-        while self._wanted and self._busy() < self.side_by_side:
+            waiting.append((index, job))
+        while self._wanted and self._room_to_load():
             environment = self._wanted.popleft()
             if environment not in self._zygotes:
                 self._open_zygote(environment)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
+from tests.auditing import environment
 from tests.benchmarks.table import Row
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_models"
@@ -25,20 +26,9 @@ def measure(repeats: int) -> list[Row]:
 
 
 def _row(name: str, allowed: float, repeats: int) -> Row:
-    path = SAMPLES / f"{name}.py"
     ratios, trials = [], 0
     for _ in range(repeats):
-        plain = _seconds(
-            [
-                sys.executable,
-                str(Path(__file__).with_name("plain.py")),
-                str(path),
-                "build",
-                str(STEPS),
-            ]
-        )
-        audit, report = _audit(path)
-        trials = len(report["trials"])
+        plain, audit, trials = _pair(name)
         ratios.append(audit / plain)
     return Row(
         what=f"full audit of {name}.py, {trials} trials",
@@ -48,16 +38,26 @@ def _row(name: str, allowed: float, repeats: int) -> Row:
     )
 
 
-def _audit(path: Path) -> tuple[float, dict[str, Any]]:
+def _pair(name: str) -> tuple[float, float, int]:
+    """Seconds of a plain run and of an audit, and its trials; both in new trees, since a plain run may leave files."""
+    plain_script = str(Path(__file__).with_name("plain.py"))
     with tempfile.TemporaryDirectory() as directory:
-        saved = Path(directory, "report.json")
-        command = [sys.executable, "-m", "repro_audit", "check", f"{path}:build"]
-        seconds = _seconds([*command, "--quiet", "--json", str(saved)])
-        report: dict[str, Any] = json.loads(saved.read_text(encoding="utf-8"))
-    return seconds, report
+        one, other, saved = (
+            Path(directory, "one"),
+            Path(directory, "other"),
+            Path(directory, "saved"),
+        )
+        for tree in (one, other):
+            tree.mkdir()
+            shutil.copy(SAMPLES / f"{name}.py", tree)
+        plain = _seconds([sys.executable, plain_script, f"{name}.py", "build", str(STEPS)], one)
+        check = [sys.executable, "-m", "repro_audit", "check", f"{name}.py:build", "--quiet"]
+        audit = _seconds([*check, "--json", str(saved)], other)
+        report = json.loads(saved.read_text(encoding="utf-8"))
+    return plain, audit, len(report["trials"])
 
 
-def _seconds(command: list[str]) -> float:
+def _seconds(command: list[str], cwd: Path) -> float:
     started = time.perf_counter()
-    subprocess.run(command, check=False, capture_output=True)
+    subprocess.run(command, cwd=cwd, env=environment(), check=False, capture_output=True)
     return time.perf_counter() - started
