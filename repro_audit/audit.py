@@ -216,13 +216,20 @@ class Audit:
             else finding(
                 source,
                 judgements[name],
-                facts,
+                self._with_diverged(facts, name, judgements[name]),
                 trials=trials,
                 parting=partings.get(name),
                 divergence=divergences.get(name),
             )
             for name, source in self.sources.items()
         )
+
+    def _with_diverged(self, facts: Facts, name: str, judgement: Judgement) -> Facts:
+        """The floor's facts, with what the source's survey found in the run that differed."""
+        if judgement.pair is None:
+            return facts
+        found = self.oracle.trials[judgement.pair[1]].facts.survey.get(name)
+        return dataclasses.replace(facts, diverged=found)
 
     def _unexplained(self, result: Result) -> model.Divergence | None:
         """What differs though no source accounts for it."""

@@ -68,13 +68,13 @@ def _reference_setting(name: str, parting: Parting) -> tuple[tuple[str, str], ..
 def _divergence(parting: Parting, ours: Value | None, theirs: Value | None) -> Divergence:
     """The first difference, with its size where both values could be had."""
     first = parting.difference.first
-    kind = DivergenceKind(first.kind)
+    kind, detail = DivergenceKind(first.kind), first.detail
     size = None
     if kind is DivergenceKind.VALUE and ours is not None and theirs is not None:
         size = magnitude(ours, theirs)
         kind = DivergenceKind(size.kind)
     if first.phase is Phase.DATA and _other_samples(parting.difference):
-        kind = DivergenceKind.ORDER
+        kind, detail = DivergenceKind.ORDER, "the sampler hands out other indices"
     return Divergence(
         step=first.step,
         phase=first.phase.label,
@@ -84,7 +84,7 @@ def _divergence(parting: Parting, ours: Value | None, theirs: Value | None) -> D
         max_ulp=size.max_ulp if size else None,
         mismatched=size.mismatched if size else None,
         numel=size.numel if size else None,
-        detail=first.detail,
+        detail=detail,
     )
 
 

@@ -57,6 +57,8 @@ class Facts:
     """Forms of values that were met, but whose contents could not be read and so were not compared."""
     survey: dict[str, Json] = field(default_factory=dict)
     """What each source found, by its id."""
+    diverged: Json = None
+    """For a source's `judge`: what its survey found in the run that differed."""
     training_seconds: float = 0.0
     failure: Failure | None = None
 

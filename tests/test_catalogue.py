@@ -20,26 +20,24 @@ SECTIONS = (
     "## Use instead",
     "## References",
 )
-REQUIRED = set(
-    [
-        "python-rng",
-        "numpy-rng",
-        "torch-rng",
-        "cuda-rng",
-        "hash-seed",
-        "num-workers",
-        "worker-seed",
-        "lstm-dropout",
-        "pickled-embedding",
-        "artifact-cache",
-        "cudnn-deterministic",
-        "cudnn-benchmark",
-        "nondeterministic-op",
-        "thread-count",
-        "process-reuse",
-        "seed-effect",
-    ]
-)
+REQUIRED = {
+    "python-rng",
+    "numpy-rng",
+    "torch-rng",
+    "cuda-rng",
+    "hash-seed",
+    "num-workers",
+    "worker-seed",
+    "lstm-dropout",
+    "pickled-embedding",
+    "artifact-cache",
+    "cudnn-deterministic",
+    "cudnn-benchmark",
+    "nondeterministic-op",
+    "thread-count",
+    "process-reuse",
+    "seed-effect",
+}
 
 
 def test_every_file_is_a_source() -> None:

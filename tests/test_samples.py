@@ -6,9 +6,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.samples import SAMPLES, Sample
 
 from tests.auditing import REPOSITORY, check
+from tests.samples import SAMPLES, Sample
 
 if TYPE_CHECKING:
     from pathlib import Path

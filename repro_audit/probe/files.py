@@ -51,6 +51,15 @@ def read_openings(path: Path) -> list[Opening]:
     return openings
 
 
+def place(file: str | None, line: int | None) -> str:
+    """A line of the user's code, its file relative to the working directory where it lies below."""
+    if file is None:
+        return "a place outside the program's own files"
+    with suppress(ValueError):
+        file = str(Path(file).relative_to(Path.cwd()))
+    return f"{file}:{line}"
+
+
 # In the trial
 
 

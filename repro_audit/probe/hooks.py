@@ -69,7 +69,7 @@ class Hooks:
 
     def install(self) -> None:
         """Hook torch, process-wide."""
-        global _installed  # noqa: PLW0603 - the handler for forks can't be taken back, so it looks here
+        global _installed  # noqa: PLW0603 - as in `install`
         if _installed is not None:
             msg = "another probe is installed"
             raise RuntimeError(msg)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SHOWN_LOSSES = 8
 _KINDS = {
     DivergenceKind.VALUE: "values differ",
-    DivergenceKind.ORDER: "the same rows in another order",
+    DivergenceKind.ORDER: "another order",
     DivergenceKind.STRUCTURE: "another structure",
     DivergenceKind.NAN_OR_SIGNED_ZERO: "only NaN payloads or signs of zero differ",
 }

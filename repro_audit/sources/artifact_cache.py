@@ -65,11 +65,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from repro_audit.probe.files import place, read_openings
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
 if TYPE_CHECKING:
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts
+    from repro_audit.facts import Facts, Json
+    from repro_audit.trial.context import TrialContext
 
 PINNED, WARM = "cold tree", "after one run"
 FILES_SHOWN = 3
@@ -82,6 +84,16 @@ def levels(facts: Facts) -> Levels | str:
     return Levels(varied=(WARM,))
 
 
+def survey(trial: TrialContext) -> Json:
+    """Where this run read what the first run had written: path, the user's file, line."""
+    wrote = set(trial.first_run_wrote)
+    return [
+        (opening.path, opening.file, opening.line)
+        for opening in read_openings(trial.directory / "files.jsonl")
+        if opening.event == "open" and "r" in opening.mode and opening.path in wrote
+    ]
+
+
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the files."""
     shown, more = facts.written[:FILES_SHOWN], len(facts.written) - FILES_SHOWN
@@ -90,8 +102,14 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
         "broke": f"a run that finds what an earlier run wrote ({files}) gives another result",
         "held": f"a run that finds what an earlier run wrote ({files}) gives the same",
     }
+    reads = facts.diverged or () if judgement.status == "broke" else ()
     return Verdict(
-        status=judgement.status, reason=reasons.get(judgement.status, judgement.note or "")
+        status=judgement.status,
+        reason=reasons.get(judgement.status, judgement.note or ""),
+        evidence=tuple(
+            f"run 1 wrote {path}; run 2 read it at {place(file, line)}"
+            for path, file, line in reads
+        ),
     )
 
 
@@ -115,4 +133,5 @@ SOURCE = Source(
     levels=levels,
     judge=judge,
     fix=fix,
+    survey=survey,
 )

@@ -121,12 +121,10 @@ def _pin() -> None:
     set_mode(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
 
-    def use_deterministic_algorithms(
-        mode: bool, *, warn_only: bool = False  # noqa: FBT001 - its own signature
-    ) -> Any:
+    def pinned(mode: bool, *, warn_only: bool = False) -> Any:  # noqa: FBT001 - as torch has it
         return set_mode(True, warn_only=warn_only or not mode)
 
-    torch.use_deterministic_algorithms = use_deterministic_algorithms
+    torch.use_deterministic_algorithms = pinned
 
 
 def _busy_process() -> int:

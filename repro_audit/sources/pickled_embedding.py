@@ -79,7 +79,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from repro_audit import rng
-from repro_audit.probe.files import read_openings
+from repro_audit.probe.files import place, read_openings
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources import artifact_cache, seed_effect
 from repro_audit.sources._ambient import OTHER_SEED
@@ -208,9 +208,9 @@ def _from_files(facts: Facts) -> tuple[str, ...]:
         else "the seed reaches every Embedding"
     )
     return tuple(
-        f"an nn.Embedding came out of {record['path']} (xxh3 {record.get('digest', '?')}), "
-        f"loaded at {record.get('file', '?')}:{record.get('line', '?')}; {reach}"
-        for record in found.get("pickles", ())
+        f"an nn.Embedding came out of {record['path']} (xxh3 {record['digest']}), "
+        f"loaded at {place(record['file'], record['line'])}; {reach}"
+        for record in (*found.get("pickles", ()), *(facts.diverged or {}).get("pickles", ()))
     )
 
 

@@ -55,7 +55,8 @@ class Classifier(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits of the next token, flattened over the batch."""
-        return self.head(self.encoder(self.embed(tokens)).mean(1))
+        logits: torch.Tensor = self.head(self.encoder(self.embed(tokens)).mean(1))
+        return logits
 
 
 def small_transformer() -> tuple[Any, Iterable[Any], Any, Any]:
