@@ -51,6 +51,10 @@ class TargetError(ReproAuditError):
     exit_code = 3
 
 
+class NeverTrainedError(TargetError):
+    """The target ran to its end without one optimizer step."""
+
+
 class InconclusiveError(ReproAuditError):
     """Nothing can be said: timeouts, or a noise floor that was not reached."""
 

@@ -118,11 +118,11 @@ def finding(
             for level in judgement.levels
         ),
         divergence=divergence if broke else None,
-        fix=_fix(source, judgement, facts) if broke else None,
+        fix=_fix(source, judgement, facts, trials) if broke else None,
         evidence=(*_agreement(source, judgement, trials), *verdict.evidence)
         if broke
         else verdict.evidence,
-        losses=_losses(source, parting) if broke else None,
+        losses=_losses(source, judgement, parting) if broke else None,
     )
 
 
@@ -148,13 +148,14 @@ def _confidence(judgement: Judgement) -> Confidence:
     return Confidence(judgement.confidence) if judgement.confidence else Confidence.PROVEN
 
 
-def _fix(source: Source, judgement: Judgement, facts: Facts) -> Fix:
+def _fix(source: Source, judgement: Judgement, facts: Facts, trials: Mapping[str, Trial]) -> Fix:
     fix = source.fix(facts)
-    proofs = {
-        "pin": f"with {source.id} pinned ({source.pinned}) the runs agree bit for bit",
-        "removal": "both runs of the pair, repeated with the mend in place, agree bit for bit",
-    }
-    proof = proofs.get(judgement.undone or "", "")
+    proof = ""
+    if judgement.undone == "removal" and judgement.removal_pair is not None:
+        removed = trials[judgement.removal_pair[0]].setting[source.id]
+        proof = f"both runs of the pair, repeated with {source.id}: {removed}, agree bit for bit"
+    elif judgement.undone == "pin":
+        proof = f"with {source.id} pinned ({source.pinned}) the runs agree bit for bit"
     return Fix(summary=fix.summary, snippet=fix.snippet, verified=bool(proof), proof=proof)
 
 
@@ -190,11 +191,15 @@ def _listed(names: Iterable[str]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
-def _losses(source: Source, parting: Parting | None) -> tuple[LossCurve, LossCurve] | None:
+def _losses(
+    source: Source, judgement: Judgement, parting: Parting | None
+) -> tuple[LossCurve, LossCurve] | None:
     """The losses of both runs over the steps."""
     if parting is None:
         return None
-    level = parting.diverged.setting.get(source.id, "varied")
+    trial = parting.diverged
+    levels = [level.level for level in judgement.levels if level.trial == trial.id]
+    level = trial.setting.get(source.id) or next(iter(levels), "varied")
     return (
         LossCurve(label=source.pinned, values=parting.reference.facts.losses),
         LossCurve(label=level, values=parting.diverged.facts.losses),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import types
 from collections import namedtuple
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from repro_audit.errors import TargetError
 from repro_audit.trace import Phase
 from repro_audit.trial.driver import Notes, train
+from repro_audit.trial.losses import on_device
 from tests.probing import trained, watching
 
 if TYPE_CHECKING:
@@ -458,6 +460,15 @@ def test_batches_of_a_dataclass(tmp_path: Path) -> None:
     assert loss_of(tmp_path, net, Item(X, X))[1] == MSE
 
 
+def test_batches_go_to_the_models_device() -> None:
+    batch = {"x": X, "more": [(X, "text"), as_namedtuple(x=X, y=None)], "item": Item(X, Y)}
+    moved = on_device(batch, torch.device("meta"))
+    devices = [moved["x"], moved["more"][0][0], moved["more"][1].x, moved["item"].y]
+    assert [each.device.type for each in devices] == ["meta"] * 4
+    assert moved["more"][0][1] == "text"
+    assert on_device(batch, torch.device("cpu")) is batch
+
+
 # Loaders
 
 
@@ -749,24 +760,41 @@ def test_a_train_step_may_leave_any_part_to_the_driver(
     )
 
 
-def test_a_train_step_that_accumulates(tmp_path: Path) -> None:
-    taken: list[int] = []
+class Accumulates:
+    """Steps at every third batch."""
 
-    def build() -> object:
-        net = model()
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    def __init__(self, net: nn.Module) -> None:
+        self.optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        self.taken = 0
 
-        def train_step(net: nn.Module, batch: Any) -> None:
-            just_loss(net, batch, None).backward()
-            taken.append(1)
-            if len(taken) % 3 == 0:
-                optimizer.step()
-                optimizer.zero_grad()
+    def __call__(self, net: nn.Module, batch: Any) -> None:
+        just_loss(net, batch, None).backward()
+        self.taken += 1
+        if self.taken % 3 == 0:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
 
-        return {"model": net, "loader": data(), "train_step": train_step}
 
-    watched, _ = trained(tmp_path, build)
-    assert (watched.probe.steps, len(taken)) == (4, 12)
+@pytest.mark.parametrize("form", [lambda step: step, partial, lambda step: step.__call__])
+def test_a_train_step_that_accumulates(
+    tmp_path: Path, form: Callable[[Accumulates], Callable[..., Any]]
+) -> None:
+    net = model()
+    step = Accumulates(net)
+    parts = {"model": net, "loader": data(), "train_step": form(step)}
+    watched, _ = trained(tmp_path, lambda: parts)
+    assert (watched.probe.steps, step.taken) == (4, 12)
+
+
+def test_a_train_step_that_only_speaks_of_steps(tmp_path: Path) -> None:
+    def train_step(net: Any, batch: Any) -> None:
+        just_loss(net, batch, None).backward()
+        if batch is None:
+            net.step()
+
+    parts = {"model": model(), "loader": data(), "train_step": train_step}
+    with pytest.raises(TargetError, match="never trained: train_step ended"):
+        trained(tmp_path, lambda: parts)
 
 
 def test_a_train_step_over_several_models(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ import random
 import sys
 import sysconfig
 import tempfile
+import time
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit import rng
-from repro_audit.errors import TargetError
+from repro_audit.errors import NeverTrainedError, TargetError
 from repro_audit.facts import Facts, Failure
 from repro_audit.sources import catalogue
 from repro_audit.trace import TraceWriter
@@ -70,6 +71,7 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
             what=error.what,
             traceback=error.where,
             accepted="\n".join(filter(None, (error.why, error.next_step))),
+            stopped_training=isinstance(error, NeverTrainedError),
         )
         return Facts(failure=failure)
     except SystemExit as error:
@@ -127,6 +129,7 @@ def _run_once(
         max_steps=request.steps,
         workers=request.directory / "workers.jsonl",
     )
+    started = time.monotonic()
     probe.install()
     try:
         driver.train(
@@ -139,6 +142,7 @@ def _run_once(
         )
     finally:
         probe.uninstall()
+    context.training_seconds = time.monotonic() - started
     return probe
 
 
@@ -172,17 +176,10 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
 
     from repro_audit.probe.tensors import opaque_forms
 
-    failure = None
-    if probe.steps == 0:
-        failure = Failure(
-            what="the target never trained: no optimizer step was seen",
-            accepted="steps are counted at torch.optim.Optimizer.step(); is the loader empty, or does training need "
-            "arguments?",
-            stopped_training=True,
-        )
     cuda = torch.cuda.is_available()
     return Facts(
         steps=probe.steps,
+        training_seconds=context.training_seconds,
         losses=tuple(probe.losses),
         assumptions=tuple(notes.assumptions),
         accepts_seed=notes.accepts_seed,
@@ -201,7 +198,6 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         modules=_importable_modules() if fresh else (),
         unseen=opaque_forms(),
         survey=context.notes,
-        failure=failure,
     )
 
 

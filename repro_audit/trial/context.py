@@ -37,6 +37,8 @@ class TrialContext:
     """The models that `build` returned, for surveys."""
     reseeds: list[str] = field(default_factory=list)
     """Ambient generators that the program seeded itself, in order."""
+    training_seconds: float = 0.0
+    """How long the last run took."""
     notes: dict[str, Json] = field(default_factory=dict)
     """Findings that a source keeps for its survey, by its id."""
 

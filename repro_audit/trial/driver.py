@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from repro_audit.errors import TargetError
+from repro_audit.errors import NeverTrainedError, TargetError
 from repro_audit.probe import StopTraining
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ def _fill(notes: Notes, seen: list[LoaderFacts]) -> None:
     notes.epochs = max((each.epochs for each in training), default=0)
 
 
-def _never_trained(what: str, probe: Probe, notes: Notes) -> TargetError:
-    return TargetError(
+def _never_trained(what: str, probe: Probe, notes: Notes) -> NeverTrainedError:
+    return NeverTrainedError(
         f"The target never trained: {what} ended without a step of an optimizer.",
         why=f"{notes.batches_seen} batches were read, and {probe.backwards} losses were backpropagated",
         next_step="steps are counted at step() of a torch.optim.Optimizer, or where parameters change after a "

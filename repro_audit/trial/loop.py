@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from repro_audit.trial.bundle import Parts
     from repro_audit.trial.driver import Notes
 
-_MOST_IDLE = 1_000
+_MOST_IDLE = 256
 """A `train_step` that accumulates gradients over more batches than this never steps."""
 _DEFAULT_LR = 0.01
 
