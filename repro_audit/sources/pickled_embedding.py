@@ -132,7 +132,7 @@ def _remove_pickle(path: Path) -> None:
 
 def _reload(model: Any) -> None:
     """Put every Embedding of the model through pickle while the generators are in another state."""
-    for module in _embeddings(model):
+    for _, module in _embeddings(model):
         with rng.fork_rng():
             rng.seed_everything(OTHER_SEED, cudnn_flags=False)
             copy = pickle.loads(pickle.dumps(module))  # noqa: S301 - bytes of our own
@@ -143,25 +143,20 @@ def _reload(model: Any) -> None:
                 setattr(module, name, value)
 
 
-def _embeddings(model: Any) -> list[Any]:
-    torch = sys.modules["torch"]
-    if not isinstance(model, torch.nn.Module):
-        return []
-    kinds = (torch.nn.Embedding, torch.nn.EmbeddingBag)
-    return [module for module in model.modules() if isinstance(module, kinds)]
+def _embeddings(model: Any) -> Iterator[tuple[str, Any]]:
+    """The Embeddings of a model, or of a dict or tuple of models, and the names of their weights."""
+    nn = sys.modules["torch"].nn
+    models = list(model.values()) if isinstance(model, dict) else model
+    for one in models if isinstance(models, (list, tuple)) else [models]:
+        if isinstance(one, nn.Module):
+            for name, module in one.named_modules():
+                if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+                    yield f"{name}.weight".lstrip("."), module
 
 
 def survey(trial: TrialContext) -> Json:
     """The model's Embeddings by name, and the files that an Embedding was unpickled from."""
-    names = []
-    for model in trial.models:
-        found = {id(module) for module in _embeddings(model)}
-        modules = model.named_modules() if found else ()
-        names += [
-            f"{name}.weight" if name else "weight"
-            for name, module in modules
-            if id(module) in found
-        ]
+    names = [name for model in trial.models for name, _ in _embeddings(model)]
     pickles = [
         {
             "path": opening.path,
