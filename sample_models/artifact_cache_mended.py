@@ -12,6 +12,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -21,9 +22,9 @@ CACHE = Path(".cache", "artifact_cache_mended.pt")
 
 def readings() -> Tensor:
     """A day of a sensor's readings, two a minute; always the same, as if read from a file."""
-    hours = torch.linspace(0, 24, 2880)
-    noise = torch.randn(2880, generator=torch.Generator().manual_seed(1960))
-    return hours.sin() + (7 * hours).sin() / 2 + noise / 5
+    hours = np.linspace(0, 24, 2880)
+    noise = np.random.default_rng(1960).normal(scale=0.2, size=2880)
+    return torch.from_numpy(np.sin(hours) + np.sin(7 * hours) / 2 + noise).float()
 
 
 @functools.cache

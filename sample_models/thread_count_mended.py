@@ -34,4 +34,4 @@ def build(
     model = nn.Sequential(
         nn.Linear(FEATURES, WIDTH), nn.LayerNorm(WIDTH), nn.GELU(), nn.Linear(WIDTH, CLASSES)
     )
-    return model, loader, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=0.001)
+    return model, loader, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.05)

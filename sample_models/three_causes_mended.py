@@ -27,10 +27,10 @@ CACHE = Path(".cache", "three_causes_mended.pt")
 
 def load() -> Tensor:
     """A year's load, hour by hour; always the same, as if read from a file."""
-    hours = torch.arange(24 * 365)
-    daily, yearly = (2 * torch.pi * hours / 24).sin(), (2 * torch.pi * hours / 8760).cos()
-    noise = torch.randn(len(hours), generator=torch.Generator().manual_seed(2003))
-    return 40 + 8 * daily + 5 * yearly + noise
+    hours = np.arange(24 * 365)
+    daily, yearly = np.sin(2 * np.pi * hours / 24), np.cos(2 * np.pi * hours / 8760)
+    noise = np.random.default_rng(2003).normal(size=len(hours))
+    return torch.from_numpy(40 + 8 * daily + 5 * yearly + noise).float()
 
 
 @functools.cache
