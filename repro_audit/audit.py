@@ -16,7 +16,7 @@ from repro_audit.facts import Facts
 from repro_audit.oracle import Trial, TrialOracle, part
 from repro_audit.report import model
 from repro_audit.source import Levels, Scope, Source, Verdict
-from repro_audit.sources import catalogue, seed_effect
+from repro_audit.sources import artifact_cache, catalogue, process_reuse, seed_effect
 from repro_audit.trace import Phase
 from repro_audit.trial.runner import Runner
 from repro_audit.trial.sandbox import Isolation, plan_isolation
@@ -126,7 +126,8 @@ class Audit:
                 floor, sources=self._blameless(untried), unexplained=self._unexplained(result)
             )
         facts = self._with_seed_effect(floor, result)
-        findings = self._findings(levels, untried, result.judgements, facts)
+        judgements = self._explained_by_files(result.judgements)
+        findings = self._findings(levels, untried, judgements, facts)
         return self._report(floor, sources=findings, unexplained=self._unexplained(result))
 
     def _floor(self) -> Trial:
@@ -175,6 +176,31 @@ class Audit:
             self.oracle.fresh = True
             result = experiment(factors, outcome, self.oracle, runs=self.options.runs, fresh=True)
         return result
+
+    def _explained_by_files(self, judgements: Mapping[str, Judgement]) -> dict[str, Judgement]:
+        """A second run in one process finds the first one's files too: where they explain it, they take the blame."""
+        reused = judgements.get(process_reuse.SOURCE.id)
+        warm = judgements.get(artifact_cache.SOURCE.id)
+        if reused is None or warm is None or reused.status != "broke":
+            return dict(judgements)
+        trials = self.oracle.trials
+        with_files = {trials[level.trial].digest for level in warm.levels if level.trial}
+        if any(
+            trials[level.trial].digest not in with_files
+            for level in reused.levels
+            if level.diverged and level.trial
+        ):
+            return dict(judgements)
+        held = dataclasses.replace(
+            reused,
+            status="held",
+            confidence=None,
+            pair=None,
+            undone=None,
+            blamed=warm.blamed or warm.id,
+            note="a second run in the same process differs just as one that finds the first run's files",
+        )
+        return {**judgements, reused.id: held}
 
     def _with_seed_effect(self, floor: Trial, result: Result) -> Facts:
         """The floor's facts, with the initial parameters that another seed did not move."""
@@ -388,8 +414,8 @@ def _coverage(facts: Facts) -> str:
     """The share of the data that a trial saw."""
     if not facts.steps:
         return ""
-    per_epoch = f" of {facts.batches_per_epoch}" if facts.batches_per_epoch else ""
-    parts = [f"{facts.batches_seen}{per_epoch} batches"] if facts.batches_seen else []
+    per_epoch = f" (an epoch has {facts.batches_per_epoch})" if facts.batches_per_epoch else ""
+    parts = [f"{facts.batches_seen} batches{per_epoch}"] if facts.batches_seen else []
     if facts.samples_seen:
         total = f" of {facts.samples_total}" if facts.samples_total else ""
         parts.append(f"{facts.samples_seen}{total} samples")

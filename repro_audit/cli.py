@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -139,15 +140,24 @@ def check(
         fresh=fresh,
     )
     parsed = parse(target, tuple(arguments or ()))
+    if json not in {None, "-"} and not Path(str(json)).absolute().parent.is_dir():
+        raise UsageError(
+            f"the report can not be saved as {json}",
+            where="--json",
+            why="its directory does not exist",
+            next_step="make the directory first",
+        )
+    if options.only and not set(options.only) - set(options.skip):
+        raise UsageError("nothing is left to try", where="--only and --skip")
     with Progress(quiet=quiet) as progress:
         report = audit(parsed, options, progress)
-    if json is not None:
-        as_json.write(report, json)
     console = terminal.stderr_console()
     if quiet:
         console.print(terminal.verdict_line(report, Look.of(console)))
     else:
         terminal.print_report(report, console)
+    if json is not None:
+        as_json.write(report, json)
     raise typer.Exit(report.exit_code)
 
 

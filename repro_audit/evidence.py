@@ -72,7 +72,10 @@ def _divergence(parting: Parting, ours: Value | None, theirs: Value | None) -> D
     size = None
     if kind is DivergenceKind.VALUE and ours is not None and theirs is not None:
         size = magnitude(ours, theirs)
-        kind = DivergenceKind(size.kind)
+        if size.mismatched:
+            kind = DivergenceKind(size.kind)
+        else:  # what differs at random can not be had again
+            size, detail = None, "the two runs could not be had again to measure by how much"
     if first.phase is Phase.DATA and _other_samples(parting.difference):
         kind, detail = DivergenceKind.ORDER, "the sampler hands out other indices"
     return Divergence(
@@ -144,13 +147,14 @@ def _explained(verdict: Verdict, judgement: Judgement, trials: Mapping[str, Tria
 
 
 def _confidence(judgement: Judgement) -> Confidence:
-    """Findings that need no divergence (two workers with one stream) are seen, not inferred."""
-    return Confidence(judgement.confidence) if judgement.confidence else Confidence.PROVEN
+    """A finding without a divergence (two workers with one stream) was seen, but nothing undid it."""
+    return Confidence(judgement.confidence) if judgement.confidence else Confidence.SUSPECTED
 
 
 def _fix(source: Source, judgement: Judgement, facts: Facts, trials: Mapping[str, Trial]) -> Fix:
-    fix = source.fix(facts)
-    proof = ""
+    unmended = judgement.removal_pair is not None and judgement.undone != "removal"
+    write = source.pinned_fix if unmended and source.pinned_fix is not None else source.fix
+    fix, proof = write(facts), ""
     if judgement.undone == "removal" and judgement.removal_pair is not None:
         removed = trials[judgement.removal_pair[0]].setting[source.id]
         proof = f"both runs of the pair, repeated with {source.id}: {removed}, agree bit for bit"

@@ -66,7 +66,7 @@ def in_words(*, held: str, broke: str) -> Callable[[Judgement, Facts], Verdict]:
     """A `judge` for sources whose outcome needs no reading of their own."""
 
     def judge(judgement: Judgement, _facts: Facts) -> Verdict:
-        reasons = {"held": held, "broke": broke}
+        reasons = {"held": judgement.note or held, "broke": broke}
         return Verdict(
             status=judgement.status, reason=reasons.get(judgement.status, judgement.note or "")
         )
@@ -99,6 +99,8 @@ class Source:
     """Puts the outcome in words; may find a divergence `delegated`, or an equality broken."""
     fix: Callable[[Facts], Fix]
     """What to write, with the program's own numbers in it."""
+    pinned_fix: Callable[[Facts], Fix] | None = None
+    """What to write instead where a removal was tried and the pair still differed: `fix` is then no mend."""
     apply: Callable[[str, TrialContext], AbstractContextManager[None]] = _nothing
     """Puts a level in force in a trial's process, before the target is loaded, and undoes it."""
     environment: Callable[[str], Mapping[str, str]] = _no_environment

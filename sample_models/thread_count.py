@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-FEATURES, WIDTH, CLASSES = 96, 256, 10
+FEATURES, WIDTH, CLASSES = 64, 128, 10
 
 
 def rows() -> tuple[Tensor, Tensor]:
@@ -36,7 +36,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A classifier of one hidden layer, and the rows in large batches."""
     torch.manual_seed(seed)
-    loader = DataLoader(TensorDataset(*rows()), batch_size=512, shuffle=True)
+    loader = DataLoader(TensorDataset(*rows()), batch_size=256, shuffle=True)
     model = nn.Sequential(
         nn.Linear(FEATURES, WIDTH), nn.LayerNorm(WIDTH), nn.GELU(), nn.Linear(WIDTH, CLASSES)
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-FEATURES, WIDTH, CLASSES = 96, 256, 10
+FEATURES, WIDTH, CLASSES = 64, 128, 10
 
 
 def rows() -> tuple[Tensor, Tensor]:
@@ -30,7 +30,7 @@ def build(
     """A classifier of one hidden layer, and the rows in large batches."""
     torch.set_num_threads(2)
     torch.manual_seed(seed)
-    loader = DataLoader(TensorDataset(*rows()), batch_size=512, shuffle=True)
+    loader = DataLoader(TensorDataset(*rows()), batch_size=256, shuffle=True)
     model = nn.Sequential(
         nn.Linear(FEATURES, WIDTH), nn.LayerNorm(WIDTH), nn.GELU(), nn.Linear(WIDTH, CLASSES)
     )

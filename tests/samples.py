@@ -94,7 +94,7 @@ SAMPLES = (
     Sample(
         name="thread_count",
         broke=("thread-count",),
-        reason="sums over a batch of 512 rows of 256 are split among the threads",
+        reason="sums over a batch of 256 rows of 128 are split among the threads",
     ),
     Sample(
         name="worker_seed",

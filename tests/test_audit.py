@@ -94,6 +94,51 @@ def test_pickle_alone_brings_the_run_that_it_is_judged_by(tmp_path: Path) -> Non
     assert "embedding.pkl" in audited.terminal
 
 
+def test_files_of_the_first_run_explain_the_second_one_in_its_process(tmp_path: Path) -> None:
+    body = """
+    def build():
+        path = Path("cache.pt")
+        data = torch.load(path) if path.exists() else torch.randn(16, 3)
+        torch.save(data, path)
+        return nn.Linear(3, 1), [(x, torch.zeros(4, 1)) for x in data.split(4)]
+    """
+    audited = audit(tmp_path, body)
+    assert audited.broke == {"artifact-cache"}
+    assert "cache.pt" in audited.terminal
+
+
+def test_a_seed_that_is_taken_and_ignored(tmp_path: Path) -> None:
+    audited = audit(
+        tmp_path, "\n    def build(seed):\n        return parts()\n", "--only", "seed-effect"
+    )
+    assert audited.broke == {"seed-effect"}
+
+
+def test_other_workers_that_only_reorder_get_the_mend_for_that(tmp_path: Path) -> None:
+    body = """
+    def build(seed=0):
+        torch.manual_seed(seed)
+        x = torch.arange(48.0).view(16, 3)
+        own = torch.Generator().manual_seed(seed)
+        return nn.Linear(3, 1), DataLoader(
+            TensorDataset(x, x[:, :1]), batch_size=4, shuffle=True, generator=own, num_workers=1,
+            persistent_workers=True,
+        )
+    """
+    audited = audit(tmp_path, body, "--only", "num-workers")
+    assert audited.broke == {"num-workers"}
+    assert audited.source("num-workers")["divergence"]["kind"] == "order"
+    assert "RandomSampler" in audited.source("num-workers")["fix"]["snippet"]
+
+
+def test_a_report_that_can_not_be_saved_is_said_before_the_audit(tmp_path: Path) -> None:
+    program = write_target(tmp_path, HEAD + UNSEEDED)
+    missing = tmp_path / "missing" / "report.json"
+    audited = check("train.py:build", cwd=program.parent, saved=missing)
+    assert audited.exit_code == 2
+    assert "--json" in audited.terminal
+
+
 def test_unknown_id_is_answered_with_the_nearest(tmp_path: Path) -> None:
     audited = audit(tmp_path, UNSEEDED, "--only", "numpy-rgn")
     assert audited.exit_code == 2

@@ -186,6 +186,21 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+def pinned_fix(facts: Facts) -> Fix:
+    """For a difference that is not in how samples are made: their order, or who shares out the work."""
+    count = facts.loaders[0]["num_workers"] if facts.loaders else 0
+    return Fix(
+        summary="Keep num_workers fixed wherever the numbers must agree. Where only the order of the samples changes, "
+        "give the sampler a generator that nothing else draws from: the loader draws from its own.",
+        snippet="order = torch.Generator().manual_seed(seed)\n"
+        "loader = DataLoader(\n"
+        "    dataset,\n"
+        "    sampler=RandomSampler(dataset, generator=order),\n"
+        f"    num_workers={count},\n"
+        ")",
+    )
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -195,7 +210,8 @@ SOURCE = Source(
     apply=apply,
     judge=in_words(
         held="0, 1 and 2 workers give the same",
-        broke="another number of DataLoader workers gives another result",
+        broke="another number of DataLoader workers gives other samples, or another order of them",
     ),
     fix=fix,
+    pinned_fix=pinned_fix,
 )

@@ -62,19 +62,20 @@ if TYPE_CHECKING:
     from repro_audit.facts import Facts
     from repro_audit.trial.context import TrialContext
 
-PINNED, OTHER = "A", "B"
+PINNED, ARGUMENT, AMBIENT = "A", "B, as the argument of build()", "B, in every generator"
 
 
-def levels(_facts: Facts) -> Levels:
-    """The next seed, which is expected to change the trace."""
-    return Levels(varied=(OTHER,), alone=True)
+def levels(facts: Facts) -> Levels:
+    """The next seed, which is expected to change the trace, in the way in which the program is given its seed."""
+    return Levels(varied=(ARGUMENT if facts.accepts_seed else AMBIENT,), alone=True)
 
 
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
-    """Give build() and every ambient generator the next seed."""
-    if level == OTHER:
+    """Give the next seed to build(), or to every ambient generator."""
+    if level == ARGUMENT:
         trial.seed += 1
+    if level == AMBIENT:
         trial.seeds.update({library: seed + 1 for library, seed in trial.seeds.items()})
     yield
 

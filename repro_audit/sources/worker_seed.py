@@ -184,14 +184,30 @@ def _in_words(shared: SharedStream) -> str:
     )
 
 
-def fix(_facts: Facts) -> Fix:
-    """Give each worker a generator of its own."""
+def fix(facts: Facts) -> Fix:
+    """Seed what is shared from the seed that PyTorch gives each worker."""
+    shared = [SharedStream(**record) for record in facts.survey.get(ID) or ()]
+    name = shared[0].generator if shared else "dataset.rng"
+    if name.startswith("ambient "):
+        reseed = {
+            "python": "    random.seed(seed)\n",
+            "numpy": "    np.random.seed(seed % 2**32)\n",
+        }.get(name.removeprefix("ambient "), "    torch.manual_seed(seed)\n")
+        return Fix(
+            summary="Seed in worker_init_fn from the seed that PyTorch gives the worker, not from a constant: it "
+            "differs by worker and by epoch.",
+            snippet="def seed_worker(worker_id):\n"
+            "    seed = torch.utils.data.get_worker_info().seed\n"
+            f"{reseed}\n\n"
+            "loader = DataLoader(dataset, num_workers=2, worker_init_fn=seed_worker)",
+        )
+    owner = name.removeprefix("dataset.")
     return Fix(
-        summary="Make the dataset's generator in the worker, from the seed that PyTorch gives it: that seed differs by "
+        summary=f"Make {name} anew in each worker, from the seed that PyTorch gives it: that seed differs by "
         "worker and by epoch.",
         snippet="def seed_worker(worker_id):\n"
         "    info = torch.utils.data.get_worker_info()\n"
-        "    info.dataset.rng = np.random.default_rng(info.seed)\n\n\n"
+        f"    info.dataset.{owner} = np.random.default_rng(info.seed)\n\n\n"
         "loader = DataLoader(dataset, num_workers=2, worker_init_fn=seed_worker)",
     )
 
