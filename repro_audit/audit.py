@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro_audit import summary
 from repro_audit.evidence import finding, measure, not_tried
 from repro_audit.experiment import Factor, Judgement, Outcome, Result, experiment
 from repro_audit.facts import Facts
@@ -113,8 +113,8 @@ class Audit:
         if floor.ended.status != "ok":
             return self._report(
                 floor,
-                failure=_failure(floor) if floor.ended.status != "timeout" else None,
-                inconclusive=_timed_out(floor),
+                failure=summary.failure(floor) if floor.ended.status != "timeout" else None,
+                inconclusive=summary.timed_out(floor),
             )
         levels, untried = self._levels(floor.facts)
         factors = [_factor(self.sources[name], value) for name, value in levels.items()]
@@ -298,17 +298,17 @@ class Audit:
                 fresh=oracle.fresh,
                 isolation=oracle.isolation.kind,
             ),
-            environment=_environment(facts),
+            environment=summary.environment(facts),
             sources=sources
             or tuple(not_tried(source, nothing) for source in self.sources.values()),
-            trials=tuple(_record(trial) for trial in oracle.trials.values()),
+            trials=tuple(summary.record(trial) for trial in oracle.trials.values()),
             seconds=0.0,
             unexplained=unexplained,
             inconclusive=inconclusive,
             failure=failure,
             assumptions=facts.assumptions,
-            coverage=_coverage(facts),
-            notes=_notes(floor, oracle.isolation),
+            coverage=summary.coverage(facts),
+            notes=summary.notes(floor, oracle.isolation),
         )
 
 
@@ -331,95 +331,3 @@ def _factor(source: Source, levels: Levels) -> Factor:
         removal=levels.removal,
         carrier=levels.carrier,
     )
-
-
-def _failure(floor: Trial) -> model.TargetFailure:
-    """How the target itself failed, with everything pinned."""
-    failure = floor.facts.failure
-    if failure is not None:
-        return model.TargetFailure(
-            what=failure.what,
-            traceback=failure.traceback,
-            why=failure.accepted,
-            output=floor.ended.output,
-        )
-    return model.TargetFailure(
-        what=f"the target's process {floor.ended.exit} before its training was over",
-        why="a crash in native code, os._exit(), a signal, or the system's memory killer",
-        next_step="run the program by itself; the end of its output is below",
-        output=floor.ended.output,
-    )
-
-
-def _timed_out(floor: Trial) -> str | None:
-    if floor.ended.status != "timeout":
-        return None
-    return f"the first run {floor.ended.exit}; give it more time, or fewer --steps"
-
-
-def _record(trial: Trial) -> model.TrialRecord:
-    return model.TrialRecord(
-        id=trial.id,
-        setting=trial.setting,
-        status=model.TrialStatus(trial.ended.status),
-        seconds=round(trial.ended.seconds, 3),
-        digest=trial.digest,
-    )
-
-
-def _environment(facts: Facts) -> model.Environment:
-    devices = [
-        f"cuda:{number} {name}" for number, name in enumerate(facts.cuda.split(", ")) if name
-    ]
-    return model.Environment(
-        python=platform.python_version(),
-        torch=facts.torch or None,
-        cpu=_cpu_model(),
-        threads=facts.threads or None,
-        devices=("cpu", *devices),
-    )
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _notes(floor: Trial, isolation: Isolation) -> tuple[str, ...]:
-    """What the verdict does not cover."""
-    unread = {text for text in floor.trace.strings if text.startswith("unreadable (")}
-    unseen = sorted({*floor.facts.unseen, *unread})
-    # Of an overlay, only what it does not cover.
-    reason = (
-        isolation.reason.partition("; ")[2] if isolation.kind == "overlay" else isolation.reason
-    )
-    return tuple(
-        filter(
-            None,
-            (
-                reason,
-                f"not compared, since the contents can not be read: {', '.join(unseen)}"
-                if unseen
-                else "",
-            ),
-        )
-    )
-
-
-def _coverage(facts: Facts) -> str:
-    """The share of the data that a trial saw."""
-    if not facts.steps:
-        return ""
-    per_epoch = f" (an epoch has {facts.batches_per_epoch})" if facts.batches_per_epoch else ""
-    parts = [f"{facts.batches_seen} batches{per_epoch}"] if facts.batches_seen else []
-    if facts.samples_seen:
-        total = f" of {facts.samples_total}" if facts.samples_total else ""
-        parts.append(f"{facts.samples_seen}{total} samples")
-    parts.append(f"{facts.steps} steps")
-    if facts.epochs:
-        parts.append(f"{facts.epochs} epoch{'s' if facts.epochs != 1 else ''}")
-    return ", ".join(parts)

@@ -55,12 +55,6 @@ class NeverTrainedError(TargetError):
     """The target ran to its end without one optimizer step."""
 
 
-class InconclusiveError(ReproAuditError):
-    """Nothing can be said: timeouts, or a noise floor that was not reached."""
-
-    exit_code = 4
-
-
 class InternalError(ReproAuditError):
     """A defect of the tool."""
 
