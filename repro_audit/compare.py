@@ -14,16 +14,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from repro_audit.trace import (
-    ROWS_PER_FLUSH,
-    Observation,
-    Phase,
-    Role,
-    Rows,
-    Trace,
-    count_earlier,
-    group_keys,
-)
+from repro_audit.columns import ROWS_PER_FLUSH, Rows
+from repro_audit.trace import Observation, Phase, Role, Trace, count_earlier, group_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,36 +1,34 @@
-"""Observations on disk: one file a column, written by a trial as it runs and memory-mapped by the audit.
+"""Observations on disk: what a trial computed, step by step, and where two trials are compared.
 
 A row says that at one step, in one phase, a named thing of a certain form (`meta`) had certain bytes (`digest`). Names
-and forms are interned, so that a row is 30 bytes however long they are. Nothing here is ever unpickled.
+and forms are interned, so that a row is 30 bytes however long they are.
 """
 
 from __future__ import annotations
 
-import json
-import mmap
-import os
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from repro_audit.errors import InternalError
+from repro_audit.columns import (
+    DIGEST_BYTES,
+    ROWS_PER_FLUSH,
+    ColumnWriter,
+    DigestArray,
+    IntArray,
+    Rows,
+    check_limits,
+    open_columns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-DIGEST_BYTES = 16
-ROWS_PER_FLUSH = 1 << 16
-"""Rows that are held in memory before they go to disk, and that are read at a time when all of a trace is."""
-
-IntArray: TypeAlias = "npt.NDArray[np.signedinteger[Any] | np.unsignedinteger[Any]]"
-Rows: TypeAlias = "npt.NDArray[np.int32]"
-DigestArray: TypeAlias = "npt.NDArray[np.void]"
 
 
 class Phase(IntEnum):
@@ -65,41 +63,17 @@ COLUMNS = (
     ("meta", np.dtype("<u4")),
     ("digest", np.dtype(f"V{DIGEST_BYTES}")),
 )
-_RECORD = np.dtype(list(COLUMNS))
-_STRINGS = "strings.jsonl"
 _PACK = Struct(f"<IBBII{DIGEST_BYTES}s").pack
 
 
 @final
-class TraceWriter:
-    """Appends observations to the trace in a directory, which is made.
+class TraceWriter(ColumnWriter):
+    """Appends observations to the trace in a directory, which is made."""
 
-    Files are written without buffers of their own, and only by the process that opened them: a DataLoader worker that
-    was forked off inherits the object and may call it, to no effect.
-    """
-
-    __slots__ = ("_bytes_per_flush", "_closed", "_files", "_ids", "_pid", "_rows", "_unwritten")
+    __slots__ = ()
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-        names = (_STRINGS, *(name for name, _ in COLUMNS))
-        self._files = {name: os.open(directory / name, flags, 0o600) for name in names}
-        self._ids: dict[str, int] = {}
-        self._unwritten: list[str] = []
-        self._rows = bytearray()
-        self._bytes_per_flush = ROWS_PER_FLUSH * _RECORD.itemsize
-        self._pid = os.getpid()
-        self._closed = False
-
-    def intern(self, text: str) -> int:
-        """The id of a text in this trace, the same for equal texts."""
-        known = self._ids.get(text)
-        if known is not None:
-            return known
-        new = self._ids[text] = len(self._ids)
-        self._unwritten.append(text)
-        return new
+        super().__init__(directory, COLUMNS)
 
     def add(  # noqa: PLR0917 - called for every tensor of every step, where keywords cost a tenth of the call
         self, step: int, phase: int, role: int, name_id: int, meta_id: int, digest: bytes
@@ -109,44 +83,6 @@ class TraceWriter:
         rows += _PACK(step, phase, role, name_id, meta_id, digest)
         if len(rows) >= self._bytes_per_flush:
             self.flush()
-
-    def flush(self) -> None:
-        """Write what is held in memory: texts before the rows that name them, so that a torn trace still reads."""
-        if self._closed or os.getpid() != self._pid:
-            self._rows.clear()
-            return
-        if self._unwritten:
-            lines = "".join(json.dumps(text) + "\n" for text in self._unwritten)
-            _write(self._files[_STRINGS], lines.encode("ascii"))
-            self._unwritten.clear()
-        if self._rows:
-            rows = np.frombuffer(bytes(self._rows), dtype=_RECORD)
-            for name, _ in COLUMNS:
-                _write(self._files[name], rows[name].tobytes())
-            self._rows.clear()
-
-    def clear(self) -> None:
-        """Drop every row so far; ids of texts stay good."""
-        self._rows.clear()
-        if not self._closed and os.getpid() == self._pid:
-            for name, _ in COLUMNS:
-                os.ftruncate(self._files[name], 0)
-
-    def close(self) -> None:
-        """Write the rest and close the files; calling it again does nothing."""
-        if self._closed:
-            return
-        self.flush()
-        self._closed = True
-        for file in self._files.values():
-            os.close(file)
-
-
-def _write(file: int, data: bytes) -> None:
-    """Write all of `data`, also where the kernel takes a part at a time."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,27 +123,11 @@ class Trace:
         Raises:
             InternalError: the directory holds no trace, or one that no writer wrote.
         """
-        try:
-            strings = _read_strings(directory / _STRINGS)
-            rows = min((directory / name).stat().st_size // kind.itemsize for name, kind in COLUMNS)
-            columns = {name: _map_column(directory / name, kind, rows) for name, kind in COLUMNS}
-        except (OSError, ValueError) as error:
-            raise _damaged(directory, str(error)) from error
-        trace = cls(strings, columns)
-        trace._check(directory)
-        return trace
-
-    def _check(self, directory: Path) -> None:
-        """A trace is data from another process: see that every number in it means something."""
-        limits = (
-            ("phase", self.phase, len(Phase)),
-            ("role", self.role, len(Role)),
-            ("name", self.name, len(self.strings)),
-            ("meta", self.meta, len(self.strings)),
-        )
-        for column, values, limit in limits:
-            if len(self) and int(values.max()) >= limit:
-                raise _damaged(directory, f"column {column} has a value that is not below {limit}")
+        strings, columns = open_columns(directory, COLUMNS)
+        texts = len(strings)
+        limits = {"phase": len(Phase), "role": len(Role), "name": texts, "meta": texts}
+        check_limits(directory, columns, limits)
+        return cls(strings, columns)
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -260,28 +180,6 @@ class Trace:
             block["digest"] = self.digest[window][kept]
             total.update(block.tobytes())
         return total.hexdigest()
-
-
-def _damaged(directory: Path, why: str) -> InternalError:
-    return InternalError("A trial's trace can not be read.", where=str(directory), why=why)
-
-
-def _read_strings(path: Path) -> tuple[str, ...]:
-    """The interned texts; a last line without its end was torn, and no whole row names it."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    strings = tuple(json.loads(line) for line in lines)
-    if not all(isinstance(text, str) for text in strings):
-        message = f"{path.name} holds something else than texts"
-        raise ValueError(message)
-    return strings
-
-
-def _map_column(path: Path, kind: np.dtype[Any], rows: int) -> npt.NDArray[Any]:
-    if not rows:
-        return np.empty(0, dtype=kind)
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return np.frombuffer(mapped, dtype=kind, count=rows)
 
 
 def group_keys(trace: Trace, rows: IntArray | slice, names: IntArray) -> npt.NDArray[np.uint64]:

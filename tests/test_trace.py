@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repro_audit import trace as trace_module
+from repro_audit.columns import ROWS_PER_FLUSH
 from repro_audit.errors import InternalError
 from repro_audit.trace import COLUMNS, Phase, Role, Trace, TraceWriter
 from tests.traces import Row, trace_of
@@ -81,19 +81,19 @@ def test_outcome_digest_sees_any_change_of_an_outcome(
 def test_outcome_digest_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     trace = trace_of([Row(step=step, digest=b"%16d" % step) for step in range(50)])
     whole = trace.outcome_digest()
-    monkeypatch.setattr(trace_module, "ROWS_PER_FLUSH", 7)
+    monkeypatch.setattr("repro_audit.trace.ROWS_PER_FLUSH", 7)
     assert trace.outcome_digest() == whole
 
 
 def test_writer_flushes_by_itself(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path)
     name = writer.intern("x")
-    for _ in range(trace_module.ROWS_PER_FLUSH + 1):
+    for _ in range(ROWS_PER_FLUSH + 1):
         writer.add(0, 0, 0, name, name, bytes(16))
-    assert len(Trace.open(tmp_path)) == trace_module.ROWS_PER_FLUSH
+    assert len(Trace.open(tmp_path)) == ROWS_PER_FLUSH
     writer.close()
     writer.close()
-    assert len(Trace.open(tmp_path)) == trace_module.ROWS_PER_FLUSH + 1
+    assert len(Trace.open(tmp_path)) == ROWS_PER_FLUSH + 1
 
 
 def test_clear_drops_rows_and_keeps_ids(tmp_path: Path) -> None:

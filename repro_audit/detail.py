@@ -1,0 +1,208 @@
+"""What a trial did around the step that broke, on disk: every op, every line of the program's own, every random draw.
+
+A row is one event, in execution order, with what it started from (`before`) and what it left (`after`). A row whose
+`before` is the same in two runs and whose `after` is not is where they part. Each process of a trial has a directory
+of its own: `main`, and one a DataLoader worker.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from repro_audit.columns import (
+    DIGEST_BYTES,
+    ColumnWriter,
+    DigestArray,
+    IntArray,
+    check_limits,
+    open_columns,
+)
+from repro_audit.trace import Phase
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Kind(IntEnum):
+    """What sort of event a row is."""
+
+    OP = 0
+    """An operator of torch's ran. `name`: `aten::mm`; `before`: its inputs, Python numbers included; `after`: its
+    outputs and what it wrote in place; `meta`: the form of the outputs."""
+    LINE = 1
+    """A line of the program's own code was executed, or (`name` is `return`) a function returned or yielded.
+    `before` and `after`: the values that the line names, before and after it ran; `meta`: their names."""
+    DRAW = 2
+    """A random generator moved. `name`: `python`, `numpy`, `torch`, `cuda:0`, or where the program keeps one of its
+    own (`dataset.rng`); `before` and `after`: its state; `meta`: `draw` or `seed`."""
+    FILE = 3
+    """A file was opened. `name`: its path; `before`: nothing; `after`: the digest of its content as it was opened, of
+    nothing where there was no file; `meta`: `r`, `w` or `rw`."""
+    FETCH = 4
+    """A DataLoader began to fetch a batch, in this process; all that follows belongs to it, until the next one or the
+    matching row with the meta `end`. `name`: `loader.epoch: indices`, which the two runs share whoever fetches."""
+
+
+COLUMNS = (
+    ("kind", np.dtype("u1")),
+    ("step", np.dtype("<u4")),
+    ("phase", np.dtype("u1")),
+    ("name", np.dtype("<u4")),
+    ("site", np.dtype("<u4")),
+    ("module", np.dtype("<u4")),
+    ("meta", np.dtype("<u4")),
+    ("before", np.dtype(f"V{DIGEST_BYTES}")),
+    ("after", np.dtype(f"V{DIGEST_BYTES}")),
+)
+_PACK = Struct(f"<BIBIIII{DIGEST_BYTES}s{DIGEST_BYTES}s").pack
+
+MAIN = "main"
+"""The directory of the process that trains; those of workers are called `worker-LOADER-EPOCH-WORKER`."""
+
+
+@final
+class DetailWriter(ColumnWriter):
+    """Appends events to the columns in a directory, which is made."""
+
+    __slots__ = ()
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, COLUMNS)
+
+    def add(  # noqa: PLR0917 - called for every op, where keywords cost a tenth of the call
+        self,
+        kind: int,
+        step: int,
+        phase: int,
+        name: int,
+        site: int,
+        module: int,
+        meta: int,
+        before: bytes,
+        after: bytes,
+    ) -> None:
+        """Append a row: `name`, `site`, `module` and `meta` are ids from `intern`; the digests have 16 bytes."""
+        rows = self._rows
+        rows += _PACK(kind, step, phase, name, site, module, meta, before, after)
+        if len(rows) >= self._bytes_per_flush:
+            self.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A line of the program's own code."""
+
+    file: str
+    """Absolute, as the interpreter knows it."""
+    line: int
+    function: str
+    made: bool = False
+    """No line of the program's own was running: it is the one that made what ran (a module, an optimizer, a loader)."""
+
+    def text(self) -> str:
+        """The form in which a trace keeps it."""
+        return json.dumps([self.file, self.line, self.function, self.made])
+
+    @classmethod
+    def read(cls, text: str) -> Site | None:
+        """What `text` wrote; None for the empty text, which stands for no line of the program's own."""
+        return cls(*json.loads(text)) if text else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One row, in words."""
+
+    index: int
+    kind: Kind
+    step: int
+    phase: Phase
+    name: str
+    site: Site | None
+    module: str
+    """Path of the innermost module that was running, or whose backward it is; empty for none."""
+    meta: str
+    before: bytes
+    after: bytes
+
+
+@final
+class Detail:
+    """The events of one process, read only, their columns mapped rather than loaded."""
+
+    __slots__ = (
+        "after",
+        "before",
+        "kind",
+        "meta",
+        "module",
+        "name",
+        "phase",
+        "site",
+        "step",
+        "strings",
+    )
+
+    def __init__(self, strings: tuple[str, ...], columns: dict[str, npt.NDArray[Any]]) -> None:
+        self.strings = strings
+        self.kind: IntArray = columns["kind"]
+        self.step: IntArray = columns["step"]
+        self.phase: IntArray = columns["phase"]
+        self.name: IntArray = columns["name"]
+        """Ids into `strings`; so are `site`, `module` and `meta`."""
+        self.site: IntArray = columns["site"]
+        self.module: IntArray = columns["module"]
+        self.meta: IntArray = columns["meta"]
+        self.before: DigestArray = columns["before"]
+        self.after: DigestArray = columns["after"]
+
+    @classmethod
+    def open(cls, directory: Path) -> Detail:
+        """Map the events in a directory.
+
+        Raises:
+            InternalError: the directory holds no events, or some that no writer wrote.
+        """
+        strings, columns = open_columns(directory, COLUMNS)
+        texts = len(strings)
+        limits = {"kind": len(Kind), "phase": len(Phase)}
+        limits |= dict.fromkeys(("name", "site", "module", "meta"), texts)
+        check_limits(directory, columns, limits)
+        return cls(strings, columns)
+
+    def __len__(self) -> int:
+        """The number of events."""
+        return len(self.kind)
+
+    def event(self, index: int) -> Event:
+        """The event at an index."""
+        strings = self.strings
+        return Event(
+            index=index,
+            kind=Kind(int(self.kind[index])),
+            step=int(self.step[index]),
+            phase=Phase(int(self.phase[index])),
+            name=strings[int(self.name[index])],
+            site=Site.read(strings[int(self.site[index])]),
+            module=strings[int(self.module[index])],
+            meta=strings[int(self.meta[index])],
+            before=self.before[index].tobytes(),
+            after=self.after[index].tobytes(),
+        )
+
+
+def processes(directory: Path) -> dict[str, Path]:
+    """The directories of a trial's processes by their names, `main` first."""
+    found = (
+        sorted(path for path in directory.glob("*") if path.is_dir()) if directory.exists() else []
+    )
+    return {
+        path.name: path for path in sorted(found, key=lambda path: (path.name != MAIN, path.name))
+    }
