@@ -164,6 +164,29 @@ def compare(a: Trace, b: Trace) -> Difference | None:
     )
 
 
+def way(a: Trace, b: Trace) -> tuple[Mismatch, ...]:
+    """How a difference goes from its first outcome to the loss: the first mismatch in each phase, until a loss differs.
+
+    Without a loss that differs, all phases in which something does. Empty for equal traces.
+    """
+    outcomes = _Pairing(a, b, Role.OUTCOME)
+    rows = np.flatnonzero(outcomes.differs | outcomes.only_a).astype(np.int32)
+    places = outcomes.order_a[rows]
+    phases = a.step[places].astype(np.int64) * len(Phase) + a.phase[places]
+    losses = [
+        number for number, text in enumerate(a.strings) if re.fullmatch(r"loss(\.\d+)?", text)
+    ]
+    is_loss = np.isin(a.name[places], losses)
+    begins = np.ones(len(rows), dtype=np.bool_)
+    begins[1:] = phases[1:] != phases[:-1]
+    links = []
+    for index in np.flatnonzero(begins | is_loss).tolist():
+        links.append(outcomes.mismatch_of_a(int(rows[index])))
+        if is_loss[index]:
+            break
+    return tuple(links)
+
+
 def _first(outcomes: _Pairing, place: int) -> Mismatch:
     """The mismatch at a place before which all is equal, so that both traces have the same rows there."""
     if place < outcomes.shared:

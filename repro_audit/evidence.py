@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from repro_audit.compare import way
 from repro_audit.report.model import (
     Confidence,
     Divergence,
     DivergenceKind,
     Fix,
     LevelResult,
+    Link,
     LossCurve,
+    Size,
     SourceResult,
     SourceStatus,
 )
 from repro_audit.source import Verdict
 from repro_audit.trace import Phase
-from repro_audit.values import Value, magnitude, open_values
+from repro_audit.values import Magnitude, Value, magnitude, open_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,11 +86,28 @@ def _divergence(parting: Parting, ours: Value | None, theirs: Value | None) -> D
         phase=first.phase.label,
         kind=kind,
         name=first.name,
-        max_abs=size.max_abs if size else None,
-        max_ulp=size.max_ulp if size else None,
-        mismatched=size.mismatched if size else None,
-        numel=size.numel if size else None,
+        size=reported(size) if size else None,
         detail=detail,
+        way=_links(parting),
+    )
+
+
+def reported(size: Magnitude) -> Size:
+    """A size as reports have it."""
+    return Size(
+        max_abs=size.max_abs,
+        max_ulp=size.max_ulp,
+        mismatched=size.mismatched,
+        numel=size.numel,
+        first_index=size.first_index,
+    )
+
+
+def _links(parting: Parting) -> tuple[Link, ...]:
+    """How the difference goes on to the loss."""
+    return tuple(
+        Link(what=each.name, where=f"step {each.step}, {each.phase.label}")
+        for each in way(parting.reference.trace, parting.diverged.trace)
     )
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from repro_audit.report.model import (
+    Cause,
     Confidence,
     Divergence,
     DivergenceKind,
     Environment,
     Fix,
     LevelResult,
+    Link,
     Location,
     LossCurve,
     Report,
     Settings,
+    Size,
     SourceResult,
     SourceStatus,
     Target,
@@ -68,16 +71,24 @@ NUM_WORKERS = SourceResult(
         phase="data",
         kind=DivergenceKind.VALUE,
         name="batch.0",
-        location=Location(
-            file="train.py",
-            line=17,
-            function="__getitem__",
-            code="return x + np.random.rand(64), y",
+        size=Size(max_abs=0.9123456, max_ulp=1_065_353_216, mismatched=2048, numel=2048),
+        cause=Cause(
+            what="the line draws from numpy, which stands elsewhere in a worker than in the main process",
+            step=0,
+            phase="data",
+            location=Location(
+                file="train.py",
+                line=17,
+                function="__getitem__",
+                code="return x + np.random.rand(64), y",
+            ),
+            evidence=("sample 0 of the batch, index 12 of the dataset, fetched by worker 1",),
         ),
-        max_abs=0.9123456,
-        max_ulp=1_065_353_216,
-        mismatched=2048,
-        numel=2048,
+        way=(
+            Link(what="batch.0", where="step 0, data"),
+            Link(what="output", where="step 0, forward"),
+            Link(what="loss", where="step 0, forward"),
+        ),
     ),
     losses=(
         LossCurve(label="pinned (2)", values=(2.302585, 2.291441, 2.2800012, 2.2711)),
@@ -107,15 +118,38 @@ RACE = SourceResult(
         phase="backward",
         kind=DivergenceKind.VALUE,
         name="grad.encoder.layers.0.neighbourhood_embedding.weight",
-        op="aten::index_put_",
-        module="encoder.layers.0 (GatherLayer)",
-        location=Location(
-            file="models/graph.py", line=41, function="forward", code="messages = nodes[edges[0]]"
+        size=Size(
+            max_abs=1.4901161e-08, max_ulp=2, mismatched=3, numel=1_600_000, first_index=(7, 21)
         ),
-        max_abs=1.4901161e-08,
-        max_ulp=2,
-        mismatched=3,
-        numel=1_600_000,
+        cause=Cause(
+            what="the same inputs gave another output",
+            step=3,
+            phase="backward",
+            op="aten::index_put_",
+            module="encoder.layers.0",
+            location=Location(
+                file="models/graph.py",
+                line=41,
+                function="forward",
+                code="messages = nodes[edges[0]]",
+            ),
+            size=Size(
+                max_abs=7.450581e-09, max_ulp=1, mismatched=2, numel=1_600_000, first_index=(7, 21)
+            ),
+            also=(
+                Cause(
+                    what="the same inputs gave another output",
+                    step=3,
+                    phase="backward",
+                    op="aten::index_put_",
+                    module="encoder.layers.1",
+                ),
+            ),
+        ),
+        way=tuple(
+            Link(what=f"grad.encoder.layers.{number}.weight", where="step 3, backward")
+            for number in range(12)
+        ),
     ),
     losses=(
         LossCurve(label="deterministic", values=tuple(2.0 - 0.01 * step for step in range(40))),
@@ -282,14 +316,18 @@ HOSTILE_REPORT = replace(
                 phase="forward",
                 kind=DivergenceKind.VALUE,
                 name=HOSTILE,
-                op=HOSTILE,
-                module=HOSTILE,
-                location=Location(file=HOSTILE, line=1, function=HOSTILE, code=HOSTILE),
-                max_abs=float("nan"),
-                max_ulp=None,
-                mismatched=1,
-                numel=3_000_000,
+                size=Size(max_abs=float("nan"), max_ulp=None, mismatched=1, numel=3_000_000),
                 detail=HOSTILE,
+                cause=Cause(
+                    what=HOSTILE,
+                    step=1,
+                    phase="forward",
+                    op=HOSTILE,
+                    module=HOSTILE,
+                    location=Location(file=HOSTILE, line=1, function=HOSTILE, code=HOSTILE),
+                    evidence=(HOSTILE,),
+                ),
+                way=(Link(what=HOSTILE, where=HOSTILE),),
             ),
             losses=(
                 LossCurve(label=HOSTILE, values=(float("nan"), float("inf"))),
@@ -310,7 +348,12 @@ HOSTILE_REPORT = replace(
         ),
     ),
     unexplained=Divergence(
-        step=None, phase=None, kind=DivergenceKind.ORDER, name=HOSTILE, max_abs=float("inf")
+        step=None,
+        phase=None,
+        kind=DivergenceKind.ORDER,
+        name=HOSTILE,
+        size=Size(max_abs=float("inf"), max_ulp=None, mismatched=1, numel=1),
+        no_cause=HOSTILE,
     ),
     unexplained_evidence=(HOSTILE,),
     assumptions=(HOSTILE,),

@@ -140,18 +140,19 @@ def _level(level: LevelResult) -> dict[str, Json]:
 
 
 def _divergence(divergence: Divergence) -> dict[str, Json]:
+    cause, size = divergence.cause, divergence.size
     return {
         "step": divergence.step,
         "phase": divergence.phase,
         "kind": divergence.kind.value,
         "name": _optional(_string, divergence.name),
-        "op": _optional(_string, divergence.op),
-        "module": _optional(_string, divergence.module),
-        "location": _optional(_location, divergence.location),
-        "max_abs": _optional(_number, divergence.max_abs),
-        "max_ulp": divergence.max_ulp,
-        "mismatched": divergence.mismatched,
-        "numel": divergence.numel,
+        "op": _optional(_string, cause.op if cause else None),
+        "module": _optional(_string, cause.module if cause else None),
+        "location": _optional(_location, cause.location if cause else None),
+        "max_abs": _number(size.max_abs) if size else None,
+        "max_ulp": size.max_ulp if size else None,
+        "mismatched": size.mismatched if size else None,
+        "numel": size.numel if size else None,
     }
 
 

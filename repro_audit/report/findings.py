@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from repro_audit.report import text
+from repro_audit.report.causes import cause_rows, size_in_words
 from repro_audit.report.look import Look, code, heading, indented, rows, words
 from repro_audit.report.model import (
     Confidence,
@@ -59,9 +60,13 @@ def unexplained(divergence: Divergence, evidence: tuple[str, ...], look: Look) -
     ]
     content += _labelled("evidence", [words(item) for item in evidence])
     content += _divergence_rows(divergence, look)
-    content.append(
-        ("next", words("look for what the first line that differs depends on beside its inputs"))
-    )
+    if divergence.cause is None:
+        content.append(
+            (
+                "next",
+                words("look for what the first line that differs depends on beside its inputs"),
+            )
+        )
     return Group(heading(title, look, "red"), rows(content))
 
 
@@ -118,33 +123,10 @@ def _divergence_rows(divergence: Divergence, look: Look) -> Iterator[tuple[str, 
         words(difference),
         overflow="fold",
     )
-    where: list[RenderableType] = [first]
-    if divergence.location is not None:
-        location = divergence.location
-        within = f" in {location.function}" if location.function else ""
-        where.append(words(f"{location.file}:{location.line}{within}"))
-        if location.code:
-            where.append(indented(code(text.line(location.code), look), 4))
-    if divergence.op:
-        inside = f" in module {divergence.module}" if divergence.module else ""
-        where.append(words(f"op {divergence.op}{inside}"))
-    elif divergence.module:
-        where.append(words(f"module {divergence.module}"))
-    yield from _labelled("first", where)
-    if size := _size(divergence):
-        yield "size", words(size)
-
-
-def _size(divergence: Divergence) -> str:
-    parts = []
-    if divergence.mismatched is not None and divergence.numel is not None:
-        share = text.share(divergence.mismatched, divergence.numel)
-        parts.append(f"{divergence.mismatched:,} of {divergence.numel:,} elements ({share})")
-    if divergence.max_abs is not None:
-        parts.append(f"max abs {text.number(divergence.max_abs)}")
-    if divergence.max_ulp is not None:
-        parts.append(f"max ulp {divergence.max_ulp:,}")
-    return text.listed(parts)
+    yield "first", first
+    if divergence.size is not None:
+        yield "size", words(size_in_words(divergence.size))
+    yield from cause_rows(divergence, look)
 
 
 def _losses(a: LossCurve, b: LossCurve, look: Look) -> RenderableType:

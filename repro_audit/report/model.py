@@ -136,6 +136,48 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """By how much two values differ."""
+
+    max_abs: float
+    max_ulp: int | None
+    mismatched: int
+    """Elements that differ, of `numel`."""
+    numel: int
+    first_index: tuple[int, ...] | None = None
+    """Where the first element that differs is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One station on the way of a difference."""
+
+    what: str
+    """`batch.0`, `loss`."""
+    where: str
+    """`step 0, data`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What made two runs part, as both runs showed when every op and line of them was watched."""
+
+    what: str
+    """How the runs part here, one sentence without its full stop."""
+    step: int
+    phase: str
+    op: str | None = None
+    module: str | None = None
+    location: Location | None = None
+    size: Size | None = None
+    """Of the op's output."""
+    evidence: tuple[str, ...] = ()
+    """Only in the terminal, a line each: the sample, the worker, the file and its digests, the generator."""
+    also: tuple[Cause, ...] = ()
+    """Only in the terminal: what parts the runs by itself once the first cause is out of the way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Divergence:
     """The first thing, in execution order, that two runs did not have in common.
 
@@ -148,16 +190,14 @@ class Divergence:
     kind: DivergenceKind
     name: str | None
     """Of the observation: `batch.0`, `grad.encoder.weight`."""
-    op: str | None = None
-    module: str | None = None
-    location: Location | None = None
-    max_abs: float | None = None
-    max_ulp: int | None = None
-    mismatched: int | None = None
-    """Elements that differ, of `numel`."""
-    numel: int | None = None
+    size: Size | None = None
     detail: str = ""
     """Only in the terminal: `shape 4x2 against 4x3`, `only in the second run`."""
+    cause: Cause | None = None
+    no_cause: str = ""
+    """Only in the terminal: why no cause was found; empty where none was looked for."""
+    way: tuple[Link, ...] = ()
+    """Only in the terminal: from the first difference to the loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
