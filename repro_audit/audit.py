@@ -18,6 +18,7 @@ from repro_audit.report import model
 from repro_audit.source import Levels, Scope, Source, Verdict
 from repro_audit.sources import artifact_cache, catalogue, process_reuse, seed_effect
 from repro_audit.trace import Phase
+from repro_audit.trial.request import Watch
 from repro_audit.trial.runner import Runner
 from repro_audit.trial.sandbox import Isolation, plan_isolation
 
@@ -137,7 +138,7 @@ class Audit:
             costly = [{source.id: level} for source in chosen for level in _costly_levels(source)]
             # The all-pinned one last: it is needed only where something breaks.
             self.oracle.runner.warm(self.oracle.environment(setting) for setting in (*costly, {}))
-        (floor,) = self.oracle.try_settings([({}, ())], fresh=[True])
+        (floor,) = self.oracle.try_settings([({}, Watch())], fresh=[True])
         self.oracle.runner.preload(floor.facts.modules)
         if self.options.jobs is None and floor.facts.training_seconds > SHORT_TRAINING:
             self.oracle.runner.side_by_side = 1

@@ -20,6 +20,7 @@ from repro_audit.report.model import (
 )
 from repro_audit.source import Verdict
 from repro_audit.trace import Phase
+from repro_audit.trial.request import Watch
 from repro_audit.values import Magnitude, Value, magnitude, open_values
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def measure(partings: Mapping[str, Parting], oracle: TrialOracle) -> dict[str, D
         if _saved(parting.diverged, keys[name], oracle) is None:
             setting = tuple(sorted(parting.diverged.setting.items()))
             wanted.setdefault(setting, set()).add(keys[name])
-    oracle.try_settings([(dict(setting), tuple(sorted(keys))) for setting, keys in wanted.items()])
+    oracle.try_settings(
+        [(dict(setting), Watch(capture=tuple(sorted(keys)))) for setting, keys in wanted.items()]
+    )
     found = {}
     for name, parting in partings.items():
         reference = replace(parting.reference, setting=dict(_reference_setting(name, parting)))

@@ -12,7 +12,7 @@ from repro_audit.experiment import Outcome, Run, Setting
 from repro_audit.facts import Facts
 from repro_audit.sources import artifact_cache
 from repro_audit.trace import Trace
-from repro_audit.trial.request import Key, TrialRequest
+from repro_audit.trial.request import Key, TrialRequest, Watch
 from repro_audit.trial.runner import Ended, Environment, Job, Runner
 from repro_audit.trial.sandbox import Isolation, Tree, written
 
@@ -35,6 +35,8 @@ class Trial:
     ended: Ended
     digest: str | None
     """Of everything that it computed; None where it left no trace."""
+    root: str
+    """Where it found the tree."""
 
     @property
     def facts(self) -> Facts:
@@ -105,7 +107,7 @@ class TrialOracle:
     def run(self, runs: Sequence[Run]) -> list[Outcome]:
         """Run a batch of settings; part of the `experiment.Oracle` protocol."""
         trials = self.try_settings(
-            [(run.setting, self._first_difference(run)) for run in runs],
+            [(run.setting, Watch(capture=self._first_difference(run))) for run in runs],
             fresh=[run.fresh for run in runs],
         )
         return [
@@ -125,15 +127,15 @@ class TrialOracle:
 
     def try_settings(
         self,
-        settings: Sequence[tuple[Setting, tuple[Key, ...]]],
+        settings: Sequence[tuple[Setting, Watch]],
         *,
         fresh: Sequence[bool] | None = None,
     ) -> list[Trial]:
-        """Run a batch of settings, each with the observations whose values to save."""
+        """Run a batch of settings, each with what to observe beside the trace."""
         trees: list[Tree] = []
         jobs = []
-        for number, (setting, capture) in enumerate(settings):
-            request = self._request(setting, capture, number)
+        for number, (setting, watch) in enumerate(settings):
+            request = self._request(setting, watch, number)
             trees.append(request.tree)
             wants_fresh = self.fresh or (fresh is not None and fresh[number])
             jobs.append(
@@ -152,7 +154,7 @@ class TrialOracle:
             variables.update(source.environment(setting.get(name, source.pinned)))
         return tuple(sorted(variables.items()))
 
-    def _request(self, setting: Setting, capture: tuple[Key, ...], number: int) -> TrialRequest:
+    def _request(self, setting: Setting, watch: Watch, number: int) -> TrialRequest:
         trial_id = f"t{len(self.trials) + number:02}"
         warm = (
             setting.get(artifact_cache.SOURCE.id) == artifact_cache.WARM and self.floor is not None
@@ -168,7 +170,7 @@ class TrialOracle:
             seed=self.seed,
             steps=self.steps,
             setting={**pinned, **setting},
-            capture=capture,
+            watch=watch,
             first_run_wrote=self.floor.facts.written if warm and self.floor else (),
         )
 
@@ -190,6 +192,7 @@ class TrialOracle:
             directory=request.directory,
             ended=ended,
             digest=Trace.open(trace).outcome_digest() if ended.status == "ok" else None,
+            root=str(request.tree.map(request.tree.root)),
         )
         self.trials[trial.id] = trial
         if self.floor is None:

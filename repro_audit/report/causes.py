@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from repro_audit.report.model import Cause, Divergence, Link, Location, Size
+    from repro_audit.report.model import Cause, Divergence, Link, Location, LossCurve, Size
 
 _MOST_LINKS = 8
+_BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "12345678"
+_MOST_BARS = 48
 
 
 def cause_rows(divergence: Divergence, look: Look) -> Iterator[tuple[str, RenderableType]]:
@@ -99,3 +102,33 @@ def _way(cause: Cause | None, way: tuple[Link, ...], look: Look) -> Text:
         if where:
             shown.append(f"  {text.line(where)}", style="dim")
     return shown
+
+
+def growth(a: LossCurve, b: LossCurve, look: Look) -> str:
+    """How the difference of two losses goes on, a bar a step on a logarithmic scale; empty where there is none.
+
+    Steps at which both losses are equal have a dot. Of many steps, evenly many are shown.
+    """
+    pairs = list(zip(a.values, b.values))  # noqa: B905  # `strict` would refuse a run that ended early
+    gaps = [0.0 if text.same_number(x, y) else abs(x - y) for x, y in pairs]
+    sizes = [gap for gap in gaps if gap > 0 and math.isfinite(gap)]
+    if not sizes or len(pairs) < 2:  # noqa: PLR2004  # one step grows nothing
+        return ""
+    bars = _BARS if look.unicode else _ASCII_BARS
+    low, high = math.log(min(sizes)), math.log(max(sizes))
+    span = (high - low) or 1.0
+
+    def bar(gap: float) -> str:
+        if gap == 0:
+            return "." if not look.unicode else "·"
+        if not math.isfinite(gap):
+            return "!"
+        return bars[round((math.log(gap) - low) / span * (len(bars) - 1))]
+
+    count = min(len(gaps), _MOST_BARS)
+    shown = "".join(bar(gaps[step * len(gaps) // count]) for step in range(count))
+    first = next(step for step, gap in enumerate(gaps) if gap != 0)
+    return (
+        f"{shown}  {text.number(gaps[first])} at step {first}, "
+        f"{text.number(gaps[-1])} at step {len(gaps) - 1}"
+    )

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from repro_audit.report import text
-from repro_audit.report.causes import cause_rows, size_in_words
+from repro_audit.report.causes import cause_rows, growth, size_in_words
 from repro_audit.report.look import Look, code, heading, indented, rows, words
 from repro_audit.report.model import (
     Confidence,
@@ -91,6 +91,8 @@ def _source_rows(source: SourceResult, look: Look) -> Iterator[tuple[str, Render
         yield from _divergence_rows(source.divergence, look)
     if source.losses is not None:
         yield "loss", _losses(*source.losses, look)
+        if grown := growth(*source.losses, look):
+            yield "growth", words(grown)
 
 
 def _labelled(

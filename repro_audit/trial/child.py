@@ -124,8 +124,8 @@ def _run_once(
 
     probe = Probe(
         trace=trace,
-        values=ValueWriter(request.directory / "values") if request.capture else None,
-        capture=frozenset(request.capture),
+        values=ValueWriter(request.directory / "values") if request.watch.capture else None,
+        capture=frozenset(request.watch.capture),
         max_steps=request.steps,
         workers=request.directory / "workers.jsonl",
     )

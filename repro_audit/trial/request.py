@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repro_audit.target import Target
 from repro_audit.trial.sandbox import Tree
@@ -15,6 +15,32 @@ if TYPE_CHECKING:
 
 Key = tuple[int, int, str, int]
 """An observation's place in a trace: step, phase, name, occurrence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The steps in which a trial observes every op and line, and whether before them too."""
+
+    first: int
+    """0 has the loading of the program in it."""
+    last: int
+    """The trial ends after this step."""
+    loading: bool = True
+    """Keep what happened before `build()`; false where one of two runs is the second one of its process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What a trial observes beside its trace."""
+
+    capture: tuple[Key, ...] = ()
+    """Observations, and outputs of ops, whose values are saved too."""
+    window: Window | None = None
+    """Where every op and line is observed; None for nowhere."""
+    feed: tuple[Key, ...] = ()
+    """Outputs of ops that are overwritten with the values that another trial saved."""
+    fed_by: str = ""
+    """The directory of those values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +55,7 @@ class TrialRequest:
     steps: int
     setting: dict[str, str] = field(default_factory=dict)
     """Source id to level, for every source of the catalogue that has a level in this trial."""
-    capture: tuple[Key, ...] = ()
-    """Observations whose values are saved too."""
+    watch: Watch = field(default_factory=Watch)
     first_run_wrote: tuple[str, ...] = ()
     """Files that the floor's trial left in the tree, relative to its root; empty where the tree is cold."""
 
@@ -42,7 +67,7 @@ class TrialRequest:
             "seed": self.seed,
             "steps": self.steps,
             "setting": self.setting,
-            "capture": self.capture,
+            "watch": dataclasses.asdict(self.watch),
             "first_run_wrote": self.first_run_wrote,
         }
         (self.directory / "request.json").write_text(
@@ -60,6 +85,20 @@ class TrialRequest:
             seed=data["seed"],
             steps=data["steps"],
             setting=data["setting"],
-            capture=tuple((s, p, n, o) for s, p, n, o in data["capture"]),
+            watch=_watch(data["watch"]),
             first_run_wrote=tuple(data["first_run_wrote"]),
         )
+
+
+def _watch(data: dict[str, Any]) -> Watch:
+    window = data["window"]
+    return Watch(
+        capture=_keys(data["capture"]),
+        window=Window(**window) if window else None,
+        feed=_keys(data["feed"]),
+        fed_by=data["fed_by"],
+    )
+
+
+def _keys(data: list[Any]) -> tuple[Key, ...]:
+    return tuple((step, phase, name, occurrence) for step, phase, name, occurrence in data)

@@ -13,5 +13,5 @@ def build(seed=0):
     model = nn.Linear(4, 1)
     for parameter in model.parameters():
         nn.init.constant_(parameter, 0.1)
-    loader = DataLoader(TensorDataset(x, x[:, :1]), batch_size=4, shuffle=True)  # LOADER
+    loader = DataLoader(TensorDataset(x, x[:, :1]), batch_size=4, shuffle=True)  # HERE
     return model, loader

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 def build(seed=0):
     torch.manual_seed(seed)
     np.random.seed(seed)
-    import reseeds  # noqa: F401, PLC0415 - HERE
+    import reseeds  # HERE
 
     x = torch.from_numpy(np.random.rand(16, 4)).float()
     return nn.Linear(4, 1), DataLoader(TensorDataset(x, x[:, :1]), batch_size=4)
