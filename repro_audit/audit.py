@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit import summary
-from repro_audit.evidence import finding, measure, not_tried
+from repro_audit.evidence import finding, measure, not_tried, reference_setting
 from repro_audit.experiment import Factor, Judgement, Outcome, Result, experiment
 from repro_audit.facts import Facts
-from repro_audit.oracle import Trial, TrialOracle, part
+from repro_audit.inspection import Suspicion, inspect
+from repro_audit.oracle import Parting, Trial, TrialOracle, part
 from repro_audit.report import model
 from repro_audit.source import Levels, Scope, Source, Verdict
 from repro_audit.sources import artifact_cache, catalogue, process_reuse, seed_effect
@@ -21,6 +22,7 @@ from repro_audit.trace import Phase
 from repro_audit.trial.request import Watch
 from repro_audit.trial.runner import Runner
 from repro_audit.trial.sandbox import Isolation, plan_isolation
+from repro_audit.wording import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 SHORT_TRAINING = 2.0
 """Seconds of training in a trial below which trials run side by side; longer ones have the cores to themselves."""
+LEAST_CHANCES = 5
+"""How often a race is run again, at least, before it is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,8 @@ class Options:
     """Trials side by side; None: as many as make sense."""
     timeout: float = 300.0
     fresh: bool = False
+    pinpoint: bool = True
+    """Look for the op and line that part the runs."""
 
 
 def audit(target: Target, options: Options, progress: Progress) -> model.Report:
@@ -236,7 +242,7 @@ class Audit:
             parting = part(trials[reference], trials[diverged])
             if parting is not None:
                 partings[name] = parting
-        divergences = measure(partings, self.oracle)
+        divergences = self._located(measure(partings, self.oracle), partings, levels)
         return tuple(
             not_tried(source, Verdict(status="not-exercised", reason=untried[name]))
             if name in untried
@@ -251,6 +257,32 @@ class Audit:
             for name, source in self.sources.items()
         )
 
+    def _located(
+        self,
+        divergences: Mapping[str, model.Divergence],
+        partings: Mapping[str, Parting],
+        levels: Mapping[str, Levels],
+    ) -> dict[str, model.Divergence]:
+        """The divergences with the causes that a closer look at each pair finds."""
+        if not self.options.pinpoint:
+            return dict(divergences)
+        suspicions = {
+            name: Suspicion(
+                parting=parting,
+                reference=dict(reference_setting(name, parting)),
+                race=name not in levels or levels[name].race,
+                runs=max(self.options.runs, LEAST_CHANCES),
+            )
+            for name, parting in partings.items()
+        }
+        words = {
+            name: in_words(found) for name, found in inspect(suspicions, self.oracle).items()
+        }
+        return {
+            name: dataclasses.replace(divergence, cause=words[name][0], no_cause=words[name][1])
+            for name, divergence in divergences.items()
+        }
+
     def _with_diverged(self, facts: Facts, name: str, judgement: Judgement) -> Facts:
         """The floor's facts, with what the source's survey found in the run that differed."""
         if judgement.pair is None:
@@ -264,7 +296,10 @@ class Audit:
             return None
         trials = self.oracle.trials
         parting = part(trials[result.unexplained[0]], trials[result.unexplained[1]])
-        return measure({"": parting}, self.oracle)[""] if parting is not None else None
+        if parting is None:
+            return None
+        partings = {"": parting}
+        return self._located(measure(partings, self.oracle), partings, {})[""]
 
     def _blameless(self, untried: Mapping[str, str]) -> tuple[model.SourceResult, ...]:
         """Every source's entry where pinned runs differ among themselves: nobody is blamed."""

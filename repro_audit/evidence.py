@@ -39,7 +39,7 @@ def measure(partings: Mapping[str, Parting], oracle: TrialOracle) -> dict[str, D
     keys = {name: parting.key for name, parting in partings.items()}
     wanted: dict[tuple[tuple[str, str], ...], set[Key]] = {}
     for name, parting in partings.items():
-        wanted.setdefault(_reference_setting(name, parting), set()).add(keys[name])
+        wanted.setdefault(reference_setting(name, parting), set()).add(keys[name])
         if _saved(parting.diverged, keys[name], oracle) is None:
             setting = tuple(sorted(parting.diverged.setting.items()))
             wanted.setdefault(setting, set()).add(keys[name])
@@ -48,7 +48,7 @@ def measure(partings: Mapping[str, Parting], oracle: TrialOracle) -> dict[str, D
     )
     found = {}
     for name, parting in partings.items():
-        reference = replace(parting.reference, setting=dict(_reference_setting(name, parting)))
+        reference = replace(parting.reference, setting=dict(reference_setting(name, parting)))
         ours = _saved(reference, keys[name], oracle)
         theirs = _saved(parting.diverged, keys[name], oracle)
         found[name] = _divergence(parting, ours, theirs)
@@ -65,7 +65,7 @@ def _saved(trial: Trial, key: Key, oracle: TrialOracle) -> Value | None:
     return None
 
 
-def _reference_setting(name: str, parting: Parting) -> tuple[tuple[str, str], ...]:
+def reference_setting(name: str, parting: Parting) -> tuple[tuple[str, str], ...]:
     """The diverged setting with the source put back: the same interpreter can serve both."""
     setting = {key: level for key, level in parting.diverged.setting.items() if key != name}
     return tuple(sorted(setting.items())) if setting != parting.diverged.setting else ()

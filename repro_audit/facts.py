@@ -33,6 +33,8 @@ class Facts:
     """What a trial learnt: of the program, of the machine, and of itself."""
 
     steps: int = 0
+    runs: int = 1
+    """How often the program ran in this process; the last run was traced."""
     losses: tuple[float, ...] = ()
     assumptions: tuple[str, ...] = ()
     accepts_seed: bool = False

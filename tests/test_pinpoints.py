@@ -1,7 +1,7 @@
 """Programs with one planted cause each: the audit names the source, and the very line that parts the runs.
 
-In each file of `pinpoints`, the docstring begins with the source's id, and a comment marks the line: `HERE`, with the op
-and what else must be said about it (`backward`, `in MODULE`); `ALSO` marks a second, independent cause.
+In each file of `pinpoints`, the docstring begins with the source's id, and a comment marks the line: `HERE`, with the
+op and what else must be said about it (`backward`, `in MODULE`); `ALSO` marks a second, independent cause.
 """
 
 from __future__ import annotations

@@ -179,6 +179,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
     cuda = torch.cuda.is_available()
     return Facts(
         steps=probe.steps,
+        runs=context.runs,
         training_seconds=context.training_seconds,
         losses=tuple(probe.losses),
         assumptions=tuple(notes.assumptions),
