@@ -16,7 +16,7 @@ import numpy.typing as npt
 from repro_audit.errors import InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 DIGEST_BYTES = 16
@@ -73,6 +73,11 @@ class ColumnWriter:
         new = self._ids[text] = len(self._ids)
         self._unwritten.append(text)
         return new
+
+    @property
+    def texts(self) -> Iterable[str]:
+        """The interned texts in the order of their ids."""
+        return self._ids
 
     def flush(self) -> None:
         """Write what is held in memory: texts before the rows that name them, so that torn columns still read."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repro_audit.probe.hooks import Hooks
+    from repro_audit.probe.ops import Ops
     from repro_audit.trace import TraceWriter
     from repro_audit.values import ValueWriter
 
@@ -60,6 +61,8 @@ class Probe:
     max_steps: int
     workers: Path | None = None
     """Where DataLoader workers report their generators, a JSON line each."""
+    ops: Ops | None = None
+    """Told of every module that runs. Installed before the probe, and uninstalled after it."""
 
     steps: int = 0
     """Optimizer steps completed; those of a program without an optimizer, by the changes of its parameters."""

@@ -129,7 +129,8 @@ class Hooks:
                 return call(module, *args, **kwargs)
             return self._run_root(module, args, kwargs)
 
-        return observed
+        ops = self._probe.ops
+        return observed if ops is None else ops.telling(observed)
 
     def _run_root(self, module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
         if torch._C._get_tracing_state() is not None:

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["BLOCK_BYTES", "blocks", "dense", "describe", "digest", "leaves", "opaque_forms"]
+__all__ = [
+    "BLOCK_BYTES",
+    "blocks",
+    "dense",
+    "describe",
+    "digest",
+    "leaves",
+    "opaque_forms",
+    "overwrite",
+]
 
 BLOCK_BYTES = 1 << 26
 """A tensor that has to be copied (strided, on a device) is copied so many bytes at a time."""
@@ -235,6 +244,37 @@ def blocks(tensor: torch.Tensor) -> Iterator[ctypes.Array[ctypes.c_char]]:
 def _is_lazy_view(tensor: torch.Tensor) -> bool:
     """Its memory holds other bytes than its elements have."""
     return tensor.is_conj() or tensor.is_neg() or tensor._is_zerotensor()
+
+
+def overwrite(
+    tensor: torch.Tensor, dtype: str, shape: tuple[int, ...], data: npt.NDArray[np.uint8]
+) -> bool:
+    """Put other bytes in the place of a dense tensor's; False where its form is another, or its memory out of reach.
+
+    No operator is dispatched that anybody could see, and autograd's version stays: what it saved is overwritten too.
+    """
+    if str(tensor.dtype).removeprefix("torch.") != dtype or tuple(tensor.shape) != shape:
+        return False
+    with _plainly():
+        try:
+            is_dense = _parts(tensor) is None and not _is_lazy_view(tensor)
+        except _UnreadableError:
+            return False
+        shares_elements = (
+            any(size > 1 and not step for size, step in zip(shape, tensor.stride(), strict=True))
+            if is_dense
+            else True
+        )
+        if shares_elements or tensor.device.type not in {"cpu", "cuda"}:
+            return False
+        if tensor.device.type == "cuda":
+            # `data` has a version counter of its own.
+            source = torch.from_numpy(data.copy()).view(tensor.dtype).reshape(shape)
+            tensor.data.copy_(source)
+        elif tensor.numel():
+            elements = data.view(_ELEMENTS[tensor.element_size()])
+            _strided_view(tensor)[...] = elements.reshape(shape)
+    return True
 
 
 def dense(tensor: torch.Tensor) -> torch.Tensor | None:

@@ -1,0 +1,15 @@
+"""What the training is doing, for probes that write rows of their own: the hooks set it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from repro_audit.trace import Phase
+
+
+@dataclass(slots=True)
+class Clock:
+    """The current step and phase."""
+
+    step: int = 0
+    phase: int = int(Phase.INIT)
