@@ -38,16 +38,25 @@ class Kind(IntEnum):
     outputs and what it wrote in place; `meta`: the form of the outputs."""
     LINE = 1
     """A line of the program's own code was executed, or (`name` is `return`) a function returned or yielded.
-    `before` and `after`: the values that the line names, before and after it ran; `meta`: their names."""
+    `before` and `after`: the values that the line names, before and after it ran, or as `after` the value returned;
+    `meta`: what `Line.read` reads. Rows come in the order in which lines finished: those of a function before that of
+    the line that calls it. A line over several lines of text has a row for each stretch of it. One that an exception
+    left has a row too, one that has not ended yet has none. A `yield` ends its line, which begins again when the
+    generator goes on."""
     DRAW = 2
     """A random generator moved. `name`: `python`, `numpy`, `torch`, `cuda:0`, or where the program keeps one of its
-    own (`dataset.rng`); `before` and `after`: its state; `meta`: `draw` or `seed`."""
+    own (`self.rng`, `train.rng`); `before` and `after`: its state; `meta`: `draw` or `seed`, or `made` where one of the
+    program's own is seen for the first time, from `NOTHING`. It comes before the row of the line that did it."""
     FILE = 3
-    """A file was opened. `name`: its path; `before`: nothing; `after`: the digest of its content as it was opened, of
-    nothing where there was no file; `meta`: `r`, `w` or `rw`."""
+    """A file was opened. `name`: its path; `before`: `NOTHING`; `after`: the digest of its content as it was opened,
+    `NOTHING` where there was no file; `meta`: `r`, `w` or `rw`."""
     FETCH = 4
     """A DataLoader began to fetch a batch, in this process; all that follows belongs to it, until the next one or the
-    matching row with the meta `end`. `name`: `loader.epoch: indices`, which the two runs share whoever fetches."""
+    matching row with the meta `end`. `name`: `loader.epoch: indices`, which the two runs share whoever fetches (the
+    same indices fetched again in an epoch are the same name again); for a dataset without indices
+    `loader.epoch: worker W, batch N`, both from 0, and worker 0 for a loader that has none. With the meta `sample`, and
+    the index alone as its name, all that follows belongs to that sample of the batch; samples of a dataset without
+    indices are numbered in each worker. Neither digest says anything here: both are `NOTHING`."""
 
 
 COLUMNS = (
@@ -63,6 +72,10 @@ COLUMNS = (
 )
 _PACK = Struct(f"<BIBIIII{DIGEST_BYTES}s{DIGEST_BYTES}s").pack
 
+NOTHING = bytes(DIGEST_BYTES)
+"""Stands for the digest of what is not there."""
+TRUNCATED = "truncated"
+"""The file beside the columns that says, where it exists, why rows of lines end before the training does."""
 MAIN = "main"
 """The directory of the process that trains; those of workers are called `worker-LOADER-EPOCH-WORKER`."""
 
@@ -114,6 +127,27 @@ class Site:
     def read(cls, text: str) -> Site | None:
         """What `text` wrote; None for the empty text, which stands for no line of the program's own."""
         return cls(*json.loads(text)) if text else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What a line of the program's own deals with, as far as its names tell."""
+
+    names: tuple[str, ...]
+    """The variables and stored attributes that the digests are of: `x`, `self.scale`."""
+    reads: tuple[str, ...]
+    """What else it reads, by the functions that it names: `clock`, `entropy`, `listing`, `environment`, `address`,
+    `set order`. For words only: a name may stand on a line without being used."""
+
+    def text(self) -> str:
+        """The form in which a trace keeps it."""
+        return json.dumps([self.names, self.reads])
+
+    @classmethod
+    def read(cls, text: str) -> Line:
+        """What `text` wrote; of the empty text, a line without names."""
+        names, reads = json.loads(text) if text else ((), ())
+        return cls(names=tuple(names), reads=tuple(reads))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,3 +240,11 @@ def processes(directory: Path) -> dict[str, Path]:
     return {
         path.name: path for path in sorted(found, key=lambda path: (path.name != MAIN, path.name))
     }
+
+
+def truncation(directory: Path) -> str:
+    """Why a process' rows of lines end before its training does; empty where they do not."""
+    try:
+        return (directory / TRUNCATED).read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return ""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from repro_audit.probe.detailed import Detailed
     from repro_audit.probe.hooks import Hooks
-    from repro_audit.probe.ops import Ops
     from repro_audit.trace import TraceWriter
     from repro_audit.values import ValueWriter
 
@@ -61,8 +61,8 @@ class Probe:
     max_steps: int
     workers: Path | None = None
     """Where DataLoader workers report their generators, a JSON line each."""
-    ops: Ops | None = None
-    """Told of every module that runs. Installed before the probe, and uninstalled after it."""
+    detailed: Detailed | None = None
+    """Is told the step and the phase; whoever made it installs it, before the program's own import."""
 
     steps: int = 0
     """Optimizer steps completed; those of a program without an optimizer, by the changes of its parameters."""

@@ -14,7 +14,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EMBEDDING = ("torch.nn.modules.sparse", "Embedding")
 _WRITING = os.O_WRONLY | os.O_RDWR
@@ -78,6 +81,12 @@ def uninstall() -> None:
     _watch = None
 
 
+def detail(opened: Callable[[str, str, str], None] | None) -> None:
+    """Tell of every single opening, with the file's path, that path as `Opening` has it, and the mode; None to stop."""
+    global _detail  # noqa: PLW0603 - as in `install`
+    _detail = opened
+
+
 def installed() -> tuple[str, str] | None:
     """What `install` was given, for a process that begins as a new interpreter."""
     return (_watch.root, _watch.log) if _watch is not None else None
@@ -109,7 +118,11 @@ class _Watch:
         self._busy = True
         try:
             name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100
-            self._note(name, _access(mode, flags))
+            access = _access(mode, flags)
+            self._note(name, access)
+            if _detail is not None:
+                # What it opens itself goes by, since this is busy.
+                _detail(name, self._relative(name), access)
         except (TypeError, ValueError, OSError):  # the program's own open will say it
             pass
         finally:
@@ -153,6 +166,7 @@ class _Watch:
 
 
 _watch: _Watch | None = None
+_detail: Callable[[str, str, str], None] | None = None
 _hooked = False
 
 

@@ -11,13 +11,14 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import optimizer as torch_optimizer
 
 from repro_audit.probe import StopTraining
+from repro_audit.probe.clock import Clock
 from repro_audit.probe.generators import ambient
 from repro_audit.probe.loaders import Loaders
 from repro_audit.probe.models import Models
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
     from repro_audit.probe import Probe
 
-_INIT, _FORWARD, _OPTIMIZER = int(Phase.INIT), int(Phase.FORWARD), int(Phase.OPTIMIZER)
+_INIT, _DATA, _FORWARD = int(Phase.INIT), int(Phase.DATA), int(Phase.FORWARD)
+_BACKWARD, _OPTIMIZER = int(Phase.BACKWARD), int(Phase.OPTIMIZER)
 _is_compiling = torch.compiler.is_compiling
 _thread = threading.get_ident
 
@@ -45,6 +47,7 @@ class Hooks:
         self._probe = probe
         self.recorder = Recorder(probe.trace, probe.values, probe.capture)
         self.recorder.step = probe.steps
+        self._clock = Clock() if probe.detailed is None else probe.detailed.clock
         self._models = Models(self.recorder)
         self._loaders = Loaders(probe, self)
         self._handles: list[RemovableHandle] = []
@@ -99,6 +102,8 @@ class Hooks:
     def stop(self) -> None:
         """Observe nothing more."""
         self._thread = 0
+        if self._probe.detailed is not None:
+            self._probe.detailed.stop()
 
     @property
     def observing(self) -> bool:
@@ -112,6 +117,19 @@ class Hooks:
     def unmute(self) -> None:
         """End what `mute` began."""
         self._muted -= 1
+
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """Mute, while a loader is at work."""
+        clock = self._clock
+        earlier, clock.phase = clock.phase, _DATA
+        self.mute()
+        try:
+            yield
+        finally:
+            self.unmute()
+            # Of a loader that a module reads, or a dataset, the phase is that of its owner again.
+            clock.phase = _FORWARD if earlier in {_INIT, _OPTIMIZER} else earlier
 
     # Forward
 
@@ -137,6 +155,7 @@ class Hooks:
             return self._call(module, *args, **kwargs)
         self.settle()
         self._begin()
+        self._clock.phase = _FORWARD
         self._models.module(module)
         self._in_module = True
         try:
@@ -159,9 +178,11 @@ class Hooks:
             self._observe_loss(args[0] if args else kwargs.get("tensors"))
             # What a backward runs (a checkpointed module again, another backward) is part of it.
             self.mute()
+            earlier, self._clock.phase = self._clock.phase, _BACKWARD
             try:
                 return backward(*args, **kwargs)
             finally:
+                self._clock.phase = earlier
                 self.unmute()
 
         return observed
@@ -171,9 +192,14 @@ class Hooks:
 
         @functools.wraps(grad)
         def observed(*args: Any, **kwargs: Any) -> Any:
-            if _thread() == self._thread and not self._muted:
-                self._remember_parameters()
-            return grad(*args, **kwargs)
+            if _thread() != self._thread or self._muted:
+                return grad(*args, **kwargs)
+            self._remember_parameters()
+            earlier, self._clock.phase = self._clock.phase, _BACKWARD
+            try:
+                return grad(*args, **kwargs)
+            finally:
+                self._clock.phase = earlier
 
         return observed
 
@@ -200,6 +226,7 @@ class Hooks:
         frame = sys._getframe(1)
         self._stepping = [entry for entry in self._stepping if _is_running(entry[1], frame)]
         self._stepping.append((optimizer, frame))
+        self._clock.phase = _OPTIMIZER
         self._before = None  # what changes now is the optimizer's doing
 
     def _leave_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
@@ -209,6 +236,7 @@ class Hooks:
             pass
         if self._stepping:
             return  # an optimizer that steps another one, such as Lookahead or SAM, makes one step
+        self._clock.phase = _FORWARD
         self._before = None
         self._models.optimizer_step(optimizer)
         self._count_step()
@@ -221,6 +249,8 @@ class Hooks:
         self._loss = None
         self._probe.steps += 1
         self.recorder.step = self._probe.steps
+        if self._probe.detailed is not None:
+            self._probe.detailed.step_ended(self._probe.steps - 1)
         if self._probe.steps >= self._probe.max_steps:
             self._enough = True
             self.stop()  # what the program does as it unwinds is no training

@@ -75,6 +75,8 @@ class Epoch:
     drawn: dict[int, Indices] = field(default_factory=dict)
     """By task, for batches that were not taken yet."""
     taken: Indices | None = None
+    worker: int | None = None
+    """Which made the batch that is being taken, where that is known."""
     samples: int = 0
 
     @property
@@ -125,11 +127,8 @@ class Loaders:
     def _begin(self, original: Any) -> Any:
         def __init__(iterator: Any, loader: Any) -> None:  # noqa: N807 - replaces one
             torch_worker._worker_loop = self._worker_loop
-            self._hooks.mute()
-            try:
+            with self._hooks.fetching():
                 original(iterator, loader)
-            finally:
-                self._hooks.unmute()
             if self._hooks.observing and not self._inside:
                 self._begin_epoch(iterator, loader)
 
@@ -141,11 +140,8 @@ class Loaders:
         def _reset(iterator: Any, loader: Any, first_iter: bool = False) -> None:  # noqa: FBT001, FBT002 - torch's
             if not first_iter and hasattr(iterator, _MARK) and self._hooks.observing:
                 self._begin_epoch(iterator, loader)
-            self._hooks.mute()
-            try:
+            with self._hooks.fetching():
                 original(iterator, loader, first_iter)
-            finally:
-                self._hooks.unmute()
 
         return _reset
 
@@ -158,6 +154,9 @@ class Loaders:
             number=number, facts=facts, indexed=not isinstance(loader.dataset, IterableDataset)
         )
         setattr(iterator, _MARK, epoch)
+        detailed = self._probe.detailed
+        if detailed is not None and not loader.num_workers:
+            detailed.watch_fetcher(iterator._dataset_fetcher, loader=number, epoch=facts.epochs - 1)
         if loader.num_workers and self._probe.workers is not None:
             torch_worker._worker_loop = WorkerLoop(  # type: ignore[assignment]
                 path=str(self._probe.workers),
@@ -166,6 +165,7 @@ class Loaders:
                 training=torch.is_grad_enabled(),
                 seeded=loader.worker_init_fn is not None,
                 files=files.installed(),
+                detail=detailed.for_workers() if detailed is not None else None,
                 original=self._worker_loop,
             )
 
@@ -177,11 +177,10 @@ class Loaders:
             self._hooks.settle()
             # A dataset may read a loader of its own, and run modules.
             self._inside += 1
-            self._hooks.mute()
             try:
-                data = original(iterator)
+                with self._hooks.fetching():
+                    data = original(iterator)
             finally:
-                self._hooks.unmute()
                 self._inside -= 1
             self._observe(epoch, data)
             if self._current is not None:
@@ -211,6 +210,8 @@ class Loaders:
                 # The task of this batch was just taken off the list; a batch that lies ready is still on it.
                 done = [task for task in epoch.drawn if task not in iterator._task_info]
                 epoch.taken = epoch.drawn.pop(done[0]) if done else None
+            if epoch is not None and len(args) > 1:  # before torch 2.6 it is not said
+                epoch.worker = args[1]
             return original(iterator, *args)
 
         return _process_data
@@ -236,11 +237,8 @@ class Loaders:
             return next(batches)
         self._hooks.settle()
         self._last = None
-        self._hooks.mute()
-        try:
+        with self._hooks.fetching():
             batch = next(batches)
-        finally:
-            self._hooks.unmute()
         if batch is not self._last:
             self._observe(self._current, batch)
         self._last = None
@@ -269,6 +267,10 @@ class Loaders:
         recorder = self._hooks.recorder
         if taken is not None:
             recorder.context(_DATA, f"{epoch.name}.indices", taken.digest, taken.meta)
+        if self._probe.detailed is not None and epoch.worker is not None:
+            text = str(epoch.worker)
+            bits = xxhash.xxh3_128_digest(text.encode())
+            recorder.context(_DATA, f"{epoch.name}.worker", bits, text)
         self._hooks.generators(_DATA)
         recorder.tree(_DATA, epoch.name, data)
         facts = epoch.facts

@@ -98,7 +98,7 @@ def _digest(value: Any) -> bytes:
         elif value.untyped_storage().nbytes() >= size and (address := value.data_ptr()):
             return _hash(_buffer_type(size).from_address(address))
     if isinstance(value, torch.Tensor):
-        with _plainly():
+        with plainly():
             return _digest_tensor(value)
     return _digest_plain(value)
 
@@ -126,7 +126,7 @@ def _strided_view(tensor: torch.Tensor) -> npt.NDArray[Any]:
 
 
 @contextlib.contextmanager
-def _plainly() -> Iterator[None]:
+def plainly() -> Iterator[None]:
     """Run operators with no one looking: no autograd, no modes and no subclass of the user's."""
     with (
         torch._C.DisableTorchFunction(),
@@ -279,7 +279,7 @@ def overwrite(
 
 def dense(tensor: torch.Tensor) -> torch.Tensor | None:
     """A strided tensor with the elements of any tensor, to measure differences with; None where there are none."""
-    with _plainly():
+    with plainly():
         try:
             parts = _parts(tensor)
         except _UnreadableError:
@@ -334,7 +334,7 @@ def describe(value: Any) -> str:
         return describe_plain(value)
     is_ordinary = type(value) in _ORDINARY_TYPES and not _function_modes()
     if not is_ordinary or _dispatch_keys(value).raw_repr() not in _ORDINARY_KEYS:
-        with _plainly():
+        with plainly():
             return _form(value)
     key = (value.dtype, value.shape)
     known = _forms.get(key)

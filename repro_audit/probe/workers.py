@@ -7,6 +7,7 @@ generators it drew from in an epoch, and from which state on; `shared_streams` r
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from repro_audit.probe.detailed import Parts, WorkerDetail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +130,8 @@ class WorkerLoop:
     """The loader has a `worker_init_fn`. Without one, PyTorch has seeded every ambient generator differently."""
     files: tuple[str, str] | None
     """What `files.install` was given, for workers that begin as new interpreters."""
+    detail: WorkerDetail | None = None
+    """What to write of lines, draws and files, where a detailed trace is wanted."""
     original: Callable[..., None] | None
     """Torch's own loop, where this process inherits it."""
 
@@ -142,16 +147,32 @@ class WorkerLoop:
 
         if self.files is not None:
             files.install(*map(Path, self.files))
-        watch = _Watch(self, _DatasetKind.create_fetcher)
+        loop = self.original or worker._worker_loop
+        parts = self._begin_detail(loop, args)
+        watch = _Watch(self, _DatasetKind.create_fetcher, parts)
         _DatasetKind.create_fetcher = staticmethod(watch.create_fetcher)  # type: ignore[method-assign]
-        (self.original or worker._worker_loop)(*args)
+        try:
+            loop(*args)
+        finally:
+            if parts is not None:
+                parts.close()
+                parts.flush()
+
+    def _begin_detail(self, loop: Callable[..., None], args: tuple[Any, ...]) -> Parts | None:
+        if self.detail is None:
+            return None
+        worker = inspect.signature(loop).bind(*args).arguments["worker_id"]
+        return self.detail.begin(loader=self.loader, epoch=self.epoch, worker=worker)
 
 
 class _Watch:
     """The generators of one worker."""
 
-    def __init__(self, loop: WorkerLoop, create_fetcher: Callable[..., Any]) -> None:
+    def __init__(
+        self, loop: WorkerLoop, create_fetcher: Callable[..., Any], parts: Parts | None
+    ) -> None:
         self._loop = loop
+        self._parts = parts
         self._create_fetcher = create_fetcher
         self._epoch = loop.epoch - 1
         self._watched: list[_Watched] = []
@@ -172,7 +193,12 @@ class _Watch:
                 self._look()
             return batch
 
-        return self._create_fetcher(kind, dataset, auto_collation, collate, *rest)
+        fetcher = self._create_fetcher(kind, dataset, auto_collation, collate, *rest)
+        if self._parts is not None:
+            self._parts.fetches.watch(
+                fetcher, loader=self._loop.loader, epoch=self._epoch, worker=_worker_number()
+            )
+        return fetcher
 
     def _begin(self, dataset: Any, collate_fn: Any) -> None:
         from torch.utils.data import IterableDataset
@@ -196,13 +222,10 @@ class _Watch:
                 self._write(watched)
 
     def _write(self, watched: _Watched) -> None:
-        from torch.utils.data import get_worker_info
-
-        info = get_worker_info()
         stream = Stream(
             loader=self._loop.loader,
             epoch=self._epoch,
-            worker=info.id if info is not None else 0,
+            worker=_worker_number(),
             generator=watched.name,
             start=watched.start.hex(),
             after=watched.after.hex(),
@@ -215,6 +238,13 @@ class _Watch:
             os.write(file, json.dumps(asdict(stream)).encode() + b"\n")
         finally:
             os.close(file)
+
+
+def _worker_number() -> int:
+    from torch.utils.data import get_worker_info
+
+    info = get_worker_info()
+    return info.id if info is not None else 0
 
 
 class _Watched:
