@@ -169,3 +169,14 @@ def _map_column(path: Path, kind: np.dtype[Any], rows: int) -> npt.NDArray[Any]:
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return np.frombuffer(mapped, dtype=kind, count=rows)
+
+
+def release(column: npt.NDArray[Any]) -> None:
+    """Let go of the memory that a mapped column's pages take; they come back from disk when they are read again."""
+    owner: object = column
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, memoryview):
+        owner = owner.obj
+    if isinstance(owner, mmap.mmap):
+        owner.madvise(mmap.MADV_DONTNEED)

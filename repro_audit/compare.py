@@ -70,7 +70,7 @@ class _Pairing:
         self.a, self.b = a, b
         self.order_a: Rows = np.flatnonzero(a.role == role).astype(np.int32)
         self.order_b: Rows = np.flatnonzero(b.role == role).astype(np.int32)
-        self._numbers_a, self._numbers_b = _common_numbers(a.strings, b.strings)
+        self._numbers_a, self._numbers_b = common_numbers(a.strings, b.strings)
         self._join()
         self.differs = self._differing()
         """By row of the first trace: it is in the second too, in the same place or not, but with other contents."""
@@ -87,7 +87,7 @@ class _Pairing:
         self.only_b: Flags = np.ones(len(keys_b), dtype=np.bool_)
         self.only_b[:start] = False
         if start < len(keys_a) and start < len(keys_b):
-            rows_a, rows_b = _merge(keys_a[start:], keys_b[start:])
+            rows_a, rows_b = merge(keys_a[start:], keys_b[start:])
             self.partner[rows_a + start] = rows_b + start
             self.only_b[rows_b + start] = False
         self.only_a: Flags = self.partner < 0
@@ -268,7 +268,7 @@ def _per_step(outcomes: _Pairing, wrong: Flags) -> tuple[tuple[int, int], ...]:
     )
 
 
-def _common_numbers(
+def common_numbers(
     a: Sequence[str], b: Sequence[str]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
     """By the id of a text in each trace, a number that equal texts share."""
@@ -287,7 +287,7 @@ def _common_start(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> int:
     return int(np.argmax(unequal)) if unequal.any() else size
 
 
-def _merge(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> tuple[Rows, Rows]:
+def merge(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> tuple[Rows, Rows]:
     """Pair equal items, the first of each side with each other, then the second: their places on both sides."""
     order_a, earlier_a = count_earlier(a)
     order_b = np.argsort(b, kind="stable").astype(np.int32)

@@ -23,6 +23,7 @@ from repro_audit.columns import (
     IntArray,
     check_limits,
     open_columns,
+    release,
 )
 from repro_audit.trace import Phase
 
@@ -118,10 +119,12 @@ class Site:
     function: str
     made: bool = False
     """No line of the program's own was running: it is the one that made what ran (a module, an optimizer, a loader)."""
+    first: int = 0
+    """The line that the function begins on, which tells those of one name apart; 0 where it is not known."""
 
     def text(self) -> str:
         """The form in which a trace keeps it."""
-        return json.dumps([self.file, self.line, self.function, self.made])
+        return json.dumps([self.file, self.line, self.function, self.made, self.first])
 
     @classmethod
     def read(cls, text: str) -> Site | None:
@@ -209,6 +212,8 @@ class Detail:
         limits = {"kind": len(Kind), "phase": len(Phase)}
         limits |= dict.fromkeys(("name", "site", "module", "meta"), texts)
         check_limits(directory, columns, limits)
+        for column in columns.values():
+            release(column)
         return cls(strings, columns)
 
     def __len__(self) -> int:
@@ -230,6 +235,23 @@ class Detail:
             before=self.before[index].tobytes(),
             after=self.after[index].tobytes(),
         )
+
+
+def names_of(meta: str) -> tuple[str, ...]:
+    """The names that a line mentions, from the `meta` of its row."""
+    return _listed(meta, "names")
+
+
+def reads_of(meta: str) -> tuple[str, ...]:
+    """What a line takes from outside the program (`clock`, `entropy`, `set order`), from the `meta` of its row."""
+    return _listed(meta, "reads")
+
+
+def _listed(meta: str, key: str) -> tuple[str, ...]:
+    """A list in a row's `meta`: a JSON object, or names alone with spaces between."""
+    if not meta.startswith("{"):
+        return tuple(meta.split()) if key == "names" else ()
+    return tuple(json.loads(meta).get(key, ()))
 
 
 def processes(directory: Path) -> dict[str, Path]:

@@ -336,13 +336,13 @@ def test_a_million_rows_take_less_than_100_megabytes(
 def test_work_grows_with_the_rows_not_with_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted in observations that are put into words, and in numbers that are sorted: no clock."""
     sorted_items: list[int] = []
-    merge = compare_module._merge
+    merge = compare_module.merge
 
     def counted(a: object, b: object) -> object:
         sorted_items.append(len(a) + len(b))  # type: ignore[arg-type]
         return merge(a, b)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(compare_module, "_merge", counted)
+    monkeypatch.setattr(compare_module, "merge", counted)
     for size in (100, 1000, 10_000):
         rows = a_training(size // 50, 10)
         other = list(rows)

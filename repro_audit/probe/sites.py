@@ -41,7 +41,7 @@ class Sites:
         key = (code.co_filename, line, code.co_name)
         known = self._ids.get(key)
         if known is None:
-            known = self._ids[key] = self._intern(Site(*key).text())
+            known = self._ids[key] = self._intern(Site(*key, first=code.co_firstlineno).text())
         return known
 
     def innermost(self, frame: FrameType | None) -> int:

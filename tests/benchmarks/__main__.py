@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.benchmarks import audits, probe
+from tests.benchmarks import audits, pinpoint, probe
 from tests.benchmarks.table import render
 
 
@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
     quick = parser.parse_args().quick
     rows = [*audits.measure(1 if quick else 5), *probe.measure(3 if quick else 9)]
+    rows += pinpoint.measure()
     print(render(rows))
     missed = [row for row in rows if not row.met]
     for row in missed:

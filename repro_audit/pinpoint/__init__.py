@@ -1,0 +1,134 @@
+"""Two runs' detailed events -> the first cause of their difference, or None where nothing that was seen differs. Pure.
+
+`align` says which rows belong together, `items` and `flow` where a difference can go, `rank` which of the places where
+one begins is to blame, `ledger` what a random generator went through, `causes` what made the difference there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repro_audit.columns import ROWS_PER_FLUSH
+from repro_audit.detail import MAIN, Detail, Kind
+from repro_audit.pinpoint.align import Span
+from repro_audit.pinpoint.causes import Pair, explain
+from repro_audit.pinpoint.fetches import fetches, parted, sample_at
+from repro_audit.pinpoint.model import Cause, CauseKind, Link, Place, Sample
+from repro_audit.trace import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from repro_audit.compare import Mismatch
+    from repro_audit.pinpoint.fetches import Fetch
+
+__all__ = ["Cause", "CauseKind", "Link", "Place", "Run", "Sample", "address", "pinpoint"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The events of one run."""
+
+    main: Detail
+    workers: Mapping[str, Detail] = field(default_factory=dict)
+    """Of the loaders' workers, by their processes' names."""
+
+    @property
+    def processes(self) -> dict[str, Detail]:
+        """All, the one that trains first."""
+        return {MAIN: self.main, **self.workers}
+
+
+def pinpoint(a: Run, b: Run, first: Mismatch, *, fetch: str | None = None) -> Cause | None:
+    """The cause of the first mismatch between two runs; None where no event differs before it.
+
+    Args:
+        a: the first run, the reference.
+        b: the second.
+        first: what differs between their traces.
+        fetch: the name of the batch that `first` is about, as its row in the first run has it, where that is known.
+    """
+    stop = _stop(a.main, first)
+    main = Pair(a=Span.of(a.main), b=Span.of(b.main), process=MAIN, other_process=MAIN)
+    if first.phase is not Phase.DATA:
+        return _explain(main, first, stop)
+    mine, theirs = fetches(a.processes), fetches(b.processes)
+    unshared = parted(mine, theirs, fetch)
+    if unshared is not None and (unshared.process != MAIN or unshared.span.start < stop):
+        # Other indices: what decided about them came before the batch was fetched.
+        before = unshared.span.start if unshared.process == MAIN else stop
+        found = _explain(main, first, before)
+        if found is not None:
+            return found
+    return _of_batch(mine, theirs, first, fetch) or _explain(main, first, stop)
+
+
+def _of_batch(
+    mine: list[Fetch], theirs: list[Fetch], first: Mismatch, fetch: str | None
+) -> Cause | None:
+    """The cause within the fetching of a batch, whichever processes fetched it."""
+    by_name = {each.name: each for each in reversed(theirs)}
+    for one in mine:
+        other = by_name.get(one.name)
+        if other is None or fetch not in {None, one.name}:
+            continue
+        pair = Pair(a=one.span, b=other.span, process=one.process, other_process=other.process)
+        found = _explain(pair, first, len(one.span))
+        if found is not None:
+            return found
+    return None
+
+
+def _explain(pair: Pair, first: Mismatch, stop: int) -> Cause | None:
+    """The cause within a pair of stretches, and the sample that was being fetched when it did its work."""
+    found = explain(pair, first.step, first.phase, stop)
+    if found is None:
+        return None
+    # Where something was drawn, rather than where its generator had parted.
+    places = [link.place for link in found.where_from if link.place is not None]
+    acted = places[1] if found.kind == "draw" and len(places) > 1 else found.place
+    if acted.event is not None:
+        return replace(found, sample=sample_at(pair.a.detail, acted.event.index))
+    return replace(found, sample=sample_at(pair.b.detail, acted.either.index))
+
+
+def _stop(detail: Detail, first: Mismatch) -> int:
+    """The row behind the last of the step and phase of a mismatch; behind all where none is of those."""
+    later = len(detail)
+    for stop in range(len(detail), 0, -ROWS_PER_FLUSH):
+        start = max(0, stop - ROWS_PER_FLUSH)
+        step = np.asarray(detail.step[start:stop])
+        here = np.flatnonzero((step == first.step) & (detail.phase[start:stop] == first.phase))
+        if len(here):
+            return start + int(here[-1]) + 1
+        after = np.flatnonzero(step > first.step)
+        if len(after):
+            later = start + int(after[0])
+    return later
+
+
+def address(detail: Detail, index: int) -> tuple[int, int, str, int]:
+    """Where the values of an op are fetched from in a further run: step, phase, `name|site|module`, occurrence.
+
+    The occurrence counts the ops before it that are the same in all of these.
+    """
+    occurrence = 0
+    for start in range(0, index, ROWS_PER_FLUSH):
+        rows = slice(start, min(start + ROWS_PER_FLUSH, index))
+        same = detail.kind[rows] == Kind.OP
+        for column in (detail.step, detail.phase, detail.name, detail.site, detail.module):
+            same &= column[rows] == column[index]
+        occurrence += int(same.sum())
+    strings = detail.strings
+    name, site, module = (
+        strings[int(column[index])] for column in (detail.name, detail.site, detail.module)
+    )
+    return (
+        int(detail.step[index]),
+        int(detail.phase[index]),
+        f"{name}|{site}|{module}",
+        occurrence,
+    )

@@ -1,0 +1,277 @@
+"""From the place where a difference begins to its cause: a line, an op, a draw, a file. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repro_audit.detail import Kind, reads_of
+from repro_audit.pinpoint import items as items_module
+from repro_audit.pinpoint.align import Alignment, Span, align
+from repro_audit.pinpoint.ledger import follow, same_site, unequal_draw
+from repro_audit.pinpoint.model import Cause, CauseKind, Link, Place
+from repro_audit.pinpoint.rank import rank
+
+if TYPE_CHECKING:
+    from repro_audit.detail import Detail
+    from repro_audit.pinpoint.items import Item, Items
+    from repro_audit.pinpoint.rank import Ranking
+    from repro_audit.trace import Phase
+
+_MAX_LINKS = 24
+_INCOMPLETE = "its inputs differ already, and nothing that was seen made them so"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The same stretch of the program in both runs."""
+
+    a: Span
+    b: Span
+    process: str
+    other_process: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """A file that a place read, and that had another content in each run."""
+
+    path: str
+    words: str
+
+
+def explain(pair: Pair, step: int, phase: Phase, stop: int) -> Cause | None:
+    """The cause of what differs at a step and phase, seen before a place in the first span; None where nothing does."""
+    alignment = align(pair.a, pair.b)
+    items = items_module.read(alignment, stop)
+    if not any(item.before or item.after or item.gap >= 0 for item in items.all[: items.stop]):
+        return None
+    return _Explanation(pair, alignment, items).cause(step, phase)
+
+
+class _Explanation:
+    def __init__(self, pair: Pair, alignment: Alignment, items: Items) -> None:
+        self._pair = pair
+        self._a, self._b = pair.a.detail, pair.b.detail
+        self._alignment = alignment
+        self._items = items
+
+    def cause(self, step: int, phase: Phase) -> Cause:
+        ranking = rank(self._items, step, phase, self._own_reason)
+        if ranking is None:
+            first = next(item for item in self._items.all if item.before or item.after)
+            return self._cause(
+                "op" if first.kind is Kind.OP else "line", first, _INCOMPLETE, incomplete=True
+            )
+        found = self._of(ranking.candidates[0])
+        causes = [found]
+        for each in ranking.independent:
+            another = self._of(each)
+            # Whatever draws from a generator that has parted differs by that, and not by itself.
+            parted = {cause.generator for cause in causes if cause.kind == "draw"}
+            if another.generator not in parted:
+                causes.append(another)
+        return replace(
+            found,
+            where_from=self._links(found, ranking),
+            independent=tuple(causes[1:]),
+            candidates=tuple(self._place(self._items.all[each]) for each in ranking.candidates),
+        )
+
+    def _of(self, number: int) -> Cause:
+        item = self._items.all[number]
+        return self._of_gap(item) if item.gap >= 0 and not item.starts else self._of_row(item)
+
+    def _of_row(self, item: Item) -> Cause:
+        """A row that made something else of equal values: by itself, by a generator, or by a file."""
+        row_a, row_b = self._rows(item)
+        drawn = self._drawn(
+            same_site(self._a, row_a, Kind.DRAW), same_site(self._b, row_b, Kind.DRAW)
+        )
+        if drawn is not None:
+            return drawn
+        reading = self._reading(row_a, row_b)
+        if reading is not None:
+            return replace(self._cause("file", item, reading.words), path=reading.path)
+        reads = (
+            reads_of(self._a.strings[int(self._a.meta[row_a])]) if item.kind is Kind.LINE else ()
+        )
+        words = f"it reads {' and '.join(reads)}" if reads else ""
+        return self._cause("op" if item.kind is Kind.OP else "line", item, words)
+
+    def _of_gap(self, first: Item) -> Cause:
+        """Rows that one run has alone: by what decided about them."""
+        gap = [item for item in self._items.all if item.gap == first.gap]
+        gap.sort(key=lambda item: (item.paired, item.kind is not Kind.OP, item.number))
+        shown = gap[0]
+        start_a, start_b = self._edges(first.gap)
+        decided = self._deciding(start_a)
+        site = shown.site
+        sites = (self._id(self._a.strings, site), self._id(self._b.strings, site))
+        draws_a = same_site(self._a, start_a, Kind.DRAW, site=sites[0])
+        draws_b = same_site(self._b, start_b, Kind.DRAW, site=sites[1])
+        drawn = self._drawn(draws_a, draws_b)
+        if drawn is None and decided is not None:
+            drawn = self._drawn(
+                same_site(self._a, decided[0], Kind.DRAW), same_site(self._b, decided[1], Kind.DRAW)
+            )
+        if drawn is not None:
+            return drawn
+        if shown.paired:
+            words = "comes at another place in the second run"
+        else:
+            here, there = ("first", "second") if shown.a >= 0 else ("second", "first")
+            words = f"only in the {here} run"
+            instead = [item for item in gap if not item.paired and (item.a < 0) == (shown.a >= 0)]
+            if instead:
+                words += f", where the {there} has {instead[0].name}"
+        if decided is not None:
+            event = self._a.event(decided[0])
+            if event.site is not None:
+                words += f"; the last line that both runs have before it is {event.site.line} of {event.site.file}"
+        return self._cause("order", shown, words)
+
+    def _drawn(self, draws_a: list[int], draws_b: list[int]) -> Cause | None:
+        """The event in the ledger of a generator that makes draws differ."""
+        unequal = unequal_draw(self._a, draws_a, self._b, draws_b)
+        if unequal is None:
+            return None
+        generator, row_a, row_b = unequal
+        if row_a is None or row_b is None:
+            words = f"drew more: only in the {'first' if row_b is None else 'second'} run"
+            return self._draw_cause(generator, row_a, row_b, words)
+        if self._pair.process != self._pair.other_process:
+            words = (
+                "drew from a generator in another state; what moved it before can not be compared, since another "
+                "process did this in the second run"
+            )
+            return self._draw_cause(generator, row_a, row_b, words)
+        departure = follow(self._a, row_a, self._b, row_b)
+        if departure is None:
+            return None
+        return self._draw_cause(generator, departure.a, departure.b, departure.words)
+
+    def _draw_cause(
+        self, generator: str, row_a: int | None, row_b: int | None, words: str
+    ) -> Cause:
+        return Cause(
+            kind="draw",
+            place=Place(
+                event=None if row_a is None else self._a.event(row_a),
+                other=None if row_b is None else self._b.event(row_b),
+            ),
+            detail=words,
+            process=self._pair.process,
+            other_process=self._pair.other_process,
+            generator=generator,
+        )
+
+    def _reading(self, row_a: int, row_b: int) -> _Reading | None:
+        """The first file that the line at two rows read with another content."""
+        files_a = self._files(self._a, same_site(self._a, row_a, Kind.FILE))
+        files_b = self._files(self._b, same_site(self._b, row_b, Kind.FILE))
+        for path in (path for path in files_a if path in files_b):
+            digest_a = self._a.after[files_a[path]].tobytes()
+            digest_b = self._b.after[files_b[path]].tobytes()
+            if digest_a != digest_b:
+                words = (
+                    f"read {path}, with another content in each run "
+                    f"({digest_a.hex()} and {digest_b.hex()}); "
+                    f"{self._writer(files_a[path], files_b[path], path)}"
+                )
+                return _Reading(path=path, words=words)
+        return None
+
+    def _files(self, detail: Detail, rows: list[int]) -> dict[str, int]:
+        """The last row of each file that was read."""
+        return {
+            detail.strings[int(detail.name[row])]: row
+            for row in rows
+            if "r" in detail.strings[int(detail.meta[row])]
+        }
+
+    def _writer(self, row_a: int, row_b: int, path: str) -> str:
+        """Which line of each run wrote a file before it was read."""
+        told = []
+        for detail, row, run in ((self._a, row_a, "first"), (self._b, row_b, "second")):
+            rows = np.flatnonzero(
+                (detail.kind[:row] == Kind.FILE)
+                & (detail.name[:row] == self._id(detail.strings, path))
+            )
+            wrote = [
+                each for each in rows.tolist() if "w" in detail.strings[int(detail.meta[each])]
+            ]
+            site = detail.event(wrote[-1]).site if wrote else None
+            if site is not None:
+                told.append(f"in the {run} run it was written by line {site.line} of {site.file}")
+            elif wrote:
+                told.append(f"the {run} run had written it")
+            else:
+                told.append(f"the {run} run found it as it was, or was not seen to write it")
+        return "; ".join(told)
+
+    def _own_reason(self, item: Item) -> bool:
+        """Whether a line itself drew from a generator in another state, read another file, or something outside."""
+        if not item.paired:
+            return False
+        row_a, row_b = self._rows(item)
+        if reads_of(self._a.strings[int(self._a.meta[row_a])]):
+            return True
+        draws = same_site(self._a, row_a, Kind.DRAW), same_site(self._b, row_b, Kind.DRAW)
+        return (
+            unequal_draw(self._a, draws[0], self._b, draws[1]) is not None
+            or self._reading(row_a, row_b) is not None
+        )
+
+    def _edges(self, gap: int) -> tuple[int, int]:
+        """The rows of both runs at which a gap begins."""
+        run = self._alignment.runs[gap - 1] if gap else None
+        starts = (run.a + run.length, run.b + run.length) if run else (0, 0)
+        return self._pair.a.start + starts[0], self._pair.b.start + starts[1]
+
+    def _deciding(self, before: int) -> tuple[int, int] | None:
+        """The last line that both runs have before a row of the first."""
+        span = self._pair.a
+        kinds = self._a.kind[span.start : before] == Kind.LINE
+        places = np.flatnonzero(kinds & (self._alignment.partner[: before - span.start] >= 0))
+        if not len(places):
+            return None
+        place = int(places[-1])
+        return span.start + place, self._pair.b.start + int(self._alignment.partner[place])
+
+    def _rows(self, item: Item) -> tuple[int, int]:
+        return self._pair.a.start + item.a, self._pair.b.start + item.b
+
+    def _place(self, item: Item) -> Place:
+        row_a, row_b = self._rows(item)
+        return Place(
+            event=self._a.event(row_a) if item.a >= 0 else None,
+            other=self._b.event(row_b) if item.b >= 0 else None,
+        )
+
+    def _cause(self, kind: CauseKind, item: Item, words: str, *, incomplete: bool = False) -> Cause:
+        return Cause(
+            kind=kind,
+            place=self._place(item),
+            detail=words,
+            process=self._pair.process,
+            other_process=self._pair.other_process,
+            incomplete=incomplete,
+        )
+
+    def _links(self, cause: Cause, ranking: Ranking) -> tuple[Link, ...]:
+        """The cause, if a generator's, then the rows that pass the difference on."""
+        links = [Link(place=self._place(self._items.all[each]), words="") for each in ranking.path]
+        if cause.kind == "draw":
+            links.insert(0, Link(place=cause.place, words=f"{cause.generator} {cause.detail}"))
+        if len(links) <= _MAX_LINKS:
+            return tuple(links)
+        half = _MAX_LINKS // 2
+        left_out = Link(place=None, words=f"{len(links) - 2 * half} more of them")
+        return (*links[:half], left_out, *links[-half:])
+
+    @staticmethod
+    def _id(strings: tuple[str, ...], text: str) -> int:
+        return strings.index(text) if text in strings else len(strings)

@@ -1,0 +1,113 @@
+"""The batches that loaders fetched, whichever processes did. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repro_audit.detail import MAIN, Kind
+from repro_audit.pinpoint.align import Span
+from repro_audit.pinpoint.model import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from repro_audit.detail import Detail
+
+_END = "end"
+_SAMPLE = "sample"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """The events of fetching one batch."""
+
+    name: str
+    process: str
+    span: Span
+
+
+def fetches(processes: Mapping[str, Detail]) -> list[Fetch]:
+    """All, process by process, in execution order."""
+    return [
+        fetch for process, detail in processes.items() for fetch in _of_process(process, detail)
+    ]
+
+
+def _of_process(process: str, detail: Detail) -> list[Fetch]:
+    rows = _rows(detail)
+    result = []
+    for place, row in enumerate(rows):
+        if _meta(detail, row) in {_END, _SAMPLE}:
+            continue
+        stop = next(
+            (each for each in rows[place + 1 :] if _meta(detail, each) != _SAMPLE), len(detail)
+        )
+        result.append(
+            Fetch(
+                name=_name(detail, row),
+                process=process,
+                span=Span(detail=detail, start=row, stop=stop, stepless=True),
+            )
+        )
+    return result
+
+
+def parted(a: list[Fetch], b: list[Fetch], name: str | None) -> Fetch | None:
+    """The first batch of the first run in whose place the second has other indices; None where they have the same.
+
+    One run may have fetched further ahead: batches that it alone has are no sign of another order, unless the other
+    run too has some of the same epoch that this one lacks.
+
+    Args:
+        a: what the first run fetched.
+        b: what the second run fetched.
+        name: of the batch that is asked about, where it is known.
+    """
+    names_a, names_b = {each.name for each in a}, {each.name for each in b}
+    if name is not None:
+        return next((each for each in a if each.name == name and name not in names_b), None)
+    if {each.process for each in (*a, *b)} == {MAIN}:
+        pairs = zip(a, b, strict=False)
+        return next((mine for mine, theirs in pairs if mine.name != theirs.name), None)
+    epochs = {_epoch(each) for each in names_b - names_a}
+    return next(
+        (each for each in a if each.name not in names_b and _epoch(each.name) in epochs), None
+    )
+
+
+def _epoch(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def sample_at(detail: Detail, index: int) -> Sample | None:
+    """What was being fetched at a row; None where nothing was."""
+    position, sample = -1, None
+    for row in reversed([row for row in _rows(detail) if row <= index]):
+        meta = _meta(detail, row)
+        if meta == _END:
+            return None
+        if meta != _SAMPLE:
+            return Sample(
+                fetch=_name(detail, row),
+                position=position if sample is not None else None,
+                index=sample,
+            )
+        position += 1
+        sample = sample if sample is not None else _name(detail, row)
+    return None
+
+
+def _rows(detail: Detail) -> list[int]:
+    found: list[int] = np.flatnonzero(detail.kind == Kind.FETCH).tolist()
+    return found
+
+
+def _meta(detail: Detail, row: int) -> str:
+    return detail.strings[int(detail.meta[row])]
+
+
+def _name(detail: Detail, row: int) -> str:
+    return detail.strings[int(detail.name[row])]

@@ -1,0 +1,163 @@
+"""The draws of a random generator in two runs: where the first that differs is. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from repro_audit.compare import common_numbers
+from repro_audit.detail import Kind
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from repro_audit.columns import Rows
+    from repro_audit.detail import Detail
+    from repro_audit.pinpoint.align import Numbers
+
+_LOOK_BACK = 1 << 16
+_ALIKE = 4
+"""So many draws that follow each other at the same lines show which run has one more."""
+_SEED = "seed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departure:
+    """The first event of a generator that differs."""
+
+    a: int | None
+    """Row of the first run; None where only the second has the event. Likewise `b`."""
+    b: int | None
+    words: str
+
+
+def same_site(detail: Detail, index: int, kind: Kind, *, site: int | None = None) -> list[int]:
+    """Rows of a kind that belong to one execution of the line at a row, in order.
+
+    They come after the row that the line's last execution left, and before the line's own. Draws of an op stand right
+    beside it.
+
+    Args:
+        detail: the events.
+        index: the row.
+        kind: of the rows that are looked for.
+        site: the line's id, where it is not the row's own.
+    """
+    if site is None and detail.kind[index] == Kind.OP and kind is Kind.DRAW:
+        return _beside(detail, index)
+    start = max(0, index - _LOOK_BACK)
+    wanted = int(detail.site[index]) if site is None else site
+    here = np.flatnonzero(detail.site[start:index] == wanted) + start
+    lines = here[detail.kind[here] == Kind.LINE]
+    if site is None and detail.kind[index] == Kind.LINE:
+        # A `return` row follows the row of its line, whose draws are its own.
+        lines = lines[detail.name[lines] == detail.name[index]]
+    if len(lines):
+        here = here[here > lines[-1]]
+    found: list[int] = here[detail.kind[here] == kind].tolist()
+    return found
+
+
+def _beside(detail: Detail, index: int) -> list[int]:
+    found = []
+    for direction in (-1, 1):
+        at = index + direction
+        while 0 <= at < len(detail) and detail.kind[at] == Kind.DRAW:
+            if detail.site[at] == detail.site[index]:
+                found.append(at)
+            at += direction
+    return sorted(found)
+
+
+def unequal_draw(
+    a: Detail, draws_a: list[int], b: Detail, draws_b: list[int]
+) -> tuple[str, int | None, int | None] | None:
+    """The first draw from a generator in another state, or that one run did not make: the generator, and the rows."""
+    by_name: dict[str, tuple[list[int], list[int]]] = {}
+    for side, (detail, draws) in enumerate(((a, draws_a), (b, draws_b))):
+        for index in draws:
+            name = detail.strings[int(detail.name[index])]
+            by_name.setdefault(name, ([], []))[side].append(index)
+    for name, (mine, theirs) in by_name.items():
+        for row_a, row_b in zip(mine, theirs, strict=False):
+            if a.before[row_a] != b.before[row_b]:
+                return name, row_a, row_b
+        if len(mine) != len(theirs):
+            at = min(len(mine), len(theirs))
+            return (
+                name,
+                mine[at] if at < len(mine) else None,
+                theirs[at] if at < len(theirs) else None,
+            )
+    return None
+
+
+def follow(a: Detail, row_a: int, b: Detail, row_b: int) -> Departure | None:
+    """The first event that differs among those of a generator, up to the draws in two rows; None if none does."""
+    rows_a, rows_b = _events(a, row_a), _events(b, row_b)
+    texts_a, texts_b = common_numbers(a.strings, b.strings)
+    lines_a, lines_b = _lines(a, rows_a, texts_a), _lines(b, rows_b, texts_b)
+    size = min(len(rows_a), len(rows_b))
+    rows = rows_a[:size], rows_b[:size]
+    # What a seed came upon does not matter.
+    drew = a.meta[rows[0]] != _id(a, _SEED)
+    unequal = (lines_a[:size] != lines_b[:size]) | (a.after[rows[0]] != b.after[rows[1]])
+    unequal |= drew & (a.before[rows[0]] != b.before[rows[1]])
+    place = int(np.argmax(unequal)) if unequal.any() else size
+    mine = int(rows_a[place]) if place < len(rows_a) else None
+    theirs = int(rows_b[place]) if place < len(rows_b) else None
+    if mine is None and theirs is None:
+        return None
+    if mine is not None and theirs is not None:
+        if lines_a[place] == lines_b[place]:
+            return Departure(a=mine, b=theirs, words=_change(a, mine, b, theirs, place))
+        # The run that has an event more is the one whose next ones are the other's.
+        extra_a = _go_along(lines_a[place + 1 :], lines_b[place:])
+        extra_b = _go_along(lines_a[place:], lines_b[place + 1 :])
+        if extra_a == extra_b:
+            return Departure(a=mine, b=theirs, words="was used by another line in each run")
+        mine, theirs = (mine, None) if extra_a > extra_b else (None, theirs)
+    seeded = a.meta[mine] == _id(a, _SEED) if mine is not None else b.meta[theirs] == _id(b, _SEED)
+    return Departure(
+        a=mine,
+        b=theirs,
+        words=f"{'was reseeded' if seeded else 'drew more'}: "
+        f"by a line that only the {'second' if mine is None else 'first'} run got to",
+    )
+
+
+def _change(a: Detail, row_a: int, b: Detail, row_b: int, place: int) -> str:
+    """How an event at the same line differs."""
+    if a.meta[row_a] == _id(a, _SEED):
+        return "was reseeded: with another seed in each run"
+    if a.before[row_a] == b.before[row_b]:
+        return "drew more in one run than in the other"
+    if place == 0:
+        return "started from another state: nothing that was seen seeded it"
+    return "was moved, since the line that used it before, by something that was not seen"
+
+
+def _go_along(a: Numbers, b: Numbers) -> int:
+    """How many of the next few events are at the same lines."""
+    size = min(len(a), len(b), _ALIKE)
+    equal = a[:size] == b[:size]
+    return size if equal.all() else int(np.argmin(equal))
+
+
+def _events(detail: Detail, row: int) -> Rows:
+    """All events of the generator in a row, up to it."""
+    wanted = (detail.kind[: row + 1] == Kind.DRAW) & (detail.name[: row + 1] == detail.name[row])
+    return np.flatnonzero(wanted).astype(np.int32)
+
+
+def _lines(detail: Detail, rows: Rows, texts: npt.NDArray[np.uint32]) -> Numbers:
+    """A number for each event's line and what it did."""
+    sites = texts[detail.site[rows]].astype(np.uint64) << np.uint64(32)
+    result: Numbers = sites | texts[detail.meta[rows]]
+    return result
+
+
+def _id(detail: Detail, text: str) -> int:
+    return detail.strings.index(text) if text in detail.strings else len(detail.strings)

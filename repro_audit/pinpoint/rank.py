@@ -1,0 +1,139 @@
+"""Which of the places where a difference begins is to blame for the one that was found between two steps. Pure.
+
+A program's rows also differ where nothing comes of it: a clock that is only printed, a tensor that is only logged. So
+a place is set aside where its difference can't reach what was computed at the step and phase that broke, as long as
+another's can.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from repro_audit.detail import Kind
+from repro_audit.pinpoint.flow import Flow, last
+from repro_audit.pinpoint.items import NOWHERE
+from repro_audit.trace import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from repro_audit.pinpoint.items import Item, Items
+
+MAX_CANDIDATES = 24
+"""Of more places where a difference begins, those behind are not looked at."""
+
+_REACHES, _RUNS_OPS, _DIES, _MOVES = range(4)
+"""How far a difference goes, best first: to the end; into ops, whose way can't be followed; nowhere; and rows that
+change places, all of them equal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Places where a difference begins, as items."""
+
+    candidates: tuple[int, ...]
+    """The most likely first."""
+    independent: tuple[int, ...]
+    """Those besides the first that have not got their difference from it, and that come to something too."""
+    path: tuple[int, ...]
+    """From the first to the last row that has its difference, or to the one that was to be explained."""
+
+
+def rank(
+    items: Items, step: int, phase: Phase, own_reason: Callable[[Item], bool]
+) -> Ranking | None:
+    """Rank the places; None where all rows that differ have started from something else already.
+
+    Args:
+        items: the window.
+        step: of the difference that is to be explained.
+        phase: likewise.
+        own_reason: whether a line drew or read something else itself.
+    """
+    begins = list(islice(_begins(items, own_reason), MAX_CANDIDATES))
+    if not begins:
+        return None
+    ends = _ends(items, step, phase)
+    flows = {number: Flow(items, number, own_reason) for number in begins}
+    reaches = {number: _reach(items, flow, ends, step, phase) for number, flow in flows.items()}
+    candidates = sorted(begins, key=lambda number: (reaches[number], number))
+    chosen = candidates[0]
+    explained = set(flows[chosen].came_from)
+    independent = []
+    for number in sorted(begins):
+        if number not in explained and reaches[number] <= reaches[chosen]:
+            independent.append(number)
+            explained.update(flows[number].came_from)
+    flow = flows[chosen]
+    reached = [end for end in ends if end in flow.came_from]
+    return Ranking(
+        candidates=tuple(candidates),
+        independent=tuple(independent),
+        path=tuple(flow.path(reached[0] if reached else max(flow.came_from))),
+    )
+
+
+def _begins(items: Items, own_reason: Callable[[Item], bool]) -> Iterable[int]:
+    """Where a difference may begin: rows that made it out of equal things, and stretches that one run has alone."""
+    gaps = set()
+    ran: set[int] = set()
+    """Lines that ran an op, or called a function, that left something else."""
+    lines: dict[tuple[int, str], Item] = {}
+    for number in range(items.stop):
+        item = items.all[number]
+        if item.kind is Kind.LINE and not item.returned:
+            lines[item.frame, item.site] = item
+        if item.gap >= 0 and item.gap not in gaps:
+            gaps.add(item.gap)
+            yield number
+        elif item.starts:
+            line = lines.get((item.frame, item.site)) if item.returned else item
+            follows = line is not None and (
+                line.number in ran or (item.returned and (line.before or line.after))
+            )
+            if not follows or (not item.returned and own_reason(item)):
+                yield number
+        if item.after and item.kind is Kind.OP:
+            parent = item.parent
+            while parent >= 0:
+                ran.add(parent)
+                parent = items.all[parent].parent
+        elif item.after and item.returned and item.parent >= 0:
+            ran.add(item.parent)
+
+
+def _ends(items: Items, step: int, phase: Phase) -> list[int]:
+    """What a difference must reach: the last op of the phase that differs, or the last value that a call returned."""
+    here = [
+        number
+        for number in range(items.stop)
+        if items.all[number].step == step and items.all[number].phase == phase
+    ]
+    for numbers in (here, range(items.stop)):
+        op = last(items, numbers, returned=False)
+        value = last(items, numbers, returned=True)
+        # What constructors and hooks return is not what the later phases and the beginning are about.
+        kept = [op, value] if phase in {Phase.DATA, Phase.FORWARD} or op < 0 else [op]
+        found = [each for each in kept if each >= 0]
+        if found:
+            return found
+    lines = [number for number in range(items.stop) if items.all[number].after]
+    return lines[-1:]
+
+
+def _reach(items: Items, flow: Flow, ends: list[int], step: int, phase: Phase) -> int:
+    reached = [items.all[number] for number in flow.came_from]
+    if all(item.gap >= 0 and not (item.before or item.after) for item in reached):
+        return _MOVES
+    if any(end in flow.came_from for end in ends):
+        return _REACHES
+    ops = [item for item in reached if item.kind is Kind.OP and item.after]
+    # An op without a line around may come to something that no line tells of: a gradient, a parameter.
+    unseen = [
+        item for item in ops if item.parent == NOWHERE and item.step == step and item.phase == phase
+    ]
+    if unseen or (not items.whole and max(flow.came_from) > items.stop // 2):
+        return _REACHES
+    return _RUNS_OPS if ops else _DIES
