@@ -275,9 +275,7 @@ class Audit:
             )
             for name, parting in partings.items()
         }
-        words = {
-            name: in_words(found) for name, found in inspect(suspicions, self.oracle).items()
-        }
+        words = {name: in_words(found) for name, found in inspect(suspicions, self.oracle).items()}
         return {
             name: dataclasses.replace(divergence, cause=words[name][0], no_cause=words[name][1])
             for name, divergence in divergences.items()

@@ -77,6 +77,8 @@ NOTHING = bytes(DIGEST_BYTES)
 """Stands for the digest of what is not there."""
 TRUNCATED = "truncated"
 """The file beside the columns that says, where it exists, why rows of lines end before the training does."""
+DETAIL = "detail"
+"""In a trial's directory: that of its processes' directories."""
 MAIN = "main"
 """The directory of the process that trains; those of workers are called `worker-LOADER-EPOCH-WORKER`."""
 
@@ -235,23 +237,6 @@ class Detail:
             before=self.before[index].tobytes(),
             after=self.after[index].tobytes(),
         )
-
-
-def names_of(meta: str) -> tuple[str, ...]:
-    """The names that a line mentions, from the `meta` of its row."""
-    return _listed(meta, "names")
-
-
-def reads_of(meta: str) -> tuple[str, ...]:
-    """What a line takes from outside the program (`clock`, `entropy`, `set order`), from the `meta` of its row."""
-    return _listed(meta, "reads")
-
-
-def _listed(meta: str, key: str) -> tuple[str, ...]:
-    """A list in a row's `meta`: a JSON object, or names alone with spaces between."""
-    if not meta.startswith("{"):
-        return tuple(meta.split()) if key == "names" else ()
-    return tuple(json.loads(meta).get(key, ()))
 
 
 def processes(directory: Path) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from repro_audit.detail import MAIN, Detail, processes, truncation
+from repro_audit.detail import DETAIL, MAIN, Detail, processes, truncation
 from repro_audit.oracle import part
 from repro_audit.pinpoint import Cause, Run, address, pinpoint
 from repro_audit.trace import Phase
@@ -42,9 +42,13 @@ class Pair:
     diverged: Trial
 
     @property
-    def ended(self) -> bool:
-        """Whether both trained to the end of the window."""
-        return self.reference.ended.status == self.diverged.ended.status == "ok"
+    def failure(self) -> str:
+        """Why one of them did not train to the end of the window; empty where both did."""
+        for trial in (self.reference, self.diverged):
+            if trial.ended.status != "ok":
+                failure = trial.facts.failure
+                return f"watched op by op, a run failed: {failure.what if failure else trial.ended.exit}"
+        return ""
 
     @property
     def first(self) -> Mismatch | None:
@@ -55,7 +59,7 @@ class Pair:
     @property
     def truncated(self) -> str:
         """Why lines ended before the training did, in either."""
-        directories = (trial.directory / "detail" / MAIN for trial in (self.reference, self.diverged))
+        directories = (trial.directory / DETAIL / MAIN for trial in (self.reference, self.diverged))
         return next(filter(None, map(truncation, directories)), "")
 
     def cause(self) -> Cause | None:
@@ -69,7 +73,7 @@ class Pair:
         """A cause, and the keys of its outputs if it is an op in both runs."""
         keys: tuple[Key, ...] = ()
         if cause.kind == "op" and cause.event is not None and cause.process == MAIN:
-            detail = Detail.open(self.reference.directory / "detail" / MAIN)
+            detail = Detail.open(self.reference.directory / DETAIL / MAIN)
             step, phase, name, occurrence = address(detail, cause.event.index)
             keys = tuple((step, phase, f"{name}|{n}", occurrence) for n in range(MOST_OUTPUTS))
         return Located(cause=cause, pair=self, outputs=keys)
@@ -173,12 +177,12 @@ def _look(suspicion: Suspicion, window: Window) -> Plan:
     reference, diverged = yield [(setting, Watch(window=window)) for setting in settings]
     pair = Pair(reference=reference, diverged=diverged)
     for _ in range(suspicion.chances - 1):
-        if not pair.ended or pair.first is not None:
+        if pair.failure or pair.first is not None:
             break
         (again,) = yield [(settings[1], Watch(window=window))]
         pair = Pair(reference=reference, diverged=again)
-    if not pair.ended:
-        return Finding(reason="watched op by op, the runs did not come to their end")
+    if pair.failure:
+        return Finding(reason=pair.failure)
     cause = pair.cause()
     if cause is None:
         parted = pair.first is not None
@@ -188,9 +192,7 @@ def _look(suspicion: Suspicion, window: Window) -> Plan:
     return (yield from _others(suspicion, window, found, pair.truncated))
 
 
-def _others(
-    suspicion: Suspicion, window: Window, found: list[Located], truncated: str
-) -> Plan:
+def _others(suspicion: Suspicion, window: Window, found: list[Located], truncated: str) -> Plan:
     """Feed in the reference outputs of the ops that part the runs, measure them, and see what else does."""
     settings = (suspicion.reference, suspicion.parting.diverged.setting)
     sizes: dict[Key, Magnitude] = {}
@@ -207,12 +209,13 @@ def _others(
             (diverged,) = yield [(settings[1], watch)]
             pair = Pair(reference=reference, diverged=diverged)
             sizes = {**_sizes(pair, keys), **sizes}
-            another = pair.cause() if pair.ended else None
-            if another is not None:
+            cause = None if pair.failure else pair.cause()
+            if cause is not None:
+                another = pair.located(cause)
                 break
-        if another is None or pair.located(another).outputs[:1] in [e.outputs[:1] for e in found]:
+        if another is None or any(each.outputs == another.outputs for each in found):
             break
-        found.append(pair.located(another))
+        found.append(another)
     measured = (
         replace(each, size=next((sizes[key] for key in each.outputs if key in sizes), None))
         for each in found
@@ -225,11 +228,13 @@ def _sizes(pair: Pair, keys: Iterable[Key]) -> dict[Key, Magnitude]:
     ours, theirs = (
         open_values(trial.directory / "values") for trial in (pair.reference, pair.diverged)
     )
-    sizes = {key: magnitude(ours[key], theirs[key]) for key in keys if key in ours and key in theirs}
+    sizes = {
+        key: magnitude(ours[key], theirs[key]) for key in keys if key in ours and key in theirs
+    }
     return {key: size for key, size in sizes.items() if size.mismatched}
 
 
 def _events(trial: Trial) -> Run:
     """What every process of a trial wrote."""
-    found = {name: Detail.open(path) for name, path in processes(trial.directory / "detail").items()}
+    found = {name: Detail.open(path) for name, path in processes(trial.directory / DETAIL).items()}
     return Run(main=found.pop(MAIN), workers=found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repro_audit.detail import Kind, reads_of
+from repro_audit.detail import Kind, Line
 from repro_audit.pinpoint import items as items_module
 from repro_audit.pinpoint.align import Alignment, Span, align
 from repro_audit.pinpoint.ledger import follow, same_site, unequal_draw
@@ -96,7 +96,9 @@ class _Explanation:
         if reading is not None:
             return replace(self._cause("file", item, reading.words), path=reading.path)
         reads = (
-            reads_of(self._a.strings[int(self._a.meta[row_a])]) if item.kind is Kind.LINE else ()
+            Line.read(self._a.strings[int(self._a.meta[row_a])]).reads
+            if item.kind is Kind.LINE
+            else ()
         )
         words = f"it reads {' and '.join(reads)}" if reads else ""
         return self._cause("op" if item.kind is Kind.OP else "line", item, words)
@@ -217,7 +219,7 @@ class _Explanation:
         if not item.paired:
             return False
         row_a, row_b = self._rows(item)
-        if reads_of(self._a.strings[int(self._a.meta[row_a])]):
+        if Line.read(self._a.strings[int(self._a.meta[row_a])]).reads:
             return True
         draws = same_site(self._a, row_a, Kind.DRAW), same_site(self._b, row_b, Kind.DRAW)
         return (

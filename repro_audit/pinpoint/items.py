@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from repro_audit.detail import Kind, Site, names_of
+from repro_audit.detail import Kind, Line, Site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +169,7 @@ class _Reader:
         kind = Kind(int(detail.kind[row]))
         meta = strings[int(detail.meta[row])] if kind is Kind.LINE else ""
         if meta not in self._names:
-            self._names[meta] = names_of(meta)
+            self._names[meta] = Line.read(meta).names
         return {
             "kind": kind,
             "name": strings[int(detail.name[row])],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import Any, final
 
 from repro_audit.detail import MAIN, TRUNCATED, DetailWriter
 from repro_audit.probe import files
@@ -17,26 +17,9 @@ from repro_audit.probe.contents import Contents
 from repro_audit.probe.fetches import Fetches
 from repro_audit.probe.ledger import Ledger
 from repro_audit.probe.lines import Lines
+from repro_audit.probe.ops import Ops
 from repro_audit.probe.sites import Sites
 from repro_audit.trace import Phase
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-class Operators(Protocol):
-    """What the op-level probe is to this one."""
-
-    active: bool
-
-    def install(self) -> None:
-        """Be there, and write nothing until `active`."""
-
-    def uninstall(self) -> None:
-        """Leave torch as it was."""
-
-    def step_ended(self) -> None:
-        """The clock has moved to the next step."""
 
 
 @final
@@ -115,10 +98,10 @@ class Detailed:
     Args:
         directory: of the trial's detail; made, with one a process below it.
         lines: also the lines of the program's own, here and in workers.
-        ops: makes the op-level probe, where that is wanted: `repro_audit.probe.ops.Ops`.
+        ops: also the ops, here.
         from_step: the first step of the window; 0 for all that comes before it too, the program's own import included.
         to_step: the last one.
-        options: passed to `ops`: `values`, `capture`, `feed`.
+        options: passed to `Ops`: `values`, `capture`, `feed`.
     """
 
     def __init__(
@@ -126,24 +109,24 @@ class Detailed:
         directory: Path,
         *,
         lines: bool,
-        ops: Callable[..., Operators] | None = None,
+        ops: bool,
         from_step: int,
         to_step: int,
         **options: Any,
     ) -> None:
         self._directory = directory
-        self._from, self._to = from_step, to_step
+        self._from, self._to, self._last = from_step, to_step, to_step
         self.clock = Clock()
         self._parts = Parts(directory / MAIN, clock=self.clock, lines=lines)
         self.ops = (
-            ops(
+            Ops(
                 writer=self._parts.writer,
                 sites=self._parts.sites,
                 clock=self.clock,
                 drew=self._parts.ledger.poll,
                 **options,
             )
-            if ops is not None
+            if ops
             else None
         )
 
@@ -178,8 +161,24 @@ class Detailed:
         self._parts.writer.close()
         _installed = None
 
+    def __enter__(self) -> Detailed:
+        self.install()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.uninstall()
+
+    def begin_again(self) -> None:
+        """Forget all so far: another run of the program begins in this process."""
+        self._close()
+        self._parts.writer.clear()
+        self._to = self._last
+        self.clock.step, self.clock.phase = 0, int(Phase.INIT)
+        if self._from == 0:
+            self._open()
+
     def stop(self) -> None:
-        """Close the window for good: the training is over."""
+        """Close the window: the training is over."""
         self._to = -1
         self._close()
 

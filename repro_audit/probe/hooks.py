@@ -147,7 +147,8 @@ class Hooks:
                 return call(module, *args, **kwargs)
             return self._run_root(module, args, kwargs)
 
-        ops = self._probe.ops
+        detailed = self._probe.detailed
+        ops = detailed.ops if detailed is not None else None
         return observed if ops is None else ops.telling(observed)
 
     def _run_root(self, module: torch.nn.Module, args: Any, kwargs: Any) -> Any:

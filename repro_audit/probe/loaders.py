@@ -78,6 +78,7 @@ class Epoch:
     worker: int | None = None
     """Which made the batch that is being taken, where that is known."""
     samples: int = 0
+    is_watched: bool = False
 
     @property
     def name(self) -> str:
@@ -154,9 +155,6 @@ class Loaders:
             number=number, facts=facts, indexed=not isinstance(loader.dataset, IterableDataset)
         )
         setattr(iterator, _MARK, epoch)
-        detailed = self._probe.detailed
-        if detailed is not None and not loader.num_workers:
-            detailed.watch_fetcher(iterator._dataset_fetcher, loader=number, epoch=facts.epochs - 1)
         if loader.num_workers and self._probe.workers is not None:
             torch_worker._worker_loop = WorkerLoop(  # type: ignore[assignment]
                 path=str(self._probe.workers),
@@ -169,12 +167,21 @@ class Loaders:
                 original=self._worker_loop,
             )
 
+    def _watch(self, iterator: Any, epoch: Epoch) -> None:
+        """See what is fetched here, in detail; the fetcher is made after the iterator's own beginning."""
+        detailed = self._probe.detailed
+        fetcher = getattr(iterator, "_dataset_fetcher", None)
+        if detailed is not None and fetcher is not None and not epoch.is_watched:
+            epoch.is_watched = True
+            detailed.watch_fetcher(fetcher, loader=epoch.number, epoch=epoch.facts.epochs - 1)
+
     def _next(self, original: Any) -> Any:
         def __next__(iterator: Any) -> Any:  # noqa: N807 - replaces one
             epoch: Epoch | None = getattr(iterator, _MARK, None)
             if epoch is None or self._inside or not self._hooks.observing:
                 return original(iterator)
             self._hooks.settle()
+            self._watch(iterator, epoch)
             # A dataset may read a loader of its own, and run modules.
             self._inside += 1
             try:

@@ -255,7 +255,7 @@ def overwrite(
     """
     if str(tensor.dtype).removeprefix("torch.") != dtype or tuple(tensor.shape) != shape:
         return False
-    with _plainly():
+    with plainly():
         try:
             is_dense = _parts(tensor) is None and not _is_lazy_view(tensor)
         except _UnreadableError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit import rng
+from repro_audit.detail import DETAIL
 from repro_audit.errors import NeverTrainedError, TargetError
 from repro_audit.facts import Facts, Failure
 from repro_audit.sources import catalogue
@@ -23,6 +24,7 @@ from repro_audit.trial.context import TrialContext
 
 if TYPE_CHECKING:
     from repro_audit.probe import Probe
+    from repro_audit.probe.detailed import Detailed
     from repro_audit.target import Target
     from repro_audit.trial.driver import Notes
     from repro_audit.trial.loading import Build
@@ -98,14 +100,19 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
         for name, level in request.setting.items():
             stack.enter_context(sources[name].apply(level, context))
         _seed(context)
+        detailed = _detailed(request)
+        if detailed is not None:
+            stack.enter_context(detailed)
         build = loading.load(_mapped(request))
         states = rng.snapshot()
-        probe = _run_once(build, request, context, notes, trace)
-        for _ in range(context.runs - 1):
-            rng.restore(states)
-            trace.clear()
-            context.models.clear()
-            probe = _run_once(build, request, context, notes, trace)
+        for number in range(context.runs):
+            if number:
+                rng.restore(states)
+                trace.clear()
+                context.models.clear()
+            if detailed is not None and not _keeps_loading(request):
+                detailed.begin_again()
+            probe = _run_once(build, request, context, notes=notes, trace=trace, detailed=detailed)
         trace.close()
         for name in request.setting:
             survey = sources[name].survey
@@ -114,19 +121,55 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
     return probe
 
 
+def _detailed(request: TrialRequest) -> Detailed | None:
+    """What sees every op and line, where that is wanted."""
+    watch, window = request.watch, request.watch.window
+    if window is None:
+        return None
+    from repro_audit.probe.detailed import Detailed
+    from repro_audit.values import ValueWriter, open_values
+
+    given = open_values(Path(watch.fed_by)) if watch.feed else {}
+    return Detailed(
+        request.directory / DETAIL,
+        lines=True,
+        ops=True,
+        from_step=window.first,
+        to_step=window.last,
+        values=ValueWriter(request.directory / "values") if watch.capture else None,
+        capture=frozenset(watch.capture),
+        feed={key: given[key] for key in watch.feed if key in given},
+    )
+
+
+def _keeps_loading(request: TrialRequest) -> bool:
+    return request.watch.window is not None and request.watch.window.loading
+
+
 def _run_once(
-    build: Build, request: TrialRequest, context: TrialContext, notes: Notes, trace: TraceWriter
+    build: Build,
+    request: TrialRequest,
+    context: TrialContext,
+    *,
+    notes: Notes,
+    trace: TraceWriter,
+    detailed: Detailed | None,
 ) -> Probe:
     """One run of the program, under a probe of its own."""
+    if detailed is not None and not _keeps_loading(request):
+        detailed.begin_again()
     from repro_audit.probe import Probe
     from repro_audit.trial import driver
     from repro_audit.values import ValueWriter
 
+    window = request.watch.window
+    steps = request.steps if window is None else min(request.steps, window.last + 1)
     probe = Probe(
         trace=trace,
+        detailed=detailed,
         values=ValueWriter(request.directory / "values") if request.watch.capture else None,
         capture=frozenset(request.watch.capture),
-        max_steps=request.steps,
+        max_steps=steps,
         workers=request.directory / "workers.jsonl",
     )
     started = time.monotonic()
