@@ -13,6 +13,7 @@ import typer
 
 from repro_audit import __version__
 from repro_audit.errors import InternalError, ReproAuditError, UsageError
+from repro_audit.rng import commands as rng_commands
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(rng_commands.app, name="rng")
 
 
 def main() -> NoReturn:

@@ -58,10 +58,14 @@ _VERDICT_STYLES = {
 
 
 def print_report(report: Report, console: Console) -> None:
+    """Print the whole page."""
+    print_page(render(report, Look.of(console)), console)
+
+
+def print_page(page: RenderableType, console: Console) -> None:
     """Print whole lines, without trailing blanks or what the stream's encoding can not hold."""
-    look = Look.of(console)
     with console.capture() as capture:
-        console.print(render(report, look), width=look.width)
+        console.print(page, width=Look.of(console).width)
     printed = "".join(f"{line.rstrip(' ')}\n" for line in capture.get().rstrip("\n").split("\n"))
     encoding = console.encoding
     if console.options.ascii_only:
@@ -75,6 +79,11 @@ def stderr_console(file: IO[str] | None = None, *, width: int | None = None) -> 
     return Console(
         file=file, stderr=file is None, width=width, highlight=False, markup=False, emoji=False
     )
+
+
+def stdout_console(file: IO[str] | None = None, *, width: int | None = None) -> Console:
+    """The console of what was asked for: stdout, unless a test asks for another stream."""
+    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
 
 
 def render(report: Report, look: Look) -> RenderableType:
