@@ -183,7 +183,7 @@ class TestRecovery:
         outputs = generator.outputs(seed, count)
         found = recover(outputs)
         if found.lcg is None:
-            assert found.reason.startswith(("the outputs are all", "the outputs follow"))
+            assert found.reason.startswith(("the outputs are all", "all determinants"))
         else:
             assert found.lcg.modulus % generator.modulus == 0
             assert found.lcg.outputs(outputs[0], count - 1) == outputs[1:]
@@ -213,8 +213,28 @@ class TestRecovery:
 
     def test_degenerate_outputs(self) -> None:
         assert recover([5] * 9).reason == "the outputs are all the same, whatever M is"
-        assert "without ever wrapping" in recover([3, 18, 93, 468, 2343]).reason
-        assert "without ever wrapping" in recover([1, 4, 1, 4, 1, 4]).reason
+        assert recover([5, 5, 5, 6]).reason.startswith("no modulus fits")
+        for open_modulus in ([3, 18, 93, 468, 2343], [1, 4, 1, 4, 1, 4], [0, 4, 10, 19]):
+            assert recover(open_modulus).reason.endswith("M stays open")
+
+    @given(st.lists(st.integers(0, 9), min_size=4, max_size=6))
+    def test_any_outputs_get_what_trying_all_parameters_gives(self, outputs: list[int]) -> None:
+        fitting = {
+            m
+            for m in range(max(outputs) + 1, 40)
+            if any(
+                lcg(a, (outputs[1] - a * outputs[0]) % m, m).outputs(outputs[0], len(outputs) - 1)
+                == outputs[1:]
+                for a in range(m)
+            )
+        }
+        found = recover(outputs)
+        if found.lcg is None:
+            assert bool(fitting) == (not found.reason.startswith("no "))
+        else:
+            assert {m for m in fitting if found.lcg.modulus % m == 0} == fitting
+            assert found.lcg.modulus in fitting or found.lcg.modulus >= 40
+            assert not found.certain or fitting <= {found.lcg.modulus}
 
     @given(generators(limit=5000))
     def test_a_seed_is_found_by_trying_all(self, drawn: tuple[Lcg, int]) -> None:

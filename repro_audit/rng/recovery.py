@@ -59,13 +59,17 @@ def recover(outputs: Sequence[int], modulus: int | None = None) -> Recovery:
 def _recover_all(outputs: Sequence[int]) -> Recovery:
     differences = [after - before for before, after in itertools.pairwise(outputs)]
     common, image = _combined(differences)
-    if common == 0:
+    if common == 0 and differences[-1] == 0:
         return _none("the outputs are all the same, whatever M is")
+    if common == 0:
+        return _none("no modulus fits: these are not the states of any LCG")
     modulus = 0
     for before, after in itertools.pairwise(differences):
         modulus = gcd(modulus, after - before // common * image)
     if modulus == 0:
-        return _none("the outputs follow A*x + B without ever wrapping round, so any larger M fits")
+        return _none(
+            "all determinants are 0, as where no output has wrapped round yet: M stays open"
+        )
     modulus = _solvable(common, image, modulus)
     highest = max(outputs)
     if modulus <= highest:
