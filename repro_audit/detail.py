@@ -143,16 +143,18 @@ class Line:
     reads: tuple[str, ...]
     """What else it reads, by the functions that it names: `clock`, `entropy`, `listing`, `environment`, `address`,
     `set order`. For words only: a name may stand on a line without being used."""
+    sets: tuple[str, ...]
+    """Those of the names that it assigns to."""
 
     def text(self) -> str:
         """The form in which a trace keeps it."""
-        return json.dumps([self.names, self.reads])
+        return json.dumps([self.names, self.reads, self.sets])
 
     @classmethod
     def read(cls, text: str) -> Line:
         """What `text` wrote; of the empty text, a line without names."""
-        names, reads = json.loads(text) if text else ((), ())
-        return cls(names=tuple(names), reads=tuple(reads))
+        names, reads, sets = json.loads(text) if text else ((), (), ())
+        return cls(names=tuple(names), reads=tuple(reads), sets=tuple(sets))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -297,6 +297,40 @@ def test_a_seed_that_differs() -> None:
     assert cause.detail == "was reseeded: with another seed in each run"
 
 
+def test_a_generator_that_was_made_with_another_state() -> None:
+    a = [draw(7, "", "s0", "made"), *drawn("s0")]
+    b = [draw(7, "", "s9", "made"), *drawn("s9")]
+    cause = found(a, b)
+    assert (cause.kind, line_of(cause)) == ("draw", 7)
+    assert cause.detail == "was made with another state in each run"
+
+
+def test_a_generator_that_moved_unseen() -> None:
+    cause = found([draw(6, "s", "s0"), *drawn("s0")], [draw(6, "s", "s0"), *drawn("s1")])
+    assert (cause.kind, line_of(cause)) == ("draw", 1)
+    assert "not seen" in cause.detail
+
+
+def test_a_line_that_drew_more_numbers() -> None:
+    cause = found([draw(6, "s", "s0"), *drawn("s0")], [draw(6, "s", "s1"), *drawn("s1")])
+    assert (cause.kind, line_of(cause)) == ("draw", 6)
+    assert cause.detail == "drew more in one run than in the other"
+
+
+def test_an_op_of_chance_whose_draw_is_told_at_the_end_of_its_line() -> None:
+    def rows(state: str, name: str) -> list[Row]:
+        return [
+            op(2, name, "x", f"y {state}"),
+            op(2, "mul", f"y {state}", f"z {state}"),
+            draw(2, state, f"{state}+"),
+            line(2, "x z", "x", f"x {state}"),
+        ]
+
+    cause = found(rows("s0", "bernoulli"), rows("s1", "bernoulli"))
+    assert (cause.kind, line_of(cause)) == ("draw", 2)
+    assert found(rows("s0", "mm"), rows("s1", "mm")).kind == "op"
+
+
 def test_a_draw_from_an_equal_state_is_not_to_blame() -> None:
     a, b = drawn("s0"), drawn("s0")
     b[1] = line(1, "scale random", "random", "scale other")

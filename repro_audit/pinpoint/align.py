@@ -103,13 +103,13 @@ def align(a: Span, b: Span) -> Alignment:
         )
     left_a = np.flatnonzero(partner < 0).astype(np.int32)
     left_b = np.flatnonzero(partner_of_b < 0).astype(np.int32)
-    if len(left_a) and len(left_b):
-        numbering = _Numbering()
+    numbering = _Numbering()
+    for some_a, some_b in _by_steps(a, left_a, b, left_b):
         rows_a, rows_b = merge(
-            numbering.keys(a, left_a, texts[0]), numbering.keys(b, left_b, texts[1])
+            numbering.keys(a, some_a, texts[0]), numbering.keys(b, some_b, texts[1])
         )
-        partner[left_a[rows_a]] = left_b[rows_b]
-        partner_of_b[left_b[rows_b]] = left_a[rows_a]
+        partner[some_a[rows_a]] = some_b[rows_b]
+        partner_of_b[some_b[rows_b]] = some_a[rows_a]
     left_a = left_a[partner[left_a] >= 0]
     before, after = _equal(a, b, runs, left_a, partner)
     return Alignment(
@@ -123,6 +123,24 @@ def align(a: Span, b: Span) -> Alignment:
         after_equal=after,
         runs=runs,
     )
+
+
+def _by_steps(a: Span, left_a: Rows, b: Span, left_b: Rows) -> Iterator[tuple[Rows, Rows]]:
+    """Rows that may belong together, as few at a time as steps allow."""
+    if not len(left_a) or not len(left_b):
+        return
+    steps_a, steps_b = a.steps(left_a + a.start), b.steps(left_b + b.start)
+    if (steps_a[1:] < steps_a[:-1]).any() or (steps_b[1:] < steps_b[:-1]).any():
+        yield left_a, left_b
+        return
+    at_a = at_b = 0
+    while at_a < len(left_a):
+        step = steps_a[min(at_a + ROWS_PER_FLUSH, len(left_a)) - 1]
+        stop_a = int(np.searchsorted(steps_a, step, side="right"))
+        stop_b = int(np.searchsorted(steps_b, step, side="right"))
+        if stop_b > at_b:
+            yield left_a[at_a:stop_a], left_b[at_b:stop_b]
+        at_a, at_b = stop_a, stop_b
 
 
 def _moved(partner: Rows, partner_of_b: Rows, left: Rows) -> Flags:
@@ -257,14 +275,19 @@ def _equal(
         part = slice(at_a, at_a + size)
         before[part], after[part] = _equal_rows(a, b, at_a, at_b, size)
         if size == ROWS_PER_FLUSH:
-            for column in (a.detail.before, a.detail.after, b.detail.before, b.detail.after):
-                release(column)
+            _release(a, b)
     for start in range(0, len(left), ROWS_PER_FLUSH):
+        _release(a, b)
         places = left[start : start + ROWS_PER_FLUSH]
         rows_a, rows_b = places + a.start, partner[places] + b.start
         before[places] = _equal_digests(a.detail.before[rows_a], b.detail.before[rows_b])
         after[places] = _equal_digests(a.detail.after[rows_a], b.detail.after[rows_b])
     return before, after
+
+
+def _release(a: Span, b: Span) -> None:
+    for column in (a.detail.before, a.detail.after, b.detail.before, b.detail.after):
+        release(column)
 
 
 def _chunks(runs: tuple[Run, ...]) -> Iterator[tuple[int, int, int]]:

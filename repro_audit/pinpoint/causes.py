@@ -57,6 +57,7 @@ class _Explanation:
         self._a, self._b = pair.a.detail, pair.b.detail
         self._alignment = alignment
         self._items = items
+        self._reasons: dict[int, bool] = {}
 
     def cause(self, step: int, phase: Phase) -> Cause:
         ranking = rank(self._items, step, phase, self._own_reason)
@@ -216,8 +217,12 @@ class _Explanation:
 
     def _own_reason(self, item: Item) -> bool:
         """Whether a line itself drew from a generator in another state, read another file, or something outside."""
-        if not item.paired:
-            return False
+        known = self._reasons.get(item.number)
+        if known is None:
+            known = self._reasons[item.number] = item.paired and self._find_reason(item)
+        return known
+
+    def _find_reason(self, item: Item) -> bool:
         row_a, row_b = self._rows(item)
         if Line.read(self._a.strings[int(self._a.meta[row_a])]).reads:
             return True

@@ -41,6 +41,10 @@ class Flow:
         """By function and name: a generator goes on with the names of the call before."""
         self._shared: dict[tuple[str, str], int] = {}
         """By file and dotted name (`self.rate`), which functions share."""
+        self._others: set[tuple[int, str]] = set()
+        """By frame and name: a line that has not got the difference left it different."""
+        self._weak: set[tuple[int, str]] = set()
+        """By frame and name: a line that has the difference mentions it, and may have changed what it stands for."""
         self._seen: set[tuple[int, str]] = set()
         self._inside: dict[int, int] = {}
         """By line: an op of its own or the end of a call of its own that has the difference."""
@@ -52,6 +56,7 @@ class Flow:
         self._lines: dict[tuple[int, str], int] = {}
         """By frame and site: the last line there, which a `return` row belongs to."""
         self._last_op = NOWHERE
+        self._rounds = {(item.gap, item.site) for item in items.all if item.gap >= 0}
         self._follow(begin, items.stop)
 
     def _follow(self, begin: int, stop: int) -> None:
@@ -69,6 +74,8 @@ class Flow:
             if item.kind is Kind.LINE:
                 equal = not item.after or (not item.before and origin is None)
                 self._see(number, item, clean=equal)
+                if item.after and origin is None and item.changes:
+                    self._others.update((item.frame, name) for name in item.sets)
                 if item.paired:
                     last_line = number
 
@@ -77,6 +84,7 @@ class Flow:
         if clean:
             for name in item.names:
                 self._named.pop((item.frame, name), None)
+                self._others.discard((item.frame, name))
                 self._resumed.pop((item.function, name), None)
                 self._shared.pop((item.file, name), None)
         if not item.returned:
@@ -89,10 +97,7 @@ class Flow:
             self._gaps.setdefault(item.gap, number)
         if not item.after:
             return
-        for name in item.names:
-            self._named[item.frame, name] = self._resumed[item.function, name] = number
-            if "." in name:
-                self._shared[item.file, name] = number
+        self._name(number, item)
         if item.kind is Kind.OP:
             self._last_op = number
         made = item.kind is Kind.OP or item.function[1] == _CONSTRUCTOR
@@ -106,6 +111,17 @@ class Flow:
             if made:
                 self._deep[line] = number
             line = self._items[line].parent
+
+    def _name(self, number: int, item: Item) -> None:
+        """Note the names by which a line passes the difference on."""
+        for name in item.names if item.changes else ():
+            # What another line has left different, and this one does not assign to, has it from there.
+            if name in item.sets or (item.frame, name) not in self._others:
+                self._named[item.frame, name] = self._resumed[item.function, name] = number
+                self._others.discard((item.frame, name))
+                (self._weak.discard if name in item.sets else self._weak.add)((item.frame, name))
+                if "." in name:
+                    self._shared[item.file, name] = number
 
     def _origin(self, item: Item, last_line: int) -> int | None:
         """The item that one has the difference from, if it can have it."""
@@ -122,6 +138,11 @@ class Flow:
     def _of_gap(self, item: Item, last_line: int) -> int | None:
         """A row that one run has alone: by the line that decided about it."""
         decided = last_line if last_line in self.came_from else None
+        if decided is not None and self._items[decided].changes:
+            # No `if` or `while`: at most a `for`, which comes again in each round that one run has more.
+            site = self._items[decided].site
+            if (item.gap, site) not in self._rounds:
+                decided = None
         line = self._items[item.parent] if item.kind is Kind.OP and item.parent >= 0 else None
         return _first(self._gaps.get(item.gap), decided, self._by_names(line) if line else None)
 
@@ -131,7 +152,9 @@ class Flow:
         if line is None:
             return unnamed
         found = self._inside.get(item.parent)
-        return _first(found, self._by_names(line) if line.before else unnamed)
+        if line.before:
+            return _first(found, self._by_names(line))
+        return _first(found, None if unnamed is None or self._own_reason(line) else unnamed)
 
     def _of_return(self, item: Item) -> int | None:
         line = self._lines.get((item.frame, item.site), NOWHERE)
@@ -146,7 +169,10 @@ class Flow:
 
     def _by_names(self, line: Item) -> int | None:
         """Through the names that a line mentions, or the arguments of its call."""
+        others = any((line.frame, name) in self._others for name in line.names)
         for name in line.names:
+            if others and (line.frame, name) in self._weak:
+                continue
             unseen = (line.frame, name) not in self._seen
             found = _first(
                 self._named.get((line.frame, name)),
@@ -165,7 +191,7 @@ class Flow:
         """Through what a line ran."""
         number = line.number
         found = _first(self._inside.get(number), self._deep.get(number))
-        if found is None and number in self._hidden and not self._own_reason(line):
+        if found is None and number in self._hidden and not (line.ran or self._own_reason(line)):
             return self._hidden[number]
         return found
 
@@ -187,6 +213,6 @@ def last(items: Items, numbers: Iterable[int], *, returned: bool) -> int:
     result = NOWHERE
     for number in numbers:
         item = items.all[number]
-        if item.after and (item.returned if returned else item.kind is Kind.OP):
+        if item.paired and item.after and (item.returned if returned else item.kind is Kind.OP):
             result = number
     return result

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from repro_audit.compare import Flags
     from repro_audit.pinpoint.align import Alignment, Span
 
-MAX_ITEMS = 6000
+MAX_ITEMS = 4000
 """Of more, those behind are not looked at: what is still spreading there is taken to go on."""
 _BEHIND = 512
 """So many more rows show which line was running at the end."""
@@ -44,6 +44,10 @@ class Item:
     """File, name and first line of the function."""
     site: str
     names: tuple[str, ...]
+    sets: tuple[str, ...]
+    """Names that it assigns to; all that it mentions where that is not known."""
+    changes: bool
+    """It left something else than it started from, in one run at least; a line that only reads does not."""
     before: bool
     """It started from something else. True for a row that only one run has; likewise the next one."""
     after: bool
@@ -55,6 +59,9 @@ class Item:
     """The item that is the line which ran it, or called its function."""
     frame: int = NOWHERE
     """Items of one number belong to one call of one function."""
+
+    ran: bool = False
+    """A line that ran an op, or called a function, that left something else."""
 
     @property
     def paired(self) -> bool:
@@ -101,10 +108,12 @@ def read(alignment: Alignment, stop: int) -> Items:
     first = int(np.argmax(unequal)) if unequal.any() else len(span)
     if len(only_b):
         first = min(first, int(anchors[0]))
-    chosen = np.flatnonzero(unequal[first:] | (kind[first:] == Kind.LINE)) + first
+    chosen: Rows = np.flatnonzero(unequal[first:] | (kind[first:] == Kind.LINE)).astype(np.int32)
+    chosen += first
     total = int(np.searchsorted(chosen, stop)) + int(np.searchsorted(anchors, stop, side="right"))
     size = min(total, MAX_ITEMS)
-    chosen, only_b, anchors = (each[: size + _BEHIND] for each in (chosen, only_b, anchors))
+    chosen = chosen[: size + _BEHIND]
+    only_b, anchors = only_b[: size + _BEHIND], anchors[: size + _BEHIND]
     # Rows that only the second run has come before the one in whose place they stand.
     order = np.concatenate((chosen * 2 + 1, anchors * 2))
     sequence = np.argsort(order, kind="stable")[: size + _BEHIND]
@@ -116,6 +125,7 @@ def read(alignment: Alignment, stop: int) -> Items:
         for number, (row, ours) in enumerate(zip(rows, mine, strict=True))
     ]
     _nest(items)
+    _mark(items)
     return Items(all=items, stop=size, whole=total <= MAX_ITEMS)
 
 
@@ -135,7 +145,7 @@ class _Reader:
     def __init__(self, alignment: Alignment) -> None:
         self._alignment = alignment
         self._sites: dict[str, Site | None] = {}
-        self._names: dict[str, tuple[str, ...]] = {}
+        self._names: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self._starts_a = [run.a for run in alignment.runs]
         self._starts_b = [run.b for run in alignment.runs]
 
@@ -149,6 +159,10 @@ class _Reader:
             starts = self._starts_a if ours else self._starts_b
             gap = int(np.searchsorted(starts, place, side="right"))
         paired = other >= 0
+        row, row_b = span.start + place, alignment.b.start + other
+        changes = bool(span.detail.before[row] != span.detail.after[row])
+        if paired and not changes:
+            changes = bool(alignment.b.detail.before[row_b] != alignment.b.detail.after[row_b])
         return Item(
             number=number,
             a=place if ours else NOWHERE,
@@ -156,7 +170,8 @@ class _Reader:
             before=not (paired and bool(alignment.before_equal[place])),
             after=not (paired and bool(alignment.after_equal[place])),
             gap=gap,
-            **self._texts(span, span.start + place),
+            changes=changes,
+            **self._texts(span, row),
         )
 
     def _texts(self, span: Span, row: int) -> dict[str, Any]:
@@ -169,17 +184,33 @@ class _Reader:
         kind = Kind(int(detail.kind[row]))
         meta = strings[int(detail.meta[row])] if kind is Kind.LINE else ""
         if meta not in self._names:
-            self._names[meta] = Line.read(meta).names
+            line = Line.read(meta)
+            self._names[meta] = line.names, line.sets
+        names, sets = self._names[meta]
         return {
             "kind": kind,
             "name": strings[int(detail.name[row])],
             "file": site.file if site else "",
             "function": (site.file, site.function, site.first) if site else ("", "", 0),
             "site": text,
-            "names": self._names[meta],
+            "names": names,
+            "sets": sets,
             "step": int(detail.step[row]),
             "phase": int(detail.phase[row]),
         }
+
+
+def _mark(items: Sequence[Item]) -> None:
+    """Set `ran`."""
+    for item in items:
+        if not item.after:
+            continue
+        line = item.parent
+        if item.returned and line >= 0:
+            items[line].ran = True
+        while item.kind is Kind.OP and line >= 0:
+            items[line].ran = True
+            line = items[line].parent
 
 
 def _nest(items: Sequence[Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,11 @@ _LOOK_BACK = 1 << 16
 _ALIKE = 4
 """So many draws that follow each other at the same lines show which run has one more."""
 _SEED = "seed"
+_MADE = "made"
+_RANDOM = re.compile(
+    "rand|drop|bernoulli|normal|uniform|exponential|poisson|multinomial|attention|geometric|cauchy|gamma|dirichlet"
+    "|binomial|rrelu"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,7 @@ def same_site(detail: Detail, index: int, kind: Kind, *, site: int | None = None
 
 
 def _beside(detail: Detail, index: int) -> list[int]:
+    """The draws of an op: those right beside it; else, where its name speaks of chance, those of its line."""
     found = []
     for direction in (-1, 1):
         at = index + direction
@@ -68,7 +75,16 @@ def _beside(detail: Detail, index: int) -> list[int]:
             if detail.site[at] == detail.site[index]:
                 found.append(at)
             at += direction
-    return sorted(found)
+    if found or not _RANDOM.search(detail.strings[int(detail.name[index])]):
+        return sorted(found)
+    rows = slice(index + 1, index + _LOOK_BACK)
+    behind = np.flatnonzero(detail.site[rows] == detail.site[index]) + index + 1
+    lines = behind[detail.kind[behind] == Kind.LINE]
+    behind = behind[detail.kind[behind] == Kind.DRAW]
+    if len(lines):
+        behind = behind[behind < lines[0]]
+    earlier = same_site(detail, index, Kind.DRAW, site=int(detail.site[index]))
+    return [*earlier, *behind.tolist()]
 
 
 def unequal_draw(
@@ -132,6 +148,8 @@ def _change(a: Detail, row_a: int, b: Detail, row_b: int, place: int) -> str:
     """How an event at the same line differs."""
     if a.meta[row_a] == _id(a, _SEED):
         return "was reseeded: with another seed in each run"
+    if a.meta[row_a] == _id(a, _MADE):
+        return "was made with another state in each run"
     if a.before[row_a] == b.before[row_b]:
         return "drew more in one run than in the other"
     if place == 0:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from repro_audit.pinpoint.items import Item, Items
 
-MAX_CANDIDATES = 24
+MAX_CANDIDATES = 16
 """Of more places where a difference begins, those behind are not looked at."""
 
 _REACHES, _RUNS_OPS, _DIES, _MOVES = range(4)
@@ -34,7 +34,7 @@ class Ranking:
     """Places where a difference begins, as items."""
 
     candidates: tuple[int, ...]
-    """The most likely first."""
+    """The most likely first; without those that have their difference from another that reaches the end."""
     independent: tuple[int, ...]
     """Those besides the first that have not got their difference from it, and that come to something too."""
     path: tuple[int, ...]
@@ -56,21 +56,25 @@ def rank(
     if not begins:
         return None
     ends = _ends(items, step, phase)
-    flows = {number: Flow(items, number, own_reason) for number in begins}
-    reaches = {number: _reach(items, flow, ends, step, phase) for number, flow in flows.items()}
-    candidates = sorted(begins, key=lambda number: (reaches[number], number))
-    chosen = candidates[0]
-    explained = set(flows[chosen].came_from)
+    flows: dict[int, Flow] = {}
+    reaches: dict[int, int] = {}
+    explained: set[int] = set()
     independent = []
-    for number in sorted(begins):
-        if number not in explained and reaches[number] <= reaches[chosen]:
+    for number in begins:
+        if number in explained:
+            continue
+        flow = flows[number] = Flow(items, number, own_reason)
+        reaches[number] = _reach(items, flow, ends, step, phase)
+        if reaches[number] == _REACHES:
             independent.append(number)
-            explained.update(flows[number].came_from)
+            explained.update(flow.came_from)
+    candidates = sorted(flows, key=lambda number: (reaches[number], number))
+    chosen = candidates[0]
     flow = flows[chosen]
     reached = [end for end in ends if end in flow.came_from]
     return Ranking(
         candidates=tuple(candidates),
-        independent=tuple(independent),
+        independent=tuple(independent[1:]),
         path=tuple(flow.path(reached[0] if reached else max(flow.came_from))),
     )
 
@@ -78,8 +82,6 @@ def rank(
 def _begins(items: Items, own_reason: Callable[[Item], bool]) -> Iterable[int]:
     """Where a difference may begin: rows that made it out of equal things, and stretches that one run has alone."""
     gaps = set()
-    ran: set[int] = set()
-    """Lines that ran an op, or called a function, that left something else."""
     lines: dict[tuple[int, str], Item] = {}
     for number in range(items.stop):
         item = items.all[number]
@@ -91,17 +93,10 @@ def _begins(items: Items, own_reason: Callable[[Item], bool]) -> Iterable[int]:
         elif item.starts:
             line = lines.get((item.frame, item.site)) if item.returned else item
             follows = line is not None and (
-                line.number in ran or (item.returned and (line.before or line.after))
+                line.ran or (item.returned and (line.before or line.after))
             )
             if not follows or (not item.returned and own_reason(item)):
                 yield number
-        if item.after and item.kind is Kind.OP:
-            parent = item.parent
-            while parent >= 0:
-                ran.add(parent)
-                parent = items.all[parent].parent
-        elif item.after and item.returned and item.parent >= 0:
-            ran.add(item.parent)
 
 
 def _ends(items: Items, step: int, phase: Phase) -> list[int]:
@@ -119,8 +114,7 @@ def _ends(items: Items, step: int, phase: Phase) -> list[int]:
         found = [each for each in kept if each >= 0]
         if found:
             return found
-    lines = [number for number in range(items.stop) if items.all[number].after]
-    return lines[-1:]
+    return []
 
 
 def _reach(items: Items, flow: Flow, ends: list[int], step: int, phase: Phase) -> int:
