@@ -8,6 +8,7 @@ from repro_audit.compare import Mismatch
 from repro_audit.detail import Kind, Line
 from repro_audit.pinpoint import Cause, Run, address, pinpoint
 from repro_audit.pinpoint.align import Span, align
+from repro_audit.pinpoint.items import MAX_ITEMS
 from repro_audit.trace import Phase
 from tests.details import FILE, Row, detail_of
 
@@ -210,6 +211,14 @@ def test_a_clock_that_is_only_printed_is_set_aside() -> None:
     assert not cause.independent
     alone = found(rows("1", ""), rows("2", ""))
     assert line_of(alone) == 10
+
+
+def test_a_cause_far_behind_a_clock_is_not_missed() -> None:
+    def rows(now: str, value: str) -> list[Row]:
+        quiet = [line(20 + number % 50, "k", "", "") for number in range(3 * MAX_ITEMS)]
+        return [line(10, "start time", "time", f"time {now}"), *quiet, *forward(value)]
+
+    assert line_of(found(rows("1", ""), rows("2", "!"))) == 2
 
 
 def test_a_clock_that_is_computed_with_is_blamed() -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_ITEMS = 4000
 """Of more, those behind are not looked at: what is still spreading there is taken to go on."""
+_CLOSE = 32
+"""Where lines are too many, those are kept that have a difference no more rows away."""
 _BEHIND = 512
 """So many more rows show which line was running at the end."""
 
@@ -108,8 +110,12 @@ def read(alignment: Alignment, stop: int) -> Items:
     first = int(np.argmax(unequal)) if unequal.any() else len(span)
     if len(only_b):
         first = min(first, int(anchors[0]))
-    chosen: Rows = np.flatnonzero(unequal[first:] | (kind[first:] == Kind.LINE)).astype(np.int32)
-    chosen += first
+    lines = kind == Kind.LINE
+    lines[:first] = False
+    if int(np.count_nonzero(lines[:stop])) > MAX_ITEMS // 2:
+        # What differs later must not fall out of the window for lines that tell nothing of it.
+        lines &= _near(unequal, anchors)
+    chosen: Rows = np.flatnonzero(unequal | lines).astype(np.int32)
     total = int(np.searchsorted(chosen, stop)) + int(np.searchsorted(anchors, stop, side="right"))
     size = min(total, MAX_ITEMS)
     chosen = chosen[: size + _BEHIND]
@@ -127,6 +133,17 @@ def read(alignment: Alignment, stop: int) -> Items:
     _nest(items)
     _mark(items)
     return Items(all=items, stop=size, whole=total <= MAX_ITEMS)
+
+
+def _near(unequal: Flags, anchors: Rows) -> Flags:
+    """Which rows have one close by that differs."""
+    marked = unequal.copy()
+    marked[np.minimum(anchors, len(marked) - 1)] = True
+    sums = np.concatenate(([0], np.cumsum(marked, dtype=np.int32)))
+    places = np.arange(len(marked), dtype=np.int32)
+    above = np.minimum(places + _CLOSE, len(marked))
+    result: Flags = sums[above] > sums[np.maximum(places - _CLOSE, 0)]
+    return result
 
 
 def _only_b(alignment: Alignment) -> tuple[Rows, Rows]:

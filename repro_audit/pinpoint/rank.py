@@ -117,6 +117,12 @@ def _ends(items: Items, step: int, phase: Phase) -> list[int]:
     return []
 
 
+def _spreads(items: Items, flow: Flow) -> bool:
+    """Whether a difference was still going on where the items break off."""
+    begin, end = min(flow.came_from), max(flow.came_from)
+    return end - begin > (items.stop - begin) // 2
+
+
 def _reach(items: Items, flow: Flow, ends: list[int], step: int, phase: Phase) -> int:
     reached = [items.all[number] for number in flow.came_from]
     if all(item.gap >= 0 and not (item.before or item.after) for item in reached):
@@ -128,6 +134,6 @@ def _reach(items: Items, flow: Flow, ends: list[int], step: int, phase: Phase) -
     unseen = [
         item for item in ops if item.parent == NOWHERE and item.step == step and item.phase == phase
     ]
-    if unseen or (not items.whole and max(flow.came_from) > items.stop // 2):
+    if unseen or (not items.whole and _spreads(items, flow)):
         return _REACHES
     return _RUNS_OPS if ops else _DIES
