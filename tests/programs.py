@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import xxhash
 from hypothesis import strategies as st
 
-from repro_audit.detail import Kind
+from repro_audit.detail import Kind, Line
 from tests.details import Row
 
 REAL = tuple("abcde")
@@ -193,7 +193,8 @@ class Execution:
         )
 
     def _meta(self, names: list[str], sets: list[str]) -> str:
-        return json.dumps({"names": names, "sets": sets}) if self.tell_sets else " ".join(names)
+        told = sets if self.tell_sets else names
+        return Line(names=tuple(names), reads=(), sets=tuple(told)).text()
 
 
 def differing(a: Execution, b: Execution) -> list[str]:

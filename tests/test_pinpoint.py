@@ -35,9 +35,11 @@ BATCH = Mismatch(
 
 
 def line(number: int, names: str, before: str, after: str, **more: object) -> Row:
-    """A line that names `names`, and behind a bar what it reads besides."""
+    """A line that names `names`, any of which it may assign to, and behind a bar what it reads besides."""
     named, _, reads = names.partition("|")
-    meta = Line(names=tuple(named.split()), reads=tuple(reads.split())).text()
+    meta = Line(
+        names=tuple(named.split()), reads=tuple(reads.split()), sets=tuple(named.split())
+    ).text()
     return Row(Kind.LINE, "", number, before, after, meta=meta, **more)  # type: ignore[arg-type]  # fields of Row
 
 

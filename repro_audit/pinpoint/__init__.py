@@ -63,7 +63,12 @@ def pinpoint(a: Run, b: Run, first: Mismatch, *, fetch: str | None = None) -> Ca
         found = _explain(main, first, before)
         if found is not None:
             return found
-    return _of_batch(mine, theirs, first, fetch) or _explain(main, first, stop)
+    found = _of_batch(mine, theirs, first, fetch)
+    if found is not None and not found.incomplete:
+        return found
+    # What the samples are made of may have differed before any was fetched.
+    earlier = _explain(main, first, stop)
+    return found if earlier is None or (found is not None and earlier.incomplete) else earlier
 
 
 def _of_batch(

@@ -224,7 +224,7 @@ class _Explanation:
 
     def _find_reason(self, item: Item) -> bool:
         row_a, row_b = self._rows(item)
-        if Line.read(self._a.strings[int(self._a.meta[row_a])]).reads:
+        if item.kind is Kind.LINE and Line.read(self._a.strings[int(self._a.meta[row_a])]).reads:
             return True
         draws = same_site(self._a, row_a, Kind.DRAW), same_site(self._b, row_b, Kind.DRAW)
         return (

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from repro_audit.columns import Rows
+    from repro_audit.compare import Flags
     from repro_audit.detail import Detail
     from repro_audit.pinpoint.align import Numbers
 
@@ -121,6 +122,7 @@ def follow(a: Detail, row_a: int, b: Detail, row_b: int) -> Departure | None:
     drew = a.meta[rows[0]] != _id(a, _SEED)
     unequal = (lines_a[:size] != lines_b[:size]) | (a.after[rows[0]] != b.after[rows[1]])
     unequal |= drew & (a.before[rows[0]] != b.before[rows[1]])
+    unequal &= ~(_put_back(a, rows[0]) & _put_back(b, rows[1]))
     place = int(np.argmax(unequal)) if unequal.any() else size
     mine = int(rows_a[place]) if place < len(rows_a) else None
     theirs = int(rows_b[place]) if place < len(rows_b) else None
@@ -142,6 +144,16 @@ def follow(a: Detail, row_a: int, b: Detail, row_b: int) -> Departure | None:
         words=f"{'was reseeded' if seeded else 'drew more'}: "
         f"by a line that only the {'second' if mine is None else 'first'} run got to",
     )
+
+
+def _put_back(detail: Detail, rows: Rows) -> Flags:
+    """Which of a generator's events gave it back the state that it was found in: that seeds nothing."""
+    if not len(rows):
+        return np.zeros(0, dtype=np.bool_)
+    result: Flags = (detail.meta[rows] == _id(detail, _SEED)) & (
+        detail.after[rows] == detail.before[rows[0]]
+    )
+    return result
 
 
 def _change(a: Detail, row_a: int, b: Detail, row_b: int, place: int) -> str:

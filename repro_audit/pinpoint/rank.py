@@ -90,6 +90,8 @@ def _begins(items: Items, own_reason: Callable[[Item], bool]) -> Iterable[int]:
         if item.gap >= 0 and item.gap not in gaps:
             gaps.add(item.gap)
             yield number
+        elif item.kind is Kind.OP and item.before and item.after and own_reason(item):
+            yield number  # its line drew a number for it
         elif item.starts:
             line = lines.get((item.frame, item.site)) if item.returned else item
             follows = line is not None and (

@@ -332,7 +332,9 @@ class Lines:
         if plan.meta < 0:
             found = reads(plan, values, variables, frame.f_globals)
             names = _names_of_data(plan, variables, frame.f_globals)
-            plan.meta = self._writer.intern(Line(names=names, reads=found).text())
+            sets = tuple(name for name, assigned in names.items() if assigned)
+            line = Line(names=tuple(names), reads=found, sets=sets)
+            plan.meta = self._writer.intern(line.text())
         self._write(running, self.nowhere, plan.meta, after)
 
     def _write(self, running: _Running, name: int, meta: int, after: bytes) -> None:
@@ -386,15 +388,19 @@ def _place(chain: Chain, depth: int, code: _Code, module: dict[str, Any]) -> str
 
 def _names_of_data(
     plan: Plan, variables: Mapping[str, Any], module: dict[str, Any]
-) -> tuple[str, ...]:
-    """The names on a line that stand for values, without those of functions, classes and modules."""
-    found: dict[str, None] = {}
+) -> dict[str, bool]:
+    """The names on a line that stand for values, without those of functions, classes and modules.
+
+    Each with whether the line assigns to it.
+    """
+    found: dict[str, bool] = {}
     for chain in plan.chains:
         value, depth = look_up(chain, variables, module)
         is_bound = value is not MISSING or chain.where == LOCAL
         if is_bound and not issubclass(type(value), _NO_DATA):
-            found.setdefault(".".join(chain.path[:depth]))
-    return tuple(found)
+            name = ".".join(chain.path[:depth])
+            found[name] = found.get(name, False) or chain in plan.stores
+    return found
 
 
 def _digest_all(values: list[Any], memo: Memo) -> bytes:

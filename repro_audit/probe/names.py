@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import random
+import re
 import sys
 from dataclasses import dataclass, field
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
@@ -36,6 +37,7 @@ _ATTRIBUTES = frozenset(
 )
 _NAMES = frozenset(("LOAD_NAME", "STORE_NAME", "DELETE_NAME", "LOAD_CLASSDEREF"))
 _TRANSPARENT = frozenset(("COPY", "DUP_TOP", "CACHE", "PUSH_NULL"))
+_ITEMS = frozenset(("STORE_SUBSCR", "STORE_SLICE", "DELETE_SUBSCR"))
 _ITERATES = frozenset(("GET_ITER", "UNPACK_SEQUENCE", "UNPACK_EX", "LIST_EXTEND", "FOR_ITER"))
 _SEEDING = ("seed", "setstate", "set_state", "rng_state", "fork_rng")
 _OPAQUE = ("__compiled_fn", "torch_dynamo_resume_in_")
@@ -58,6 +60,8 @@ class Plan:
     """What is to be looked at where one line runs."""
 
     chains: tuple[Chain, ...]
+    stores: frozenset[Chain]
+    """Those that it assigns to; all of them where it assigns to an item, whose owner the bytecode does not tell."""
     seeds: bool
     """A name on it speaks of seeding, or of setting a generator's state."""
     iterates: bool
@@ -73,6 +77,7 @@ class _Draft:
     """A plan in the making."""
 
     chains: dict[Chain, None] = field(default_factory=dict)
+    stores: set[Chain] = field(default_factory=set)
     words: set[str] = field(default_factory=set)
     operations: set[str] = field(default_factory=set)
 
@@ -80,6 +85,7 @@ class _Draft:
         chains = tuple(self.chains)[:_MOST_NAMES]
         return Plan(
             chains=chains,
+            stores=frozenset(self.stores if _ITEMS.isdisjoint(self.operations) else chains),
             seeds="state" in self.words
             or any(part in word.lower() for word in self.words for part in _SEEDING),
             iterates=not _ITERATES.isdisjoint(self.operations),
@@ -98,13 +104,17 @@ def plans_of(code: CodeType) -> dict[int, Plan]:
     """The plan for every line of a code object."""
     drafts: dict[int, _Draft] = {}
     chain: tuple[_Draft, int, list[str]] | None = None
+    stored = False
 
     def close() -> None:
-        nonlocal chain
+        nonlocal chain, stored
         if chain is not None:
             draft, where, path = chain
-            draft.chains.setdefault(Chain(where, tuple(path)))
-        chain = None
+            found = Chain(where, tuple(path))
+            draft.chains.setdefault(found)
+            if stored:
+                draft.stores.add(found)
+        chain, stored = None, False
 
     for line, instruction in _instructions(code):
         name, value = instruction.opname, instruction.argval
@@ -112,19 +122,26 @@ def plans_of(code: CodeType) -> dict[int, Plan]:
         draft.operations.add(name)
         where = _where(name)
         if where is not None:
-            for variable in value if isinstance(value, tuple) else (value,):
+            for number, variable in enumerate(value if isinstance(value, tuple) else (value,)):
                 close()
                 draft.words.add(variable)
                 if not variable.startswith((".", "__")):
-                    chain = (draft, where, [variable])
+                    chain, stored = (draft, where, [variable]), _stores(name, number)
         elif name in _ATTRIBUTES:
             draft.words.add(value)
             if chain is not None:
                 chain[2].append(value)
+                stored = _stores(name, 0)
         elif name not in _TRANSPARENT:
             close()
     close()
     return {line: draft.plan() for line, draft in drafts.items()}
+
+
+def _stores(operation: str, number: int) -> bool:
+    """Whether an operation assigns to the variable that it has at a place; 3.13 does two at once."""
+    parts = re.findall("STORE|DELETE|LOAD", operation)
+    return number < len(parts) and parts[number] != "LOAD"
 
 
 def _instructions(code: CodeType) -> Iterator[tuple[int, dis.Instruction]]:

@@ -63,7 +63,8 @@ class Ops(TorchDispatchMode):
         writer: where rows go.
         sites: which lines are the program's own.
         clock: the step and the phase; a backward is told from the rest here.
-        drew: called with the site of an operator that draws from a generator, right after it ran.
+        drew: called with the site of an operator before it runs, as its line may have drawn numbers for it, and right
+            after it ran, if it draws from a generator itself.
         values: where outputs go that `capture` asks for.
         capture: keys of outputs, as `exchange.Exchange` says.
         feed: outputs that are overwritten with these values, after the row was written.
@@ -203,6 +204,8 @@ class Ops(TorchDispatchMode):
             return func(*args, **kwargs)
         place = site << _SITE_BITS | module
         nodes = self._look(place, args)
+        # What was drawn for its arguments comes before it.
+        self._drew(site)
         before = _read(operator, args, kwargs)
         result = func(*args, **kwargs)
         if (following := _peek()) != nodes.next:
