@@ -51,13 +51,16 @@ class Recording:
 
 
 @contextmanager
-def recording(directory: Path, *, active: bool = True, **options: Any) -> Iterator[Recording]:
-    """An installed op probe, told of modules as the hooks of a trial tell it."""
+def recording(
+    directory: Path, *, active: bool = True, tell: bool = True, **options: Any
+) -> Iterator[Recording]:
+    """An installed op probe, told of modules as the hooks of a trial tell it, unless those are in place."""
     made = Recording(directory, **options)
     call = torch.nn.Module.__call__
 
     made.ops.install()
-    torch.nn.Module.__call__ = made.ops.telling(call)  # type: ignore[method-assign]
+    if tell:
+        torch.nn.Module.__call__ = made.ops.telling(call)  # type: ignore[method-assign]
     made.ops.active = active
     try:
         yield made

@@ -14,6 +14,7 @@ import torch
 import xxhash
 
 from repro_audit.probe.tensors import describe, digest
+from repro_audit.probe.tokens import ORDINARY, token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,6 @@ _dumps = marshal.dumps
 _FORMAT: Final = 2
 """Marshal's last format without references, so that equal values have equal bytes; binary for floats."""
 
-_ORDINARY = frozenset((torch.Tensor, torch.nn.Parameter))
 _SCALARS = frozenset((type(None), bool, int, float, complex, str))
 _NAMES = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 _FORMS_SHOWN: Final = 8
@@ -63,7 +63,7 @@ class Operator:
 
     name: int
     seeded: bool
-    """It draws from a generator."""
+    """It draws from a generator, or may."""
     written: tuple[tuple[int, str], ...]
     """Position and name of arguments that it writes in place."""
     unread: frozenset[int | str]
@@ -80,9 +80,13 @@ class Operator:
         """Read the schema of an operator; a higher-order one has none."""
         schema = getattr(function, "_schema", None)
         if schema is None:
-            name = intern(str(function))
             return cls(
-                name=name, seeded=False, written=(), unread=frozenset(), unwritten=False, scratch=-1
+                name=intern(str(function)),
+                seeded=True,
+                written=(),
+                unread=frozenset(),
+                unwritten=False,
+                scratch=-1,
             )
         arguments = schema.arguments
         written = tuple(
@@ -141,20 +145,19 @@ class Forms:
 
     def read(self, operator: Operator, outputs: list[Any]) -> tuple[int, bytes]:
         """The id of the outputs' form, and their digest."""
-        forms = [describe(value) for value in outputs]
         if operator.unwritten:
-            forms = [f"{form} (not yet written, not read)" for form in forms]
+            forms = [f"{describe(value)} (not yet written, not read)" for value in outputs]
             return self._meta(forms), _hash(_dumps(forms, _FORMAT))
-        contents = []
+        forms, contents = [], []
         for place, value in enumerate(outputs):
             if place == operator.scratch:
-                forms[place] += " (scratch memory, not read)"
-                contents.append(b"")
-                continue
-            bits = digest(value)
+                form, bits = f"{describe(value)} (scratch memory, not read)", b""
+            else:
+                form, bits = token(value)
+                if type(value) not in ORDINARY or value.is_meta:
+                    form += _unseen(value, form, bits)
+            forms.append(form)
             contents.append(bits)
-            if type(value) not in _ORDINARY or value.is_meta:
-                forms[place] += _unseen(value, forms[place], bits)
         return self._meta(forms), _hash(_dumps((forms, contents), _FORMAT))
 
     def _meta(self, forms: list[str]) -> int:
@@ -192,8 +195,8 @@ def _flatten(value: Any, into: list[Any]) -> None:
 def note(value: Any, tree: list[Any]) -> None:
     """Append a value to what is going to be digested: of a tensor its form and the digest of its bytes."""
     kind = type(value)
-    if kind in _ORDINARY:
-        tree += (describe(value), digest(value))
+    if kind in ORDINARY:
+        tree += token(value)
     elif kind in _SCALARS:
         tree.append(value)
     elif kind is list or kind is tuple:

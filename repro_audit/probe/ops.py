@@ -257,6 +257,7 @@ class Ops(TorchDispatchMode):
         del inputs
         result = run()
         nodes.made(_peek(), place)
+        self._drew(site)  # it may have, for all that can be told
         after = _digest([result, written])
         is_read = before != _UNREADABLE != after
         seen = _forms_of(result) if is_read else "unreadable"

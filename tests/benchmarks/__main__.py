@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.benchmarks import audits, pinpoint, probe
+from tests.benchmarks import audits, ops, pinpoint, probe
 from tests.benchmarks.table import render
 
 
@@ -16,8 +16,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
     quick = parser.parse_args().quick
-    rows = [*audits.measure(1 if quick else 5), *probe.measure(3 if quick else 9)]
-    rows += pinpoint.measure()
+    rows = [
+        *audits.measure(1 if quick else 5),
+        *probe.measure(3 if quick else 9),
+        *ops.measure(1 if quick else 5),
+        *pinpoint.measure(),
+    ]
     print(render(rows))
     missed = [row for row in rows if not row.met]
     for row in missed:
