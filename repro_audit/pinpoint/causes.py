@@ -154,6 +154,9 @@ class _Explanation:
         departure = follow(self._a, row_a, self._b, row_b)
         if departure is None:
             return None
+        if departure.unseeded:
+            # Any draw would differ: the one that matters is the one that made the difference.
+            return self._draw_cause(generator, row_a, row_b, departure.words)
         return self._draw_cause(generator, departure.a, departure.b, departure.words)
 
     def _draw_cause(

@@ -23,6 +23,7 @@ _LOOK_BACK = 1 << 16
 _ALIKE = 4
 """So many draws that follow each other at the same lines show which run has one more."""
 _SEED = "seed"
+_UNSEEDED = "started from another state: nothing that was seen seeded it"
 _MADE = "made"
 _RANDOM = re.compile(
     "rand|drop|bernoulli|normal|uniform|exponential|poisson|multinomial|attention|geometric|cauchy|gamma|dirichlet"
@@ -38,6 +39,8 @@ class Departure:
     """Row of the first run; None where only the second has the event. Likewise `b`."""
     b: int | None
     words: str
+    unseeded: bool = False
+    """The generator stood elsewhere from the beginning."""
 
 
 def same_site(detail: Detail, index: int, kind: Kind, *, site: int | None = None) -> list[int]:
@@ -130,7 +133,8 @@ def follow(a: Detail, row_a: int, b: Detail, row_b: int) -> Departure | None:
         return None
     if mine is not None and theirs is not None:
         if lines_a[place] == lines_b[place]:
-            return Departure(a=mine, b=theirs, words=_change(a, mine, b, theirs, place))
+            words = _change(a, mine, b, theirs, place)
+            return Departure(a=mine, b=theirs, words=words, unseeded=words == _UNSEEDED)
         # The run that has an event more is the one whose next ones are the other's.
         extra_a = _go_along(lines_a[place + 1 :], lines_b[place:])
         extra_b = _go_along(lines_a[place:], lines_b[place + 1 :])
@@ -165,7 +169,7 @@ def _change(a: Detail, row_a: int, b: Detail, row_b: int, place: int) -> str:
     if a.before[row_a] == b.before[row_b]:
         return "drew more in one run than in the other"
     if place == 0:
-        return "started from another state: nothing that was seen seeded it"
+        return _UNSEEDED
     return "was moved, since the line that used it before, by something that was not seen"
 
 

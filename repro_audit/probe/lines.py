@@ -50,7 +50,9 @@ MOST_SECONDS = 60.0
 _MOST_SEARCHES = 64
 _LINE = int(Kind.LINE)
 _NOTHING_NAMED = xxhash.xxh3_128_digest(b"")
-_NO_PLAN = Plan(chains=(), seeds=False, iterates=False, builds_set=False, searches=0)
+_NO_PLAN = Plan(
+    chains=(), stores=frozenset(), seeds=False, iterates=False, builds_set=False, searches=0
+)
 _NO_DATA = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
 _YIELDS = frozenset(("YIELD_VALUE", "YIELD_FROM", "SEND"))
 _RESUMABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR

@@ -155,6 +155,7 @@ class Loaders:
             number=number, facts=facts, indexed=not isinstance(loader.dataset, IterableDataset)
         )
         setattr(iterator, _MARK, epoch)
+        detailed = self._probe.detailed
         if loader.num_workers and self._probe.workers is not None:
             torch_worker._worker_loop = WorkerLoop(  # type: ignore[assignment]
                 path=str(self._probe.workers),

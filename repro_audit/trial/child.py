@@ -11,6 +11,7 @@ import tempfile
 import time
 import traceback
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,14 +106,15 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
             stack.enter_context(detailed)
         build = loading.load(_mapped(request))
         states = rng.snapshot()
-        for number in range(context.runs):
-            if number:
-                rng.restore(states)
-                trace.clear()
-                context.models.clear()
-            if detailed is not None and not _keeps_loading(request):
-                detailed.begin_again()
-            probe = _run_once(build, request, context, notes=notes, trace=trace, detailed=detailed)
+        run = partial(
+            _run_once, build, request, context, notes=notes, trace=trace, detailed=detailed
+        )
+        probe = run()
+        for _ in range(context.runs - 1):
+            rng.restore(states)
+            trace.clear()
+            context.models.clear()
+            probe = run()
         trace.close()
         for name in request.setting:
             survey = sources[name].survey
@@ -156,6 +158,8 @@ def _run_once(
     detailed: Detailed | None,
 ) -> Probe:
     """One run of the program, under a probe of its own."""
+    if detailed is not None and not _keeps_loading(request):
+        detailed.begin_again()
     if detailed is not None and not _keeps_loading(request):
         detailed.begin_again()
     from repro_audit.probe import Probe

@@ -1,4 +1,4 @@
-"""torch-rng: dropout draws from a generator that is seeded for the weights, and then from the ambient state."""
+"""torch-rng: the weights are drawn in a fork of the generator, which is seeded; dropout draws from the ambient state."""
 
 import torch
 from torch import nn
@@ -12,13 +12,12 @@ class Net(nn.Module):
 
     def forward(self, x):
         y = self.linear(x)
-        return nn.functional.dropout(y, 0.5)  # HERE
+        return nn.functional.dropout(y, 0.5)  # HERE aten::native_dropout
 
 
 def build(seed=0):
-    state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    x = torch.randn(16, 4)
-    model = Net()
-    torch.set_rng_state(state)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        x = torch.randn(16, 4)
+        model = Net()
     return model, DataLoader(TensorDataset(x, x[:, :1]), batch_size=4)
