@@ -41,6 +41,8 @@ _MOST_ITEMS = 256
 _MOST_SET_ITEMS = 1 << 14
 _MOST_DEPTH = 8
 _MOST_LEAVES = 4096
+_MOST_BYTES = 1 << 26
+"""Of the tensors and arrays in one container; further ones count by their form."""
 
 _KNOWN = (
     *(enum.Enum, np.generic, slice, range, dt.date, dt.time, dt.timedelta, decimal.Decimal),
@@ -67,15 +69,19 @@ def _number(value: Any) -> bytes:
 class _Walk:
     """How much of one value was read."""
 
-    __slots__ = ("leaves",)
+    __slots__ = ("bytes", "leaves")
 
     def __init__(self) -> None:
-        self.leaves = 0
+        self.bytes = self.leaves = 0
 
     def digest(self, value: Any, depth: int) -> bytes:
         """The digest of a value that lies so deep in another."""
         self.leaves += 1
         read = _reader(type(value))
+        if read is _tensor or read is _array:
+            self.bytes += _size(value)
+            if self.bytes > _MOST_BYTES:
+                return _hash(describe(value).encode())
         if read is not None:
             return read(value)
         if depth >= _MOST_DEPTH or self.leaves > _MOST_LEAVES:
@@ -196,11 +202,23 @@ def _tensor(value: Any) -> bytes:
     is_large = (
         value.layout is torch.strided
         and not value.is_nested
+        and value.nbytes > WHOLE_BYTES
         and value.device.type in {"cpu", "cuda"}
         and not issubclass(type(value), FakeTensor)
-        and value.nbytes > WHOLE_BYTES
     )
     return _hash(form + (_ends_of_tensor(value) if is_large else digest_whole(value)))
+
+
+def _size(value: Any) -> int:
+    """Bytes that reading an array or a tensor takes; those of sparse and nested ones have no such number."""
+    is_dense = not issubclass(type(value), torch.Tensor) or (
+        value.layout is torch.strided and not value.is_nested
+    )
+    return (
+        min(value.nbytes, 2 * _END_BYTES if value.nbytes > WHOLE_BYTES else WHOLE_BYTES)
+        if is_dense
+        else 0
+    )
 
 
 def _ends_of_tensor(value: torch.Tensor) -> bytes:

@@ -72,6 +72,8 @@ class Contents:
     def _is_data(self, name: str, shown: str) -> bool:
         if name.endswith(_CODE) or not is_users(name) or _RANDOM_NAME.search(name):
             return False
+        if os.path.isdir(name):  # noqa: PTH112 - strings, for speed
+            return False  # a nameless temporary file in it
         is_below_tree = shown != name
         return is_below_tree or not name.startswith((*_NO_DATA, self._ours))
 

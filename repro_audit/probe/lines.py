@@ -1,7 +1,8 @@
 """The line-level probe: every line of the program's own code, with the values that it names before and after it ran.
 
 Lines are seen through `sys.settrace`, in the thread that installed it; frames of other code cost a dictionary look-up a
-call. Code that `torch.compile` wrote, and what runs while it traces, goes unseen. What the probe computes it computes
+call. Code that `torch.compile` wrote, and what runs while it traces, goes unseen, and so does what autograd runs on
+threads of its own (backward on a CUDA device). What the probe computes it computes
 from memory: it calls nothing of the program's, and an error of its own ends it rather than the program.
 
 Where a line names a tensor that the next one names too, it is read once: between the two nothing has run. Longer than
@@ -59,6 +60,8 @@ _RESUMABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENE
 _hash: Callable[[bytes], bytes] = xxhash.xxh3_128_digest
 _is_compiling = torch.compiler.is_compiling
 _seconds = time.perf_counter
+_set_compiler: Callable[[Any], Any] = torch._C._dynamo.eval_frame.set_eval_frame
+"""What `torch.compile` has each frame of this thread go through; nothing of ours must, as it would be compiled."""
 
 Memo = dict[int, tuple[object, bytes]]
 """Digests by the identity of values that are held meanwhile, good for one event."""
@@ -109,6 +112,7 @@ class _Running:
             frame.f_trace = None
             return None
         started = _seconds()
+        compiler = _set_compiler(None)
         try:
             if event == "line":
                 lines.line(self, frame)
@@ -121,6 +125,8 @@ class _Running:
         except Exception as error:
             lines.end(f"the probe of lines failed ({type(error).__name__}: {error})")
         lines.spend(_seconds() - started)
+        if compiler is not None:
+            _set_compiler(compiler)
         return self
 
 
@@ -226,23 +232,31 @@ class Lines:
     # Events
 
     def _called(self, frame: FrameType, _event: str, _arg: Any) -> _Running | None:
-        name = frame.f_code.co_filename
-        known = self._users.get(name)
-        if known is None:
-            known = self._users[name] = self._sites.is_users(frame.f_code)
-        if not known or not self.on or _is_compiling():
+        if self._users.get(frame.f_code.co_filename) is False or not self.on:
             return None
         started = _seconds()
+        compiler = _set_compiler(None)
         running = None
         try:
-            self.poll()
-            running = self._enter(frame)
+            running = self._called_users(frame)
         except RecursionError:
             pass  # as in `_Running`
         except Exception as error:
             self.end(f"the probe of lines failed ({type(error).__name__}: {error})")
+        if compiler is not None:
+            _set_compiler(compiler)
         self.spend(_seconds() - started)
         return running
+
+    def _called_users(self, frame: FrameType) -> _Running | None:
+        name = frame.f_code.co_filename
+        known = self._users.get(name)
+        if known is None:
+            known = self._users[name] = self._sites.is_users(frame.f_code)
+        if not known or _is_compiling():
+            return None
+        self.poll()
+        return self._enter(frame)
 
     def _enter(self, frame: FrameType) -> _Running | None:
         """A frame begins, or a generator's goes on."""
@@ -386,6 +400,22 @@ def _place(chain: Chain, depth: int, code: _Code, module: dict[str, Any]) -> str
     text = ".".join(chain.path[:depth])
     at_top = chain.where == GLOBAL or (chain.where != LOCAL and not code.is_function)
     return f"{module_name(module)}.{text}" if at_top else text
+
+
+def _keep_compiler_out(*functions: Any) -> None:
+    """See that `torch.compile` does not compile these: it looks at every frame that begins below a compiled one."""
+    compiler = torch._C._dynamo.eval_frame
+    skip = getattr(compiler, "skip_code", None)  # what older versions of torch have
+    for function in functions:
+        if skip is not None:
+            skip(function.__code__)
+        else:
+            leave = compiler._FrameAction.SKIP
+            strategy = compiler._FrameExecStrategy(leave, leave)
+            compiler.set_code_exec_strategy(function.__code__, strategy)
+
+
+_keep_compiler_out(_Running.__call__, Lines._called)
 
 
 def _names_of_data(

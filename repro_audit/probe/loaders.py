@@ -77,8 +77,9 @@ class Epoch:
     taken: Indices | None = None
     worker: int | None = None
     """Which made the batch that is being taken, where that is known."""
+    watched: bool = False
+    """Its fetcher writes rows."""
     samples: int = 0
-    is_watched: bool = False
 
     @property
     def name(self) -> str:
@@ -155,7 +156,6 @@ class Loaders:
             number=number, facts=facts, indexed=not isinstance(loader.dataset, IterableDataset)
         )
         setattr(iterator, _MARK, epoch)
-        detailed = self._probe.detailed
         if loader.num_workers and self._probe.workers is not None:
             torch_worker._worker_loop = WorkerLoop(  # type: ignore[assignment]
                 path=str(self._probe.workers),
@@ -164,17 +164,9 @@ class Loaders:
                 training=torch.is_grad_enabled(),
                 seeded=loader.worker_init_fn is not None,
                 files=files.installed(),
-                detail=detailed.for_workers() if detailed is not None else None,
+                detail=self._probe.detailed and self._probe.detailed.for_workers(),
                 original=self._worker_loop,
             )
-
-    def _watch(self, iterator: Any, epoch: Epoch) -> None:
-        """See what is fetched here, in detail; the fetcher is made after the iterator's own beginning."""
-        detailed = self._probe.detailed
-        fetcher = getattr(iterator, "_dataset_fetcher", None)
-        if detailed is not None and fetcher is not None and not epoch.is_watched:
-            epoch.is_watched = True
-            detailed.watch_fetcher(fetcher, loader=epoch.number, epoch=epoch.facts.epochs - 1)
 
     def _next(self, original: Any) -> Any:
         def __next__(iterator: Any) -> Any:  # noqa: N807 - replaces one
@@ -182,7 +174,7 @@ class Loaders:
             if epoch is None or self._inside or not self._hooks.observing:
                 return original(iterator)
             self._hooks.settle()
-            self._watch(iterator, epoch)
+            self._watch_fetcher(iterator, epoch)
             # A dataset may read a loader of its own, and run modules.
             self._inside += 1
             try:
@@ -196,6 +188,15 @@ class Loaders:
             return data
 
         return __next__
+
+    def _watch_fetcher(self, iterator: Any, epoch: Epoch) -> None:
+        """At the first batch: the iterator makes its fetcher after all that is hooked in its making."""
+        detailed = self._probe.detailed
+        if detailed is None or epoch.watched or isinstance(iterator, _WorkersIterator):
+            return
+        epoch.watched = True
+        fetcher = iterator._dataset_fetcher
+        detailed.watch_fetcher(fetcher, loader=epoch.number, epoch=epoch.facts.epochs - 1)
 
     def _next_index(self, original: Any) -> Any:
         def _next_index(iterator: Any) -> Any:
@@ -218,7 +219,7 @@ class Loaders:
                 # The task of this batch was just taken off the list; a batch that lies ready is still on it.
                 done = [task for task in epoch.drawn if task not in iterator._task_info]
                 epoch.taken = epoch.drawn.pop(done[0]) if done else None
-            if epoch is not None and len(args) > 1:  # before torch 2.6 it is not said
+            if epoch is not None and len(args) > 1:  # older versions of torch do not say it
                 epoch.worker = args[1]
             return original(iterator, *args)
 
