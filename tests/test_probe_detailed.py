@@ -208,6 +208,7 @@ if __name__ == "__main__":
         assert draws_at(seen, SAMPLE) == [("python", "draw")] * 2
         assert draws_at(seen, COLLATE) == [("numpy", "draw")]
         assert draws_at(seen, NOISE)[-1] == ("self.rng", "draw")
+        assert ("python", "seed", 0) in seen.draws()  # torch's own, at no line of the program's
     assert not of_program(found[MAIN], SAMPLE)
     assert draws_at(found[MAIN], ORDER) == [("torch", "draw")]
 

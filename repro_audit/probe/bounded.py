@@ -210,15 +210,13 @@ def _tensor(value: Any) -> bytes:
 
 
 def _size(value: Any) -> int:
-    """Bytes that reading an array or a tensor takes; those of sparse and nested ones have no such number."""
-    is_dense = not issubclass(type(value), torch.Tensor) or (
-        value.layout is torch.strided and not value.is_nested
-    )
-    return (
-        min(value.nbytes, 2 * _END_BYTES if value.nbytes > WHOLE_BYTES else WHOLE_BYTES)
-        if is_dense
-        else 0
-    )
+    """Bytes that are read of an array or a tensor; sparse and nested ones count as none."""
+    if issubclass(type(value), torch.Tensor) and (
+        value.layout is not torch.strided or value.is_nested
+    ):
+        return 0
+    size: int = value.nbytes
+    return size if size <= WHOLE_BYTES else 2 * _END_BYTES
 
 
 def _ends_of_tensor(value: torch.Tensor) -> bytes:

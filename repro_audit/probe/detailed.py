@@ -55,12 +55,12 @@ class Parts:
         )
         self.is_open = False
 
-    def open(self) -> None:
-        """Begin to write rows."""
+    def open(self, *, running: bool = True) -> None:
+        """Begin to write rows; `running`: also of the program's frames that are running now."""
         self.is_open = True
         self.ledger.start()
         if self.lines is not None:
-            self.lines.install()
+            self.lines.install(running=running)
 
     def close(self) -> None:
         """Write no more rows, of files excepted."""
@@ -242,7 +242,8 @@ class WorkerDetail:
         parts.fetches.on = True
         parts.fetches.ended = parts.flush
         files.detail(parts.contents.opened)
-        parts.open()
+        # What a forked worker has on its stack are the lines that made the loader start it: they never go on here.
+        parts.open(running=False)
         return parts
 
 

@@ -173,8 +173,8 @@ class Lines:
 
     # Switching
 
-    def install(self) -> None:
-        """Watch this thread, the program's frames that are running included: those from their next line on."""
+    def install(self, *, running: bool = True) -> None:
+        """Watch this thread; `running`: and the program's frames that are running now, from their next line on."""
         if self.on or self.truncated:
             return
         self.on = True
@@ -183,16 +183,16 @@ class Lines:
         self._earlier = sys.gettrace()
         frames = []
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
+        while frame is not None and running:
             if self._sites.is_users(frame.f_code):
                 frames.append(frame)
             frame = frame.f_back
         for frame in reversed(frames):
-            running = self._enter(frame)
-            if running is not None:
-                running.line = frame.f_lineno or 0
-                running.site = self._sites.at(frame.f_code, running.line)
-                frame.f_trace = running
+            entered = self._enter(frame)
+            if entered is not None:
+                entered.line = frame.f_lineno or 0
+                entered.site = self._sites.at(frame.f_code, entered.line)
+                frame.f_trace = entered
         sys.settrace(self._called)
 
     def uninstall(self) -> None:
@@ -227,7 +227,8 @@ class Lines:
             top = self._stack[-1]
             self._ledger.poll(top.site, seeds=top.plan is not None and top.plan.seeds)
         else:
-            self._ledger.poll(self.nowhere)
+            # A library that takes a state far on, without a line of the program's, sets it: torch does, in workers.
+            self._ledger.poll(self.nowhere, seeds=True)
 
     # Events
 
