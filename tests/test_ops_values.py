@@ -339,3 +339,24 @@ def test_rnns_agree_with_themselves(tmp_path: Path) -> None:
         (r.name, r.before, r.after) for r in b.rows
     ]
     assert any(row.phase is Phase.BACKWARD for row in a.rows)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_tracer_of_the_jit_runs_unseen(tmp_path: Path) -> None:
+    results: list[torch.Tensor] = []
+
+    def run() -> None:
+        traced: Any = torch.jit.trace(lambda x: x.sin() * 2, torch.ones(2))
+        results.append(traced(torch.ones(3)))
+
+    made = recorded(tmp_path, run)
+    assert torch.equal(results[0], torch.ones(3).sin() * 2)
+    assert [row.meta for row in made.named("aten::sin")] == ["float32[3]"]
+
+
+def test_lazy_modules_run(tmp_path: Path) -> None:
+    def run() -> None:
+        nn.Sequential(nn.LazyLinear(3), nn.ReLU())(torch.ones(1, 2)).sum().backward()
+
+    made = recorded(tmp_path, run)
+    assert [row.module for row in made.named("aten::addmm")] == ["0"]

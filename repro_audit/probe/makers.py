@@ -140,7 +140,7 @@ class Makers:
         return _next_index
 
     def _run(self, made: int, original: Any, *args: Any) -> Any:
-        if _thread() != self._owner:
+        if _is_compiling() or _thread() != self._owner:
             return original(*args)
         self.running.enter(made)
         try:
@@ -151,11 +151,11 @@ class Makers:
     # Optimizers
 
     def _enter_optimizer(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
-        if _thread() == self._owner:
+        if not _is_compiling() and _thread() == self._owner:
             # Of an earlier step that an exception left: no optimizer runs inside of itself.
             self.running.leave_all_since(optimizer)
             self.running.enter(self.line(optimizer), optimizer)
 
     def _leave_optimizer(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
-        if _thread() == self._owner:
+        if not _is_compiling() and _thread() == self._owner:
             self.running.leave_all_since(optimizer)

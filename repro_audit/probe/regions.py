@@ -70,6 +70,8 @@ class Regions:
             self._wrap_compiler()
         else:
             self._patch(torch, "compile", self._compile(torch.compile))
+        for name in ("trace", "trace_module"):
+            self._patch(torch.jit, name, self._tracing(getattr(torch.jit, name)))
 
     def uninstall(self) -> None:
         """Undo `install`. What was compiled in between stays wrapped, to no effect."""
@@ -102,6 +104,19 @@ class Regions:
             return original(*args, **kwargs)
 
         return compile
+
+    def _tracing(self, original: Any) -> Any:
+        """The JIT's tracer takes numbers for tensors, and fails, under any dispatch mode: its ops are not seen."""
+
+        def trace(*args: Any, **kwargs: Any) -> Any:
+            below = step_aside(self._ops) if threading.get_ident() == self._owner else None
+            try:
+                return original(*args, **kwargs)
+            finally:
+                if below is not None:
+                    step_back(self._ops, below)
+
+        return trace
 
     def _wrap_compiler(self) -> None:
         self._wraps = True
