@@ -152,15 +152,13 @@ import json, sys
 from pathlib import Path
 from torch.utils._debug_mode import DebugMode
 from tests.op_traces import recorded
-from tests.test_debug_mode import train
-import torch
+from tests.test_debug_mode import BATCH, train
 
-batch = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-if sys.argv[2] == "flipped":
-    batch = batch.flip(0)
-recorded(Path(sys.argv[1]), lambda: train(batch))
+flipped = BATCH.flip(0)
+recorded(Path(sys.argv[1], "plain"), lambda: train(BATCH))
+recorded(Path(sys.argv[1], "flipped"), lambda: train(flipped))
 with DebugMode() as mode, DebugMode.log_tensor_hashes(hash_fn="norm"):
-    train(batch)
+    train(BATCH)
 try:
     json.dumps(mode.logs)
 except TypeError as error:
@@ -169,22 +167,22 @@ except TypeError as error:
 
 
 def test_traces_of_two_processes_compare(tmp_path: Path) -> None:
-    traces = []
-    for number, order in enumerate(("plain", "plain", "flipped")):
-        directory = tmp_path / str(number)
-        command = [sys.executable, "-c", SCRIPT, str(directory), order]
-        root = Path(__file__).parents[1]
-        done = subprocess.run(
-            command, cwd=root, env=environment(), check=True, capture_output=True, text=True
-        )
-        assert "not JSON serializable" in done.stdout, "their logs are objects of one process"
-        traces.append(Detail.open(directory))
-    rows = [[trace.event(index) for index in range(len(trace))] for trace in traces]
-    plain, again, flipped = rows
-    assert plain == again
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        command, cwd=root, env=environment(), check=True, capture_output=True, text=True
+    )
+    assert "not JSON serializable" in done.stdout, "their logs are objects of one process"
+
+    here = recorded(tmp_path / "here", lambda: train(BATCH)).rows
+    plain, flipped = (
+        [trace.event(index) for index in range(len(trace))]
+        for trace in (Detail.open(tmp_path / "plain"), Detail.open(tmp_path / "flipped"))
+    )
+    assert here == plain
     first = next(
         row
-        for row, twin in zip(plain, flipped, strict=True)
+        for row, twin in zip(here, flipped, strict=True)
         if row.before == twin.before and row.after != twin.after
     )
     assert first.name == "repro_audit_batches::take"
