@@ -293,6 +293,9 @@ class Recorded:
     def step_ended(self) -> None:
         self.install()
 
+    def telling(self, call: Any) -> Any:
+        return call
+
 
 def test_ops_are_active_in_the_window_alone(tmp_path: Path) -> None:
     made: list[Recorded] = []

@@ -455,6 +455,6 @@ def test_a_structure_that_holds_itself() -> None:
 
 
 def test_reading_meta() -> None:
-    line = Line(names=("x", "self.y"), reads=("clock",))
+    line = Line(names=("x", "self.y"), reads=("clock",), sets=("x",))
     assert Line.read(line.text()) == line
-    assert Line.read("") == Line(names=(), reads=())
+    assert Line.read("") == Line(names=(), reads=(), sets=())

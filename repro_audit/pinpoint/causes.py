@@ -12,7 +12,7 @@ from repro_audit.pinpoint import items as items_module
 from repro_audit.pinpoint.align import Alignment, Span, align
 from repro_audit.pinpoint.ledger import follow, same_site, unequal_draw
 from repro_audit.pinpoint.model import Cause, CauseKind, Link, Place
-from repro_audit.pinpoint.rank import rank
+from repro_audit.pinpoint.rank import rank, source_of
 
 if TYPE_CHECKING:
     from repro_audit.detail import Detail
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from repro_audit.trace import Phase
 
 _MAX_LINKS = 24
+_LINE_AFTER_DRAW = 4096
+"""So many rows behind a draw the row of its line is looked for."""
 _INCOMPLETE = "its inputs differ already, and nothing that was seen made them so"
 
 
@@ -157,7 +159,37 @@ class _Explanation:
         if departure.unseeded:
             # Any draw would differ: the one that matters is the one that made the difference.
             return self._draw_cause(generator, row_a, row_b, departure.words)
+        if departure.reseeded and departure.a is not None:
+            made = self._of_seed(departure.a, generator)
+            if made is not None:
+                return made
         return self._draw_cause(generator, departure.a, departure.b, departure.words)
+
+    def _of_seed(self, row: int, generator: str) -> Cause | None:
+        """What made the number that a line seeded a generator with; None where the line made it itself."""
+        line = next(
+            (
+                each
+                for each in range(row + 1, min(row + _LINE_AFTER_DRAW, len(self._a)))
+                if self._a.kind[each] == Kind.LINE and self._a.site[each] == self._a.site[row]
+            ),
+            None,
+        )
+        if line is None:
+            return None
+        pair = replace(self._pair, a=Span.of(self._a), b=Span.of(self._b))
+        alignment = align(pair.a, pair.b)
+        explanation = _Explanation(pair, alignment, items_module.read(alignment, line + 1))
+        return explanation.behind(line, f"and so was the seed of {generator}")
+
+    def behind(self, line: int, words: str) -> Cause | None:
+        """The cause of what a line started from, with what that came to; None where it started from equal values."""
+        item = next((each for each in self._items.all if each.a == line), None)
+        number = None if item is None else source_of(self._items, item.number, self._own_reason)
+        if number is None:
+            return None
+        found = self._of(number)
+        return replace(found, detail="; ".join(filter(None, (found.detail, words))))
 
     def _draw_cause(
         self, generator: str, row_a: int | None, row_b: int | None, words: str

@@ -56,6 +56,8 @@ class Flow:
         self._lines: dict[tuple[int, str], int] = {}
         """By frame and site: the last line there, which a `return` row belongs to."""
         self._last_op = NOWHERE
+        self._latest: dict[str, int] = {}
+        """By site: the last op there that left something else."""
         self._rounds = {(item.gap, item.site) for item in items.all if item.gap >= 0}
         self._follow(begin, items.stop)
 
@@ -71,6 +73,8 @@ class Flow:
                 origin = self._origin(item, last_line)
             if origin is not None:
                 self._take(number, item, origin)
+            if item.kind is Kind.OP and item.after:
+                self._latest[item.site] = number
             if item.kind is Kind.LINE:
                 equal = not item.after or (not item.before and origin is None)
                 self._see(number, item, clean=equal)
@@ -149,6 +153,9 @@ class Flow:
     def _of_op(self, item: Item) -> int | None:
         line = self._items[item.parent] if item.parent >= 0 else None
         unnamed = self._last_op if self._last_op >= 0 else None
+        beside = self._latest.get(item.site, NOWHERE)
+        if beside not in self.came_from and beside > self._last_op:
+            unnamed = None  # the op before it at the same line has another difference to pass on
         if line is None:
             return unnamed
         found = self._inside.get(item.parent)

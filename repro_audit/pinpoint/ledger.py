@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from repro_audit.columns import Rows
     from repro_audit.compare import Flags
     from repro_audit.detail import Detail
-    from repro_audit.pinpoint.align import Numbers
+
+Texts: TypeAlias = "npt.NDArray[np.uint32]"
 
 _LOOK_BACK = 1 << 16
 _ALIKE = 4
 """So many draws that follow each other at the same lines show which run has one more."""
 _SEED = "seed"
+_RESEEDED = "was reseeded: with another seed in each run"
 _UNSEEDED = "started from another state: nothing that was seen seeded it"
 _MADE = "made"
 _RANDOM = re.compile(
@@ -41,6 +43,8 @@ class Departure:
     words: str
     unseeded: bool = False
     """The generator stood elsewhere from the beginning."""
+    reseeded: bool = False
+    """The same line gave it another seed in each run."""
 
 
 def same_site(detail: Detail, index: int, kind: Kind, *, site: int | None = None) -> list[int]:
@@ -118,11 +122,11 @@ def follow(a: Detail, row_a: int, b: Detail, row_b: int) -> Departure | None:
     """The first event that differs among those of a generator, up to the draws in two rows; None if none does."""
     rows_a, rows_b = _events(a, row_a), _events(b, row_b)
     texts_a, texts_b = common_numbers(a.strings, b.strings)
-    lines_a, lines_b = _lines(a, rows_a, texts_a), _lines(b, rows_b, texts_b)
+    lines_a, lines_b = texts_a[a.site[rows_a]], texts_b[b.site[rows_b]]
     size = min(len(rows_a), len(rows_b))
     rows = rows_a[:size], rows_b[:size]
     # What a seed came upon does not matter.
-    drew = a.meta[rows[0]] != _id(a, _SEED)
+    drew = (a.meta[rows[0]] != _id(a, _SEED)) & (b.meta[rows[1]] != _id(b, _SEED))
     unequal = (lines_a[:size] != lines_b[:size]) | (a.after[rows[0]] != b.after[rows[1]])
     unequal |= drew & (a.before[rows[0]] != b.before[rows[1]])
     unequal &= ~(_put_back(a, rows[0]) & _put_back(b, rows[1]))
@@ -133,8 +137,12 @@ def follow(a: Detail, row_a: int, b: Detail, row_b: int) -> Departure | None:
         return None
     if mine is not None and theirs is not None:
         if lines_a[place] == lines_b[place]:
-            words = _change(a, mine, b, theirs, place)
-            return Departure(a=mine, b=theirs, words=words, unseeded=words == _UNSEEDED)
+            found = (a.before[rows_a[0]], b.before[rows_b[0]])
+            stands = (a.before[mine], b.before[theirs])
+            if stands == found and stands[0] != stands[1] and drew[place]:
+                return Departure(a=mine, b=theirs, words=_UNSEEDED, unseeded=True)
+            words = _change(a, mine, b, theirs)
+            return Departure(a=mine, b=theirs, words=words, reseeded=words == _RESEEDED)
         # The run that has an event more is the one whose next ones are the other's.
         extra_a = _go_along(lines_a[place + 1 :], lines_b[place:])
         extra_b = _go_along(lines_a[place:], lines_b[place + 1 :])
@@ -160,20 +168,16 @@ def _put_back(detail: Detail, rows: Rows) -> Flags:
     return result
 
 
-def _change(a: Detail, row_a: int, b: Detail, row_b: int, place: int) -> str:
+def _change(a: Detail, row_a: int, b: Detail, row_b: int) -> str:
     """How an event at the same line differs."""
-    if a.meta[row_a] == _id(a, _SEED):
-        return "was reseeded: with another seed in each run"
-    if a.meta[row_a] == _id(a, _MADE):
-        return "was made with another state in each run"
+    if _id(a, _SEED) == a.meta[row_a] or _id(b, _SEED) == b.meta[row_b]:
+        return _RESEEDED
     if a.before[row_a] == b.before[row_b]:
         return "drew more in one run than in the other"
-    if place == 0:
-        return _UNSEEDED
     return "was moved, since the line that used it before, by something that was not seen"
 
 
-def _go_along(a: Numbers, b: Numbers) -> int:
+def _go_along(a: Texts, b: Texts) -> int:
     """How many of the next few events are at the same lines."""
     size = min(len(a), len(b), _ALIKE)
     equal = a[:size] == b[:size]
@@ -184,13 +188,6 @@ def _events(detail: Detail, row: int) -> Rows:
     """All events of the generator in a row, up to it."""
     wanted = (detail.kind[: row + 1] == Kind.DRAW) & (detail.name[: row + 1] == detail.name[row])
     return np.flatnonzero(wanted).astype(np.int32)
-
-
-def _lines(detail: Detail, rows: Rows, texts: npt.NDArray[np.uint32]) -> Numbers:
-    """A number for each event's line and what it did."""
-    sites = texts[detail.site[rows]].astype(np.uint64) << np.uint64(32)
-    result: Numbers = sites | texts[detail.meta[rows]]
-    return result
 
 
 def _id(detail: Detail, text: str) -> int:

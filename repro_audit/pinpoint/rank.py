@@ -79,6 +79,16 @@ def rank(
     )
 
 
+def source_of(items: Items, number: int, own_reason: Callable[[Item], bool]) -> int | None:
+    """The first place that an item can have its difference from; None where it started from equal things."""
+    if not items.all[number].before:
+        return None
+    for begin in islice(_begins(items, own_reason), MAX_CANDIDATES):
+        if begin < number and number in Flow(items, begin, own_reason).came_from:
+            return begin
+    return None
+
+
 def _begins(items: Items, own_reason: Callable[[Item], bool]) -> Iterable[int]:
     """Where a difference may begin: rows that made it out of equal things, and stretches that one run has alone."""
     gaps = set()

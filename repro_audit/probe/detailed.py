@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from repro_audit.detail import MAIN, TRUNCATED, DetailWriter
 from repro_audit.probe import files
@@ -17,9 +17,29 @@ from repro_audit.probe.contents import Contents
 from repro_audit.probe.fetches import Fetches
 from repro_audit.probe.ledger import Ledger
 from repro_audit.probe.lines import Lines
-from repro_audit.probe.ops import Ops
 from repro_audit.probe.sites import Sites
 from repro_audit.trace import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Operators(Protocol):
+    """What the op-level probe is to this one."""
+
+    active: bool
+
+    def install(self) -> None:
+        """Be there, and write nothing until `active`."""
+
+    def uninstall(self) -> None:
+        """Leave torch as it was."""
+
+    def step_ended(self) -> None:
+        """The clock has moved to the next step."""
+
+    def telling(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A call of a module that tells which one runs."""
 
 
 @final
@@ -98,10 +118,10 @@ class Detailed:
     Args:
         directory: of the trial's detail; made, with one a process below it.
         lines: also the lines of the program's own, here and in workers.
-        ops: also the ops, here.
+        ops: makes the op-level probe, where that is wanted: `repro_audit.probe.ops.Ops`.
         from_step: the first step of the window; 0 for all that comes before it too, the program's own import included.
         to_step: the last one.
-        options: passed to `Ops`: `values`, `capture`, `feed`.
+        options: passed to `ops`: `values`, `capture`, `feed`.
     """
 
     def __init__(
@@ -109,7 +129,7 @@ class Detailed:
         directory: Path,
         *,
         lines: bool,
-        ops: bool,
+        ops: Callable[..., Operators] | None = None,
         from_step: int,
         to_step: int,
         **options: Any,
@@ -119,14 +139,14 @@ class Detailed:
         self.clock = Clock()
         self._parts = Parts(directory / MAIN, clock=self.clock, lines=lines)
         self.ops = (
-            Ops(
+            ops(
                 writer=self._parts.writer,
                 sites=self._parts.sites,
                 clock=self.clock,
                 drew=self._parts.ledger.poll,
                 **options,
             )
-            if ops
+            if ops is not None
             else None
         )
 

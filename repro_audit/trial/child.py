@@ -129,13 +129,14 @@ def _detailed(request: TrialRequest) -> Detailed | None:
     if window is None:
         return None
     from repro_audit.probe.detailed import Detailed
+    from repro_audit.probe.ops import Ops
     from repro_audit.values import ValueWriter, open_values
 
     given = open_values(Path(watch.fed_by)) if watch.feed else {}
     return Detailed(
         request.directory / DETAIL,
         lines=True,
-        ops=True,
+        ops=Ops,
         from_step=window.first,
         to_step=window.last,
         values=ValueWriter(request.directory / "values") if watch.capture else None,

@@ -12,7 +12,7 @@ class Net(nn.Module):
 
     def forward(self, x):
         y = self.linear(x)
-        return nn.functional.dropout(y, 0.5)  # HERE aten::native_dropout
+        return nn.functional.dropout(y, 0.5)  # HERE
 
 
 def build(seed=0):
