@@ -58,6 +58,8 @@ class Kind(IntEnum):
     `loader.epoch: worker W, batch N`, both from 0, and worker 0 for a loader that has none. With the meta `sample`, and
     the index alone as its name, all that follows belongs to that sample of the batch; samples of a dataset without
     indices are numbered in each worker. Neither digest says anything here: both are `NOTHING`."""
+    MARK = 5
+    """An observation of the trace was made here. `name`: its name; both digests are `NOTHING`."""
 
 
 COLUMNS = (

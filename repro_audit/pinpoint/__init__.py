@@ -101,18 +101,21 @@ def _explain(pair: Pair, first: Mismatch, stop: int) -> Cause | None:
 
 
 def _stop(detail: Detail, first: Mismatch) -> int:
-    """The row behind the last of the step and phase of a mismatch; behind all where none is of those."""
-    later = len(detail)
-    for stop in range(len(detail), 0, -ROWS_PER_FLUSH):
+    """The row behind all that can have made a mismatch: its mark, or the last of its step and phase before that.
+
+    Gradients are observed when the optimizer is done with them.
+    """
+    marks = (detail.kind == Kind.MARK) & (detail.step == first.step) & (detail.phase == first.phase)
+    named = [detail.strings[int(each)] for each in detail.name[marks]]
+    places = np.flatnonzero(marks)[[name == first.name for name in named]]
+    end = int(places[first.occurrence]) if first.occurrence < len(places) else len(detail)
+    for stop in range(end, 0, -ROWS_PER_FLUSH):
         start = max(0, stop - ROWS_PER_FLUSH)
-        step = np.asarray(detail.step[start:stop])
-        here = np.flatnonzero((step == first.step) & (detail.phase[start:stop] == first.phase))
-        if len(here):
-            return start + int(here[-1]) + 1
-        after = np.flatnonzero(step > first.step)
-        if len(after):
-            later = start + int(after[0])
-    return later
+        here = (detail.step[start:stop] == first.step) & (detail.phase[start:stop] == first.phase)
+        last = np.flatnonzero(here & (detail.kind[start:stop] <= Kind.LINE))
+        if len(last):
+            return start + int(last[-1]) + 1
+    return end
 
 
 def address(detail: Detail, index: int) -> tuple[int, int, str, int]:

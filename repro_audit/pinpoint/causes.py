@@ -10,7 +10,7 @@ import numpy as np
 from repro_audit.detail import Kind, Line
 from repro_audit.pinpoint import items as items_module
 from repro_audit.pinpoint.align import Alignment, Span, align
-from repro_audit.pinpoint.ledger import follow, same_site, unequal_draw
+from repro_audit.pinpoint.ledger import Departure, follow, same_site, unequal_draw
 from repro_audit.pinpoint.model import Cause, CauseKind, Link, Place
 from repro_audit.pinpoint.rank import rank, source_of
 
@@ -154,16 +154,17 @@ class _Explanation:
             )
             return self._draw_cause(generator, row_a, row_b, words)
         departure = follow(self._a, row_a, self._b, row_b)
-        if departure is None:
-            return None
+        return None if departure is None else self._departed(generator, departure, row_a, row_b)
+
+    def _departed(self, generator: str, departure: Departure, row_a: int, row_b: int) -> Cause:
+        """What parted a generator, or a draw from one that nothing seeded."""
         if departure.unseeded:
             # Any draw would differ: the one that matters is the one that made the difference.
             return self._draw_cause(generator, row_a, row_b, departure.words)
+        made = None
         if departure.reseeded and departure.a is not None:
             made = self._of_seed(departure.a, generator)
-            if made is not None:
-                return made
-        return self._draw_cause(generator, departure.a, departure.b, departure.words)
+        return made or self._draw_cause(generator, departure.a, departure.b, departure.words)
 
     def _of_seed(self, row: int, generator: str) -> Cause | None:
         """What made the number that a line seeded a generator with; None where the line made it itself."""

@@ -69,6 +69,7 @@ def rank(
             independent.append(number)
             explained.update(flow.came_from)
     candidates = sorted(flows, key=lambda number: (reaches[number], number))
+    candidates = _first_of_its_kind(items, candidates)
     chosen = candidates[0]
     flow = flows[chosen]
     reached = [end for end in ends if end in flow.came_from]
@@ -77,6 +78,17 @@ def rank(
         independent=tuple(independent[1:]),
         path=tuple(flow.path(reached[0] if reached else max(flow.came_from))),
     )
+
+
+def _first_of_its_kind(items: Items, candidates: list[int]) -> list[int]:
+    """Put the first time that the most likely line or op ran in front: of the samples of a batch, say."""
+    best = items.all[candidates[0]]
+    first = min(
+        number
+        for number in candidates
+        if (items.all[number].site, items.all[number].name) == (best.site, best.name)
+    )
+    return [first, *(number for number in candidates if number != first)]
 
 
 def source_of(items: Items, number: int, own_reason: Callable[[Item], bool]) -> int | None:

@@ -13,3 +13,5 @@ class Clock:
 
     step: int = 0
     phase: int = int(Phase.INIT)
+    fetching: bool = False
+    """A loader fetches a batch. Workers do that too, and know nothing of the line that made it."""

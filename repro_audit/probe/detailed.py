@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
-from repro_audit.detail import MAIN, TRUNCATED, DetailWriter
+from repro_audit.detail import MAIN, NOTHING, TRUNCATED, DetailWriter, Kind
 from repro_audit.probe import files
 from repro_audit.probe.clock import Clock
 from repro_audit.probe.contents import Contents
@@ -21,7 +22,11 @@ from repro_audit.probe.sites import Sites
 from repro_audit.trace import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
+
+    MakeOps = Callable[..., "Operators"]
+
+_MARK = int(Kind.MARK)
 
 
 class Operators(Protocol):
@@ -37,6 +42,9 @@ class Operators(Protocol):
 
     def step_ended(self) -> None:
         """The clock has moved to the next step."""
+
+    def begin_again(self) -> None:
+        """Another run of the program begins in this process."""
 
     def telling(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """A call of a module that tells which one runs."""
@@ -54,11 +62,20 @@ class Parts:
         "is_open",
         "ledger",
         "lines",
+        "ops",
         "sites",
         "writer",
     )
 
-    def __init__(self, directory: Path, *, clock: Clock, lines: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        clock: Clock,
+        lines: bool,
+        ops: MakeOps | None,
+        options: Mapping[str, Any],
+    ) -> None:
         self._directory = directory
         self.clock = clock
         self.writer = DetailWriter(directory)
@@ -69,6 +86,17 @@ class Parts:
             if lines
             else None
         )
+        self.ops = (
+            ops(
+                writer=self.writer,
+                sites=self.sites,
+                clock=clock,
+                drew=self.ledger.poll,
+                **options,
+            )
+            if ops is not None
+            else None
+        )
         self.fetches = Fetches(writer=self.writer, clock=clock, settle=self.settle)
         self.contents = Contents(
             writer=self.writer, sites=self.sites, clock=clock, ours=directory.parents[1]
@@ -77,8 +105,10 @@ class Parts:
 
     def open(self, *, running: bool = True) -> None:
         """Begin to write rows; `running`: also of the program's frames that are running now."""
-        self.is_open = True
+        self.is_open = self.fetches.on = True
         self.ledger.start()
+        if self.ops is not None:
+            self.ops.active = True
         if self.lines is not None:
             self.lines.install(running=running)
 
@@ -87,7 +117,9 @@ class Parts:
         if not self.is_open:
             return
         self.settle()
-        self.is_open = False
+        self.is_open = self.fetches.on = False
+        if self.ops is not None:
+            self.ops.active = False
         if self.lines is not None:
             self.lines.uninstall()
 
@@ -106,7 +138,7 @@ class Parts:
 
     def abandon(self) -> None:
         """In a forked child: leave everything as it is, and write nothing."""
-        self.is_open = False
+        self.is_open = self.fetches.on = False
         if self.lines is not None:
             self.lines.end("a forked child")
 
@@ -129,7 +161,7 @@ class Detailed:
         directory: Path,
         *,
         lines: bool,
-        ops: Callable[..., Operators] | None = None,
+        ops: MakeOps | None = None,
         from_step: int,
         to_step: int,
         **options: Any,
@@ -137,18 +169,13 @@ class Detailed:
         self._directory = directory
         self._from, self._to, self._last = from_step, to_step, to_step
         self.clock = Clock()
-        self._parts = Parts(directory / MAIN, clock=self.clock, lines=lines)
-        self.ops = (
-            ops(
-                writer=self._parts.writer,
-                sites=self._parts.sites,
-                clock=self.clock,
-                drew=self._parts.ledger.poll,
-                **options,
-            )
-            if ops is not None
-            else None
+        self._parts = Parts(
+            directory / MAIN, clock=self.clock, lines=lines, ops=ops, options=options
         )
+        self._make_ops = ops
+        self.ops = self._parts.ops
+        self._observations: dict[int, int] = {}
+        """By the id of a name in the trace: its id here."""
 
     @property
     def window_open(self) -> bool:
@@ -192,6 +219,8 @@ class Detailed:
         """Forget all so far: another run of the program begins in this process."""
         self._close()
         self._parts.writer.clear()
+        if self.ops is not None:
+            self.ops.begin_again()
         self._to = self._last
         self.clock.step, self.clock.phase = 0, int(Phase.INIT)
         if self._from == 0:
@@ -223,25 +252,31 @@ class Detailed:
         return WorkerDetail(
             directory=str(self._directory),
             lines=self._parts.lines is not None,
+            ops=self._make_ops,
             step=self.clock.step,
         )
 
+    def observed(self, step: int, phase: int, name: int, texts: Iterable[str]) -> None:
+        """An observation is about to be made: `name` is its place among the texts of the trace."""
+        if not self.window_open:
+            return
+        writer = self._parts.writer
+        known = self._observations.get(name)
+        if known is None:
+            known = writer.intern(next(islice(texts, name, None)))
+            self._observations[name] = known
+        nothing = self._parts.sites.nowhere
+        writer.add(_MARK, step, phase, known, nothing, nothing, nothing, NOTHING, NOTHING)
+
     def _open(self) -> None:
         self._parts.open()
-        self._parts.fetches.on = True
-        if self.ops is not None:
-            self.ops.active = True
 
     def _close(self) -> None:
-        if self.ops is not None:
-            self.ops.active = False
-        self._parts.fetches.on = False
         self._parts.close()
 
     def abandon(self) -> None:
         """In a forked child: write nothing."""
         self._to = -1
-        self._parts.fetches.on = False
         self._parts.abandon()
 
 
@@ -251,6 +286,7 @@ class WorkerDetail:
 
     directory: str
     lines: bool
+    ops: MakeOps | None
     step: int
     """Under way when the worker started: it fetches for this one and for those to come, and knows no more."""
 
@@ -258,8 +294,9 @@ class WorkerDetail:
         """In a worker: begin to write, a batch at a time, since it will be killed in the end."""
         directory = Path(self.directory) / f"worker-{loader}-{epoch}-{worker}"
         clock = Clock(self.step, int(Phase.DATA))
-        parts = Parts(directory, clock=clock, lines=self.lines)
-        parts.fetches.on = True
+        parts = Parts(directory, clock=clock, lines=self.lines, ops=self.ops, options={})
+        if parts.ops is not None:
+            parts.ops.install()
         parts.fetches.ended = parts.flush
         files.detail(parts.contents.opened)
         # What a forked worker has on its stack are the lines that made the loader start it: they never go on here.

@@ -68,9 +68,11 @@ class Fetches:
                 return fetch(indices)
             what = text_of(indices) if is_indexed else f"worker {worker}, batch {number}"
             self._row(place + what, "")
+            earlier, self._clock.fetching = self._clock.fetching, True
             try:
                 return fetch(indices)
             finally:
+                self._clock.fetching = earlier
                 self._row(place + what, "end")
                 if self.ended is not None:
                     self.ended()

@@ -47,6 +47,8 @@ class Hooks:
         self._probe = probe
         self.recorder = Recorder(probe.trace, probe.values, probe.capture)
         self.recorder.step = probe.steps
+        if probe.detailed is not None:
+            self.recorder.tell(probe.detailed.observed)
         self._clock = Clock() if probe.detailed is None else probe.detailed.clock
         self._models = Models(self.recorder)
         self._loaders = Loaders(probe, self)

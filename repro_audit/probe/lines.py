@@ -378,7 +378,8 @@ class Lines:
         values = []
         for chain in plan.chains:
             value, depth = look_up(chain, variables, module)
-            values.append(value)
+            # Where a generator stands is for the ledger: the line only has it.
+            values.append(type(value) if is_watchable(value) else value)
             if is_watchable(value):
                 name = _place(chain, depth, running.code, module)
                 self._ledger.look(value, name, running.site, seeds=plan.seeds)

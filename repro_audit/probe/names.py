@@ -100,42 +100,54 @@ def is_opaque(code: CodeType) -> bool:
     )
 
 
-def plans_of(code: CodeType) -> dict[int, Plan]:
-    """The plan for every line of a code object."""
-    drafts: dict[int, _Draft] = {}
-    chain: tuple[_Draft, int, list[str]] | None = None
-    stored = False
+class _Reader:
+    """Reads a code object's instructions into drafts of plans."""
 
-    def close() -> None:
-        nonlocal chain, stored
-        if chain is not None:
-            draft, where, path = chain
-            found = Chain(where, tuple(path))
-            draft.chains.setdefault(found)
-            if stored:
-                draft.stores.add(found)
-        chain, stored = None, False
+    def __init__(self) -> None:
+        self.drafts: dict[int, _Draft] = {}
+        self._chain: tuple[_Draft, int, list[str]] | None = None
+        """A variable whose attributes may follow."""
+        self._is_stored = False
 
-    for line, instruction in _instructions(code):
+    def read(self, line: int, instruction: dis.Instruction) -> None:
+        """Take in one instruction of a line."""
         name, value = instruction.opname, instruction.argval
-        draft = drafts.setdefault(line, _Draft())
+        draft = self.drafts.setdefault(line, _Draft())
         draft.operations.add(name)
         where = _where(name)
         if where is not None:
             for number, variable in enumerate(value if isinstance(value, tuple) else (value,)):
-                close()
+                self.close()
                 draft.words.add(variable)
                 if not variable.startswith((".", "__")):
-                    chain, stored = (draft, where, [variable]), _stores(name, number)
+                    self._chain = (draft, where, [variable])
+                    self._is_stored = _stores(name, number)
         elif name in _ATTRIBUTES:
             draft.words.add(value)
-            if chain is not None:
-                chain[2].append(value)
-                stored = _stores(name, 0)
+            if self._chain is not None:
+                self._chain[2].append(value)
+                self._is_stored = _stores(name, 0)
         elif name not in _TRANSPARENT:
-            close()
-    close()
-    return {line: draft.plan() for line, draft in drafts.items()}
+            self.close()
+
+    def close(self) -> None:
+        """End the chain: what follows are no attributes of it."""
+        if self._chain is not None:
+            draft, where, path = self._chain
+            found = Chain(where, tuple(path))
+            draft.chains.setdefault(found)
+            if self._is_stored:
+                draft.stores.add(found)
+        self._chain, self._is_stored = None, False
+
+
+def plans_of(code: CodeType) -> dict[int, Plan]:
+    """The plan for every line of a code object."""
+    reader = _Reader()
+    for line, instruction in _instructions(code):
+        reader.read(line, instruction)
+    reader.close()
+    return {line: draft.plan() for line, draft in reader.drafts.items()}
 
 
 def _stores(operation: str, number: int) -> bool:

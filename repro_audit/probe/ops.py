@@ -24,6 +24,7 @@ from repro_audit.probe.makers import Makers
 from repro_audit.probe.nodes import Nodes
 from repro_audit.probe.operators import Forms, Operator, digest_all
 from repro_audit.probe.regions import REGION, Regions, step_aside
+from repro_audit.probe.running import Paths
 from repro_audit.probe.tensors import describe, leaves
 from repro_audit.trace import Phase
 
@@ -161,6 +162,10 @@ class Ops(TorchDispatchMode):
         if self._exchange is not None:
             self._exchange.step_ended(self._clock.step)
 
+    def begin_again(self) -> None:
+        """Forget the models: another run of the program begins in this process."""
+        self._running.paths = Paths()
+
     def telling(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """`torch.nn.Module.__call__`, or what is in its place, that tells which module runs."""
 
@@ -282,7 +287,8 @@ class Ops(TorchDispatchMode):
         if not stack:
             return site, self._nothing
         top = stack[-1]
-        return (top.made if site == self._nowhere else site), top.module
+        unknown = site == self._nowhere and not self._clock.fetching
+        return (top.made if unknown else site), top.module
 
     def _backward_place(self, frame: FrameType | None, node: Any) -> tuple[int, int]:
         """The line of the program's own that the backward runs, or that of the op whose backward it is."""

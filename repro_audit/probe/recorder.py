@@ -13,7 +13,7 @@ from repro_audit.probe.tensors import describe, digest
 from repro_audit.trace import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from repro_audit.probe import Key
     from repro_audit.trace import TraceWriter
@@ -88,11 +88,25 @@ class Recorder:
     ) -> None:
         self.step = 0
         self.intern = trace.intern
-        self._add = trace.add
+        self._add: Callable[[int, int, int, int, int, bytes], None] = trace.add
+        self._texts = trace.texts
         self._values = values
         self._capture = capture if values is not None else frozenset()
         self._seen: dict[tuple[int, int, int], int] = {}
         self._names = {trace.intern(name): name for _, _, name, _ in self._capture}
+
+    def tell(self, observed: Callable[[int, int, int, Iterable[str]], None]) -> None:
+        """Tell of each outcome before it is observed: step, phase, name, and the texts that names are places in."""
+        add, texts = self._add, self._texts
+
+        def told(  # noqa: PLR0917 - as the function that it stands for
+            step: int, phase: int, role: int, name: int, meta: int, bits: bytes
+        ) -> None:
+            if role == _OUTCOME:
+                observed(step, phase, name, texts)
+            add(step, phase, role, name, meta, bits)
+
+        self._add = told
 
     def outcome(self, phase: int, name: int, value: object) -> None:
         """Observe one value; what can't be read is a row of its own kind, and never an error in the program."""
