@@ -61,6 +61,8 @@ class Facts:
     """What each source found, by its id."""
     diverged: Json = None
     """For a source's `judge`: what its survey found in the run that differed."""
+    options: dict[str, Json] = field(default_factory=dict)
+    """For a source's own functions: what the user chose of its options, by name; see `Option.of`."""
     training_seconds: float = 0.0
     failure: Failure | None = None
 

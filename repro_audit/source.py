@@ -6,7 +6,7 @@ Each file in `repro_audit/sources` builds one `Source`. Its file name is the id,
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
+    from repro_audit.option import Option
     from repro_audit.trial.context import TrialContext
 
 
@@ -107,6 +108,8 @@ class Source:
     """What a level sets in the environment of a new interpreter."""
     survey: Callable[[TrialContext], Json] | None = None
     """Called in the trial's process after training; what it returns is `Facts.survey[id]`."""
+    options: tuple[Option, ...] = ()
+    """What a user may choose in `[tool.repro-audit.sources.ID]`; `option.of(facts)` is the choice."""
 
     @property
     def id(self) -> str:
@@ -117,3 +120,21 @@ class Source:
     def title(self) -> str:
         """The first sentence of the documentation, without its full stop."""
         return (self.doc or "").strip().split("\n", 1)[0].rstrip(".")
+
+
+def configured(source: Source, chosen: Mapping[str, Json]) -> Source:
+    """The source with what the user chose in the facts that its functions are given."""
+
+    def told(facts: Facts) -> Facts:
+        return replace(facts, options=dict(chosen))
+
+    if not chosen:
+        return source
+    pinned_fix = source.pinned_fix
+    return replace(
+        source,
+        levels=lambda facts: source.levels(told(facts)),
+        judge=lambda judgement, facts: source.judge(judgement, told(facts)),
+        fix=lambda facts: source.fix(told(facts)),
+        pinned_fix=pinned_fix and (lambda facts: pinned_fix(told(facts))),
+    )

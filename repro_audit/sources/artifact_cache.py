@@ -48,7 +48,8 @@ CACHE = Path(__file__).with_name("samples.pt")
 def build(seed):
     torch.manual_seed(seed)
     if not CACHE.exists():
-        generator = torch.Generator().manual_seed(seed)  # of its own: the global one stays put
+        # of its own: the global one stays put
+        generator = torch.Generator().manual_seed(seed)
         torch.save(torch.randn(64, 8, generator=generator), CACHE)
     x = torch.load(CACHE)
     data = TensorDataset(x, x.sum(1, keepdim=True))

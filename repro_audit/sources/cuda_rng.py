@@ -26,8 +26,11 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def build(seed):
-    torch.default_generator.manual_seed(seed)  # the CPU's generator and no other
-    model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 1)).to(device)
+    # the CPU's generator and no other
+    torch.default_generator.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 1)
+    ).to(device)
     x = torch.randn(64, 8)
     data = TensorDataset(x.to(device), x.sum(1, keepdim=True).to(device))
     return model, DataLoader(data, batch_size=8)
@@ -46,7 +49,9 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 
 def build(seed):
     torch.manual_seed(seed)  # every device's generator
-    model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 1)).to(device)
+    model = nn.Sequential(
+        nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 1)
+    ).to(device)
     x = torch.randn(64, 8)
     data = TensorDataset(x.to(device), x.sum(1, keepdim=True).to(device))
     return model, DataLoader(data, batch_size=8)

@@ -25,7 +25,11 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 
 def build(seed):
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 16, 3, padding=1))
+    model = nn.Sequential(
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 16, 3, padding=1),
+    )
     model.to(device)
     images = torch.randn(64, 16, 16, 16).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -52,13 +56,18 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 
 def build(seed):
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 16, 3, padding=1))
+    model = nn.Sequential(
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 16, 3, padding=1),
+    )
     model.to(device)
     images = torch.randn(64, 16, 16, 16).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 
     def train():
-        torch.backends.cudnn.benchmark = False  # before the first convolution
+        # before the first convolution
+        torch.backends.cudnn.benchmark = False
         for batch in images.split(8):
             optimizer.zero_grad()
             loss = (model(batch) - batch.flip(3)).square().mean()

@@ -27,8 +27,12 @@ def build(seed):
     words = TEXT.split()
     numbers = {word: number for number, word in enumerate(set(words))}
     tokens = torch.tensor([numbers[word] for word in words])
-    model = nn.Sequential(nn.Embedding(len(numbers), 8), nn.Linear(8, len(numbers)))
-    return model, DataLoader(TensorDataset(tokens[:-1], tokens[1:]), batch_size=2)
+    model = nn.Sequential(
+        nn.Embedding(len(numbers), 8), nn.Linear(8, len(numbers))
+    )
+    return model, DataLoader(
+        TensorDataset(tokens[:-1], tokens[1:]), batch_size=2
+    )
 ```
 
 ## Use instead
@@ -45,10 +49,16 @@ TEXT = "the cat sat on the mat and the dog lay on a rug by the old red door"
 def build(seed):
     torch.manual_seed(seed)
     words = TEXT.split()
-    numbers = {word: number for number, word in enumerate(sorted(set(words)))}
+    numbers = {
+        word: number for number, word in enumerate(sorted(set(words)))
+    }
     tokens = torch.tensor([numbers[word] for word in words])
-    model = nn.Sequential(nn.Embedding(len(numbers), 8), nn.Linear(8, len(numbers)))
-    return model, DataLoader(TensorDataset(tokens[:-1], tokens[1:]), batch_size=2)
+    model = nn.Sequential(
+        nn.Embedding(len(numbers), 8), nn.Linear(8, len(numbers))
+    )
+    return model, DataLoader(
+        TensorDataset(tokens[:-1], tokens[1:]), batch_size=2
+    )
 ```
 
 ## References
@@ -62,6 +72,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from repro_audit.option import Kind, Option
 from repro_audit.source import Fix, Levels, Scope, Source, in_words
 
 if TYPE_CHECKING:
@@ -70,9 +81,20 @@ if TYPE_CHECKING:
     from repro_audit.facts import Facts
 
 
-def levels(_facts: Facts) -> Levels:
-    """Two other hash seeds, each in an interpreter of its own."""
-    return Levels(varied=("1", "2"), interpreter=True)
+PINNED = "0"
+SEEDS = Option(
+    name="seeds",
+    kind=Kind.INTEGERS,
+    default=(1, 2),
+    minimum=1,
+    maximum=2**32 - 1,
+    help=f"Values of PYTHONHASHSEED to try beside {PINNED}.",
+)
+
+
+def levels(facts: Facts) -> Levels:
+    """Other hash seeds, each in an interpreter of its own."""
+    return Levels(varied=tuple(map(str, SEEDS.of(facts))), interpreter=True)
 
 
 def environment(level: str) -> Mapping[str, str]:
@@ -93,8 +115,9 @@ SOURCE = Source(
     name=__name__,
     doc=__doc__,
     scope=Scope.RERUN,
-    pinned="0",
+    pinned=PINNED,
     levels=levels,
+    options=(SEEDS,),
     environment=environment,
     judge=in_words(
         held="other values of PYTHONHASHSEED change nothing",

@@ -31,7 +31,9 @@ checkpoint = {}
 class Model(nn.Module):
     def __init__(self):
         super().__init__()
-        self.lstm = nn.LSTM(4, 8, num_layers=2, dropout=0.5, batch_first=True)
+        self.lstm = nn.LSTM(
+            4, 8, num_layers=2, dropout=0.5, batch_first=True
+        )
         self.head = nn.Linear(8, 1)
 
     def forward(self, x):
@@ -43,10 +45,13 @@ def build(seed):
     model = Model().to(device)
     x = torch.randn(64, 5, 4).to(device)
     model(x)  # a first pass, to warm up
-    if checkpoint:  # a later run in this process starts training where the first one did
+    # a later run in this process starts training where the first one did
+    if checkpoint:
         generator.set_rng_state(checkpoint["rng"])
     checkpoint["rng"] = generator.get_rng_state()
-    return model, DataLoader(TensorDataset(x, x.sum((1, 2))[:, None]), batch_size=8)
+    return model, DataLoader(
+        TensorDataset(x, x.sum((1, 2))[:, None]), batch_size=8
+    )
 ```
 
 ## Use instead
@@ -80,10 +85,13 @@ def build(seed):
     model = Model().to(device)
     x = torch.randn(64, 5, 4).to(device)
     model(x)  # a first pass, to warm up
-    if checkpoint:  # a later run in this process starts training where the first one did
+    # a later run in this process starts training where the first one did
+    if checkpoint:
         generator.set_rng_state(checkpoint["rng"])
     checkpoint["rng"] = generator.get_rng_state()
-    return model, DataLoader(TensorDataset(x, x.sum((1, 2))[:, None]), batch_size=8)
+    return model, DataLoader(
+        TensorDataset(x, x.sum((1, 2))[:, None]), batch_size=8
+    )
 ```
 
 ## References

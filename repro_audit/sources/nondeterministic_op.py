@@ -27,12 +27,15 @@ class Molecule(nn.Module):
         self.kinds = nn.Parameter(torch.randn(16, 16))
 
     def forward(self, atoms):
-        return self.kinds[atoms].mean(1)  # backward adds 65,536 rows a batch into 16
+        # backward adds 65,536 rows a batch into 16
+        return self.kinds[atoms].mean(1)
 
 
 def build(seed):
     torch.manual_seed(seed)
-    data = TensorDataset(torch.randint(16, (256, 2048)), torch.randn(256, 16))
+    data = TensorDataset(
+        torch.randint(16, (256, 2048)), torch.randn(256, 16)
+    )
     return Molecule(), DataLoader(data, batch_size=32)
 ```
 
@@ -51,13 +54,16 @@ class Molecule(nn.Module):
         self.kinds = nn.Parameter(torch.randn(16, 16))
 
     def forward(self, atoms):
-        return self.kinds[atoms].mean(1)  # backward adds 65,536 rows a batch into 16
+        # backward adds 65,536 rows a batch into 16
+        return self.kinds[atoms].mean(1)
 
 
 def build(seed):
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(seed)
-    data = TensorDataset(torch.randint(16, (256, 2048)), torch.randn(256, 16))
+    data = TensorDataset(
+        torch.randint(16, (256, 2048)), torch.randn(256, 16)
+    )
     return Molecule(), DataLoader(data, batch_size=32)
 ```
 

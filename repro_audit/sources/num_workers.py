@@ -56,11 +56,14 @@ class Noisy(Dataset):
     def __getitem__(self, key):
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
-        x = torch.full((8,), index / 64) + torch.from_numpy(rng.standard_normal(8, "float32"))
+        x = torch.full((8,), index / 64) + torch.from_numpy(
+            rng.standard_normal(8, "float32")
+        )
         return x, x.sum(0, keepdim=True)
 
 
-class WithEpoch(Sampler):  # hands the epoch out with each index, so that workers know it
+# hands the epoch out with each index, so that workers know it
+class WithEpoch(Sampler):
     def __init__(self, size):
         self.size, self.epoch = size, -1
 
@@ -74,7 +77,9 @@ class WithEpoch(Sampler):  # hands the epoch out with each index, so that worker
 
 def build(seed):
     torch.manual_seed(seed)
-    loader = DataLoader(Noisy(seed), batch_size=8, sampler=WithEpoch(64), num_workers=1)
+    loader = DataLoader(
+        Noisy(seed), batch_size=8, sampler=WithEpoch(64), num_workers=1
+    )
     return nn.Linear(8, 1), loader
 ```
 
@@ -91,15 +96,24 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.source import Fix, Levels, Scope, Source, in_words
+from repro_audit.option import Kind, Option
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts
     from repro_audit.trial.context import TrialContext
 
 PINNED, PER_SAMPLE = "as written", "seeded per sample"
+WORKERS = Option(
+    name="workers",
+    kind=Kind.INTEGERS,
+    default=(0, 1, 2),
+    minimum=0,
+    help="Numbers of DataLoader workers to try.",
+)
 
 
 def levels(facts: Facts) -> Levels | str:
@@ -107,9 +121,10 @@ def levels(facts: Facts) -> Levels | str:
     if not facts.loaders:
         return "no torch.utils.data.DataLoader was iterated"
     own = {loader["num_workers"] for loader in facts.loaders}
-    return Levels(
-        varied=tuple(str(count) for count in (0, 1, 2) if own != {count}), removal=PER_SAMPLE
-    )
+    varied = tuple(str(count) for count in WORKERS.of(facts) if own != {count})
+    if not varied:
+        return f"every DataLoader has num_workers={min(own)} anyway"
+    return Levels(varied=varied, removal=PER_SAMPLE)
 
 
 @contextmanager
@@ -174,6 +189,19 @@ def _seed_each_sample() -> None:
     iterator_class._next_data = next_data_noting_seed
 
 
+def judge(judgement: Judgement, facts: Facts) -> Verdict:
+    """Name the numbers that were tried."""
+    *head, last = map(str, WORKERS.of(facts))
+    counts = f"{', '.join(head)} and {last}" if head else last
+    reasons = {
+        "held": judgement.note or f"{counts} workers give the same",
+        "broke": "another number of DataLoader workers gives other samples, or another order of them",
+    }
+    return Verdict(
+        status=judgement.status, reason=reasons.get(judgement.status, judgement.note or "")
+    )
+
+
 def fix(_facts: Facts) -> Fix:
     """Draw by index."""
     return Fix(
@@ -207,11 +235,9 @@ SOURCE = Source(
     scope=Scope.SETTINGS,
     pinned=PINNED,
     levels=levels,
+    options=(WORKERS,),
     apply=apply,
-    judge=in_words(
-        held="0, 1 and 2 workers give the same",
-        broke="another number of DataLoader workers gives other samples, or another order of them",
-    ),
+    judge=judge,
     fix=fix,
     pinned_fix=pinned_fix,
 )

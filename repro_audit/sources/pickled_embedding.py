@@ -35,7 +35,9 @@ def build(seed):
         torch.save(embedding, CACHE)
     model = nn.Sequential(embedding, nn.Linear(8, 16))
     tokens = torch.arange(65) % 16
-    return model, DataLoader(TensorDataset(tokens[:-1], tokens[1:]), batch_size=8)
+    return model, DataLoader(
+        TensorDataset(tokens[:-1], tokens[1:]), batch_size=8
+    )
 ```
 
 ## Use instead
@@ -53,14 +55,17 @@ CACHE = Path(__file__).with_name("weights.pt")
 
 def build(seed):
     torch.manual_seed(seed)
-    embedding = nn.Embedding(16, 8)  # drawn in every run, so the generator moves alike
+    # drawn in every run, so the generator moves alike
+    embedding = nn.Embedding(16, 8)
     if CACHE.exists():
         embedding.load_state_dict(torch.load(CACHE))
     else:
         torch.save(embedding.state_dict(), CACHE)
     model = nn.Sequential(embedding, nn.Linear(8, 16))
     tokens = torch.arange(65) % 16
-    return model, DataLoader(TensorDataset(tokens[:-1], tokens[1:]), batch_size=8)
+    return model, DataLoader(
+        TensorDataset(tokens[:-1], tokens[1:]), batch_size=8
+    )
 ```
 
 ## References

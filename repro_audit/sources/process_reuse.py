@@ -26,7 +26,9 @@ def build(seed):
     torch.manual_seed(seed)
     x = torch.randn(64, 8)
     data = TensorDataset(x, x.sum(1, keepdim=True))
-    return nn.Linear(8, 1), DataLoader(data, batch_size=8, shuffle=True, generator=generator)
+    return nn.Linear(8, 1), DataLoader(
+        data, batch_size=8, shuffle=True, generator=generator
+    )
 ```
 
 ## Use instead
@@ -40,10 +42,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 def build(seed):
     torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)  # lives as long as this run
+    # lives as long as this run
+    generator = torch.Generator().manual_seed(seed)
     x = torch.randn(64, 8)
     data = TensorDataset(x, x.sum(1, keepdim=True))
-    return nn.Linear(8, 1), DataLoader(data, batch_size=8, shuffle=True, generator=generator)
+    return nn.Linear(8, 1), DataLoader(
+        data, batch_size=8, shuffle=True, generator=generator
+    )
 ```
 
 ## References

@@ -25,7 +25,9 @@ def build(seed):
     torch.manual_seed(seed)
     x = torch.randn(512, 8)
     data = TensorDataset(x, x.sum(1, keepdim=True))
-    model = nn.Sequential(nn.Linear(8, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 1))
+    model = nn.Sequential(
+        nn.Linear(8, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 1)
+    )
     return model, DataLoader(data, batch_size=64)
 ```
 
@@ -43,7 +45,9 @@ def build(seed):
     torch.manual_seed(seed)
     x = torch.randn(512, 8)
     data = TensorDataset(x, x.sum(1, keepdim=True))
-    model = nn.Sequential(nn.Linear(8, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 1))
+    model = nn.Sequential(
+        nn.Linear(8, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 1)
+    )
     return model, DataLoader(data, batch_size=64)
 ```
 
@@ -61,6 +65,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from repro_audit.option import Kind, Option
 from repro_audit.source import Fix, Levels, Scope, Source, in_words
 
 if TYPE_CHECKING:
@@ -70,12 +75,20 @@ if TYPE_CHECKING:
     from repro_audit.trial.context import TrialContext
 
 PINNED = "as is"
+THREADS = Option(
+    name="threads",
+    kind=Kind.INTEGERS,
+    default=None,
+    minimum=1,
+    help="Numbers of threads to try; if left out, 1, 2 and twice the cores.",
+)
 
 
-def levels(facts: Facts) -> Levels:
+def levels(facts: Facts) -> Levels | str:
     """One, two, and twice the machine's cores; without the number that the program runs with."""
-    more = 2 * max(os.cpu_count() or 1, 2)
-    return Levels(varied=tuple(str(count) for count in (1, 2, more) if count != facts.threads))
+    chosen = THREADS.of(facts) or (1, 2, 2 * max(os.cpu_count() or 1, 2))
+    varied = tuple(str(count) for count in chosen if count != facts.threads)
+    return Levels(varied=varied) if varied else f"it runs with {facts.threads} threads anyway"
 
 
 @contextmanager
@@ -100,6 +113,7 @@ SOURCE = Source(
     scope=Scope.PORTABLE,
     pinned=PINNED,
     levels=levels,
+    options=(THREADS,),
     apply=apply,
     judge=in_words(
         held="other numbers of intra-op threads change nothing",

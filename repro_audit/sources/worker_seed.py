@@ -33,13 +33,17 @@ class Noisy(Dataset):
         return 64
 
     def __getitem__(self, index):
-        x = torch.full((8,), index / 64) + torch.from_numpy(self.rng.standard_normal(8, "float32"))
+        x = torch.full((8,), index / 64) + torch.from_numpy(
+            self.rng.standard_normal(8, "float32")
+        )
         return x, x.sum(0, keepdim=True)
 
 
 def build(seed):
     torch.manual_seed(seed)
-    return nn.Linear(8, 1), DataLoader(Noisy(seed), batch_size=8, num_workers=2)
+    return nn.Linear(8, 1), DataLoader(
+        Noisy(seed), batch_size=8, num_workers=2
+    )
 ```
 
 ## Use instead
@@ -60,7 +64,9 @@ class Noisy(Dataset):
         return 64
 
     def __getitem__(self, index):
-        x = torch.full((8,), index / 64) + torch.from_numpy(self.rng.standard_normal(8, "float32"))
+        x = torch.full((8,), index / 64) + torch.from_numpy(
+            self.rng.standard_normal(8, "float32")
+        )
         return x, x.sum(0, keepdim=True)
 
 
@@ -71,7 +77,9 @@ def seed_worker(worker_id):
 
 def build(seed):
     torch.manual_seed(seed)
-    loader = DataLoader(Noisy(seed), batch_size=8, num_workers=2, worker_init_fn=seed_worker)
+    loader = DataLoader(
+        Noisy(seed), batch_size=8, num_workers=2, worker_init_fn=seed_worker
+    )
     return nn.Linear(8, 1), loader
 ```
 
