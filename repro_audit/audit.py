@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repro_audit import summary
 from repro_audit.evidence import finding, measure, not_tried, reference_setting
@@ -16,8 +16,15 @@ from repro_audit.facts import Facts
 from repro_audit.inspection import Suspicion, inspect
 from repro_audit.oracle import Parting, Trial, TrialOracle, part
 from repro_audit.report import model
-from repro_audit.source import Levels, Scope, Source, Verdict
-from repro_audit.sources import artifact_cache, catalogue, process_reuse, seed_effect
+from repro_audit.source import Levels, Scope, Source, Verdict, configured
+from repro_audit.sources import (
+    artifact_cache,
+    built_in,
+    catalogue,
+    installed,
+    process_reuse,
+    seed_effect,
+)
 from repro_audit.trace import Phase
 from repro_audit.trial.request import Watch
 from repro_audit.trial.runner import Runner
@@ -51,7 +58,11 @@ class Options:
     timeout: float = 300.0
     fresh: bool = False
     pinpoint: bool = True
-    """Look for the op and line that part the runs."""
+    """Where something broke, run it once more to find the op and the line."""
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What was chosen of the sources' options, by id and by name."""
+    origin: str = ""
+    """Which of these are no flags, and where they come from; empty where all are."""
 
 
 def audit(target: Target, options: Options, progress: Progress) -> model.Report:
@@ -72,7 +83,7 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
             oracle = TrialOracle(
                 runner=runner,
                 isolation=isolation,
-                sources=catalogue(),
+                sources=_in_force(options),
                 target=target,
                 seed=options.seed,
                 steps=options.steps,
@@ -82,6 +93,15 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
     finally:
         isolation.cleanup()
     return dataclasses.replace(report, seconds=round(time.monotonic() - started, 3))
+
+
+def _in_force(options: Options) -> dict[str, Source]:
+    """The sources that each trial pins: a plugin that the user skips is not even imported there."""
+    return {
+        name: source
+        for name, source in catalogue().items()
+        if name in built_in() or name not in options.skip
+    }
 
 
 def _temporary_directory(isolation: Isolation) -> Path:
@@ -112,7 +132,10 @@ class Audit:
     def __init__(self, oracle: TrialOracle, options: Options) -> None:
         self.oracle = oracle
         self.options = options
-        self.sources = catalogue()
+        self.sources = {
+            name: configured(source, options.sources.get(name, {}))
+            for name, source in catalogue().items()
+        }
 
     def report(self) -> model.Report:
         """Run the floor; where it trains, the experiment; where something broke, the evidence."""
@@ -342,7 +365,10 @@ class Audit:
             failure=failure,
             assumptions=facts.assumptions,
             coverage=summary.coverage(facts),
-            notes=summary.notes(floor, oracle.isolation),
+            notes=(
+                *summary.notes(floor, oracle.isolation),
+                *filter(None, (self.options.origin, *installed().notes)),
+            ),
         )
 
 

@@ -6,7 +6,11 @@ not here: they cross the process border as text (`repro_audit.facts.Failure`).
 
 from __future__ import annotations
 
-from typing import ClassVar
+import difflib
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 class ReproAuditError(Exception):
@@ -59,3 +63,23 @@ class InternalError(ReproAuditError):
     """A defect of the tool."""
 
     exit_code = 70
+
+
+class SourceFailedError(InternalError):
+    """A source itself fails in a trial, where it must not be taken for a failure of the target."""
+
+    @classmethod
+    def of(cls, name: str, error: Exception) -> SourceFailedError:
+        """What to say of the error that the source with the id `name` raised."""
+        return cls(
+            f"the source {name} fails with {type(error).__name__}: {error}",
+            next_step=f"where it comes from a plugin, leave it out: --skip {name}",
+        )
+
+
+def nearest(name: str, known: Collection[str], noun: str) -> str:
+    """What to do about an unknown name: the known one that is nearest, or all of them."""
+    found = difflib.get_close_matches(name, known, n=1)
+    if found:
+        return f"did you mean {found[0]}?"
+    return f"the {noun}s are: {', '.join(known)}" if known else f"there are no {noun}s"

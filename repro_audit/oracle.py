@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from repro_audit.compare import Difference, compare
 from repro_audit.experiment import Outcome, Run, Setting
 from repro_audit.facts import Facts
-from repro_audit.sources import artifact_cache
+from repro_audit.sources import artifact_cache, installed
 from repro_audit.trace import Trace
 from repro_audit.trial.request import Key, TrialRequest, Watch
 from repro_audit.trial.runner import Ended, Environment, Job, Runner
@@ -171,6 +171,9 @@ class TrialOracle:
             steps=self.steps,
             setting={**pinned, **setting},
             watch=watch,
+            plugins={
+                name: place for name, place in installed().places.items() if name in self.sources
+            },
             first_run_wrote=self.floor.facts.written if warm and self.floor else (),
         )
 

@@ -42,13 +42,13 @@ REQUIRED = {
 
 def test_every_file_is_a_source() -> None:
     files = Path(sources.__file__).parent.glob("[!_]*.py")
-    assert set(sources.catalogue()) == {path.stem.replace("_", "-") for path in files}
-    assert set(sources.catalogue()) >= REQUIRED
+    assert set(sources.built_in()) == {path.stem.replace("_", "-") for path in files}
+    assert set(sources.built_in()) >= REQUIRED
 
 
 def test_order_is_by_scope_then_id() -> None:
     order = list(Scope)
-    keys = [(order.index(source.scope), source.id) for source in sources.catalogue().values()]
+    keys = [(order.index(source.scope), source.id) for source in sources.built_in().values()]
     assert keys == sorted(keys)
 
 

@@ -10,22 +10,26 @@ import sysconfig
 import tempfile
 import time
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit import rng
 from repro_audit.detail import DETAIL
-from repro_audit.errors import NeverTrainedError, TargetError
+from repro_audit.errors import NeverTrainedError, SourceFailedError, TargetError
 from repro_audit.facts import Facts, Failure
-from repro_audit.sources import catalogue
+from repro_audit.sources import of_trial
 from repro_audit.trace import TraceWriter
 from repro_audit.trial.context import TrialContext
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from repro_audit.facts import Json
     from repro_audit.probe import Probe
     from repro_audit.probe.detailed import Detailed
+    from repro_audit.source import Source
     from repro_audit.target import Target
     from repro_audit.trial.driver import Notes
     from repro_audit.trial.loading import Build
@@ -83,6 +87,8 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
                 what=f"the target called sys.exit({error.code!r})", traceback=_theirs(error)
             )
         )
+    except SourceFailedError:
+        raise
     except BaseException as error:  # the user's own: whatever it is, it is shown
         what = "".join(traceback.format_exception_only(error)).strip()
         return Facts(failure=Failure(what=what, traceback=_theirs(error)))
@@ -94,12 +100,12 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
     from repro_audit.probe import files
     from repro_audit.trial import loading
 
-    sources = catalogue()
+    sources = of_trial(request.plugins)
     trace = TraceWriter(request.directory / "trace")
     with ExitStack() as stack:
         files.install(request.tree.map(request.tree.root), request.directory / "files.jsonl")
         for name, level in request.setting.items():
-            stack.enter_context(sources[name].apply(level, context))
+            stack.enter_context(_in_force(sources[name], level, context))
         _seed(context)
         detailed = _detailed(request)
         if detailed is not None:
@@ -117,9 +123,8 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
             probe = run()
         trace.close()
         for name in request.setting:
-            survey = sources[name].survey
-            if survey is not None:
-                context.notes[name] = survey(context)
+            if sources[name].survey is not None:
+                context.notes[name] = _survey(sources[name], context)
     return probe
 
 
@@ -147,6 +152,26 @@ def _detailed(request: TrialRequest) -> Detailed | None:
 
 def _keeps_loading(request: TrialRequest) -> bool:
     return request.watch.window is not None and request.watch.window.loading
+
+
+@contextmanager
+def _in_force(source: Source, level: str, context: TrialContext) -> Iterator[None]:
+    """The level, applied. That a varied one is impossible is a result; a pinned one fails us, not the target."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(source.apply(level, context))
+        except Exception as error:
+            if level != source.pinned:
+                raise
+            raise SourceFailedError.of(source.id, error) from error
+        yield
+
+
+def _survey(source: Source, context: TrialContext) -> Json:
+    try:
+        return source.survey(context) if source.survey is not None else None
+    except Exception as error:
+        raise SourceFailedError.of(source.id, error) from error
 
 
 def _run_once(

@@ -56,6 +56,8 @@ class TrialRequest:
     setting: dict[str, str] = field(default_factory=dict)
     """Source id to level, for every source of the catalogue that has a level in this trial."""
     watch: Watch = field(default_factory=Watch)
+    plugins: dict[str, str] = field(default_factory=dict)
+    """What to import for the sources of other packages, by their ids."""
     first_run_wrote: tuple[str, ...] = ()
     """Files that the floor's trial left in the tree, relative to its root; empty where the tree is cold."""
 
@@ -68,6 +70,7 @@ class TrialRequest:
             "steps": self.steps,
             "setting": self.setting,
             "watch": dataclasses.asdict(self.watch),
+            "plugins": self.plugins,
             "first_run_wrote": self.first_run_wrote,
         }
         (self.directory / "request.json").write_text(
@@ -86,6 +89,7 @@ class TrialRequest:
             steps=data["steps"],
             setting=data["setting"],
             watch=_watch(data["watch"]),
+            plugins=data["plugins"],
             first_run_wrote=tuple(data["first_run_wrote"]),
         )
 
