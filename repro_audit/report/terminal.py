@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
+from rich.theme import Theme
 
 from repro_audit.report import findings, text
 from repro_audit.report.look import (
@@ -58,20 +59,29 @@ _VERDICT_STYLES = {
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print the whole page."""
-    print_page(render(report, Look.of(console)), console)
+    """Print the page to the tool's own console."""
+    look = Look.of(console)
+    print_whole([render(report, look)], console, look)
 
 
-def print_page(page: RenderableType, console: Console) -> None:
+def print_whole(parts: Iterable[RenderableType], console: Console, look: Look) -> None:
     """Print whole lines, without trailing blanks or what the stream's encoding can not hold."""
     with console.capture() as capture:
-        console.print(page, width=Look.of(console).width)
+        for part in parts:
+            console.print(part, width=look.width, crop=False)
     printed = "".join(f"{line.rstrip(' ')}\n" for line in capture.get().rstrip("\n").split("\n"))
     encoding = console.encoding
     if console.options.ascii_only:
         printed = text.ascii_typography(printed)
     console.file.write(printed.encode(encoding, "backslashreplace").decode(encoding))
     console.file.flush()
+
+
+def stdout_console(file: IO[str] | None = None, *, width: int | None = None) -> Console:
+    """The console of what was asked for: stdout, unless a test asks for another stream."""
+    # The usual black behind code is a blot on a light terminal.
+    theme = Theme({"markdown.code": "bold cyan"})
+    return Console(file=file, width=width, highlight=False, markup=False, emoji=False, theme=theme)
 
 
 def stderr_console(file: IO[str] | None = None, *, width: int | None = None) -> Console:

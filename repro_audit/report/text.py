@@ -18,6 +18,7 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _TYPOGRAPHY = str.maketrans(
     {
         "\N{HORIZONTAL ELLIPSIS}": "...",
+        "\N{BULLET}": "-",
         "\N{EN DASH}": "-",
         "\N{EM DASH}": "-",
         "\N{MULTIPLICATION SIGN}": "x",

@@ -1,0 +1,80 @@
+"""The catalogue as a table, two lines a source: what is varied, and what it is."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from repro_audit.exercise import Answer, Prospect, machine, prospect
+from repro_audit.report.look import Look, indented, words
+from repro_audit.report.terminal import print_whole
+from repro_audit.source import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rich.console import Console, RenderableType
+
+    from repro_audit.plugins import Plugins
+    from repro_audit.source import Source
+
+HERE_WIDTH = 22
+SCOPE_WIDTH = 8
+
+
+def print_catalogue(catalogue: Mapping[str, Source], plugins: Plugins, console: Console) -> None:
+    """Print every source, and the plugins that can not be used."""
+    look = Look.of(console)
+    print_whole(_parts(catalogue, plugins, look), console, look)
+
+
+def _parts(
+    catalogue: Mapping[str, Source], plugins: Plugins, look: Look
+) -> Iterator[RenderableType]:
+    width = max(map(len, catalogue))
+    headings = ("id", "breaks", "levels: pinned / varied", "can be exercised here")
+    yield _row([Text(heading, "dim") for heading in headings], width, look)
+    here = machine()
+    for name, source in catalogue.items():
+        expected = prospect(source, here)
+        yield _row(
+            [
+                Text(name, "bold"),
+                Text("-" if source.scope is Scope.NONE else source.scope.value),
+                words(_levels(source, expected)),
+                _here(expected),
+            ],
+            width,
+            look,
+        )
+        origin = f" (plugin {plugins.places[name]})" if name in plugins.places else ""
+        yield indented(words(f"{source.title}{origin}", "dim"), 2)
+    for note in plugins.notes:
+        yield words(f"note: {note}", "yellow")
+
+
+def _row(cells: list[Text], width: int, look: Look) -> RenderableType:
+    """One line; cells below one another where the terminal is narrow."""
+    if look.narrow:
+        return Text("\n").join(cells)
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=width, overflow="fold")
+    grid.add_column(width=SCOPE_WIDTH)
+    grid.add_column(width=look.width - width - SCOPE_WIDTH - HERE_WIDTH - 3 * 2, overflow="fold")
+    grid.add_column(width=HERE_WIDTH, overflow="fold")
+    grid.add_row(*cells)
+    return grid
+
+
+def _levels(source: Source, expected: Prospect) -> str:
+    return f"{source.pinned} / {', '.join(expected.varied) or 'by program'}"
+
+
+def _here(expected: Prospect) -> Text:
+    """The answer; of a reason, what comes before its first stop."""
+    if expected.answer is Answer.NO:
+        return words(re.split("[;:]", expected.reason)[0], "yellow")
+    return Text(expected.answer.value, "green" if expected.answer is Answer.YES else "")

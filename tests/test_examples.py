@@ -1,0 +1,96 @@
+"""The programs in the sources' documentation are audited: each Example breaks its source, each Use instead does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from repro_audit import exercise
+from repro_audit.audit import Audit, Options
+from repro_audit.exercise import Answer
+from repro_audit.oracle import TrialOracle
+from repro_audit.report import as_json
+from repro_audit.report.explanation import program, sections
+from repro_audit.sources import catalogue
+from repro_audit.target import parse
+from repro_audit.trial.runner import Runner
+from repro_audit.trial.sandbox import plan_isolation
+from tests.auditing import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+EXAMPLE, MEND = "Example", "Use instead"
+
+
+def complaint(section: str, entry: dict[str, Any], answer: Answer) -> str | None:
+    """What is wrong with what an audit of a section's program found of its source; None where nothing is."""
+    status, reason = entry["status"], entry["reason"]
+    if status == "not-exercised" and not reason:
+        return "it does not say why it was not exercised"
+    if section == MEND:
+        return f"it {status}: {reason}" if status in {"broke", "error"} else None
+    wanted = "not-exercised" if answer is Answer.NO else "broke"
+    return None if status == wanted else f"it is {status}, not {wanted}: {reason}"
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """The interpreters of all audits: most of what one costs is the import of torch."""
+    temporary = tmp_path_factory.mktemp("interpreters")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])  # trials are of this tree too
+        with Runner(side_by_side=2, timeout=120, temporary=temporary) as shared:
+            yield shared
+
+
+def audited_program(name: str, section: str, tree: Path, runner: Runner) -> dict[str, Any]:
+    """The report on the program in a section of a source's documentation, tried for this source alone."""
+    body = program(sections(catalogue()[name].doc or "")[section])
+    (tree / "train.py").write_text(body, encoding="utf-8")
+    isolation = plan_isolation(tree)
+    try:
+        oracle = TrialOracle(
+            runner=runner,
+            isolation=isolation,
+            sources=catalogue(),
+            target=parse("train.py:build", ()),
+            seed=0,
+            steps=3,
+            fresh=False,
+        )
+        return as_json.document(Audit(oracle, Options(only=(name,), steps=3)).report())
+    finally:
+        isolation.cleanup()
+
+
+@pytest.mark.parametrize("section", [EXAMPLE, MEND])
+@pytest.mark.parametrize("name", catalogue())
+def test_program(
+    name: str, section: str, tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = audited_program(name, section, tmp_path, runner)
+    answer = exercise.prospect(catalogue()[name], exercise.machine()).answer
+    (entry,) = (source for source in report["sources"] if source["id"] == name)
+    assert complaint(section, entry, answer) is None, report
+    assert report["unexplained"] is None
+    assert section == EXAMPLE or report["exit_code"] == 0
+    others = {source["status"] for source in report["sources"] if source["id"] != name}
+    assert "broke" not in others
+
+
+@pytest.mark.parametrize("answer", Answer)
+def test_an_example_must_break_and_its_mend_must_not(answer: Answer) -> None:
+    broke = {"status": "broke", "reason": "it differs"}
+    held = {"status": "held", "reason": "it agrees"}
+    silent = {"status": "not-exercised", "reason": ""}
+    assert complaint(MEND, broke, answer)
+    assert not complaint(MEND, held, answer)
+    assert complaint(EXAMPLE, held, answer)
+    assert complaint(EXAMPLE, silent, answer)
+    assert bool(complaint(EXAMPLE, broke, answer)) is (answer is Answer.NO)
+    reasoned = {**silent, "reason": "no CUDA device"}
+    assert bool(complaint(EXAMPLE, reasoned, answer)) is (answer is not Answer.NO)
