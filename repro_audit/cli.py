@@ -7,11 +7,12 @@ import sys
 import traceback
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from repro_audit import __version__
+from repro_audit.config import FLAGS
 from repro_audit.errors import InternalError, ReproAuditError, UsageError
 from repro_audit.rng import commands as rng_commands
 from repro_audit.source import Scope
@@ -91,6 +92,19 @@ def _common(
     """Find what makes a PyTorch training irreproducible, by running it."""
 
 
+def _flag(name: str, *spelt: str, metavar: str | None = None) -> Any:
+    """An option of `check` as `config` has it; None stands for one that was not given."""
+    flag = FLAGS[name]
+    silent = flag.default is None or flag.default is False or flag.default == ()
+    return typer.Option(
+        *spelt,
+        min=flag.minimum,
+        max=flag.maximum,
+        metavar=metavar,
+        help=flag.help if silent else f"{flag.help} (default: {flag.default})",
+    )
+
+
 @app.command()
 def check(
     target: Annotated[
@@ -99,85 +113,73 @@ def check(
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[ARGS]...", help="None in build mode.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 2, help="Seed of every trial.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps a trial.")] = 8,
-    runs: Annotated[
-        int, typer.Option(min=1, help="Repeats of the pinned run and of each race.")
-    ] = 3,
-    require: Annotated[
-        Promise, typer.Option(help="Promise that the exit code enforces.")
-    ] = Promise["RERUN"],
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Try only this source; repeatable.")
-    ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Leave this source out; repeatable.")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Trials side by side.")] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a trial may take.")] = 300.0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Never fork: an interpreter of its own for every trial.")
-    ] = False,
-    json: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Save the JSON report; - for stdout.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the verdict.")] = False,
+    seed: Annotated[int | None, _flag("seed")] = None,
+    steps: Annotated[int | None, _flag("steps")] = None,
+    runs: Annotated[int | None, _flag("runs")] = None,
+    require: Annotated[Promise | None, _flag("require")] = None,
+    only: Annotated[list[str] | None, _flag("only", metavar="ID")] = None,
+    skip: Annotated[list[str] | None, _flag("skip", metavar="ID")] = None,
+    jobs: Annotated[int | None, _flag("jobs")] = None,
+    timeout: Annotated[float | None, _flag("timeout")] = None,
+    fresh: Annotated[bool | None, _flag("fresh", "--fresh/--no-fresh")] = None,
+    json: Annotated[str | None, _flag("json", metavar="FILE")] = None,
+    quiet: Annotated[bool | None, _flag("quiet", "--quiet/--no-quiet", "-q")] = None,
+    no_pinpoint: Annotated[bool | None, _flag("no-pinpoint", "--no-pinpoint/--pinpoint")] = None,
 ) -> None:
-    """Audit a training: run it many times, change one thing at a time, and compare every tensor bit by bit."""
-    from repro_audit.audit import Options, audit
+    """Audit a training: run it many times, change one thing at a time, and compare every tensor bit by bit.
+
+    What no flag says is taken from the table tool.repro-audit in pyproject.toml.
+    """
+    from repro_audit.audit import audit
+    from repro_audit.config import settle
     from repro_audit.report import as_json, terminal
     from repro_audit.report.look import Look
     from repro_audit.report.progress import Progress
     from repro_audit.target import parse
 
-    options = Options(
-        seed=seed,
-        steps=steps,
-        runs=runs,
-        require=Scope(require.value),
-        only=_known(only, "--only"),
-        skip=_known(skip, "--skip"),
-        jobs=jobs,
-        timeout=timeout,
-        fresh=fresh,
-    )
+    flags = {
+        "seed": seed,
+        "steps": steps,
+        "runs": runs,
+        "require": require.value if require else None,
+        "only": only or None,
+        "skip": skip or None,
+        "jobs": jobs,
+        "timeout": timeout,
+        "fresh": fresh,
+        "json": json,
+        "quiet": quiet,
+        "no-pinpoint": no_pinpoint,
+    }
+    asked = settle(flags, Path.cwd())
     parsed = parse(target, tuple(arguments or ()))
-    if json not in {None, "-"} and not Path(str(json)).absolute().parent.is_dir():
-        raise UsageError(
-            f"the report can not be saved as {json}",
-            where="--json",
-            why="its directory does not exist",
-            next_step="make the directory first",
-        )
-    if options.only and not set(options.only) - set(options.skip):
-        raise UsageError("nothing is left to try", where="--only and --skip")
-    with Progress(quiet=quiet) as progress:
-        report = audit(parsed, options, progress)
+    with Progress(quiet=asked.quiet) as progress:
+        report = audit(parsed, asked.options, progress)
     console = terminal.stderr_console()
-    if quiet:
+    if asked.quiet:
         console.print(terminal.verdict_line(report, Look.of(console)))
     else:
         terminal.print_report(report, console)
-    if json is not None:
-        as_json.write(report, json)
+    if asked.json is not None:
+        as_json.write(report, asked.json)
     raise typer.Exit(report.exit_code)
 
 
-def _known(ids: list[str] | None, option: str) -> tuple[str, ...]:
-    """The ids, separated by commas or given several times; each must be in the catalogue."""
-    import difflib
+@app.command()
+def sources() -> None:
+    """List the catalogue: what can break reproducibility, and what an audit varies to find out."""
+    from repro_audit.report import listing, terminal
+    from repro_audit.sources import catalogue, installed
 
-    from repro_audit.sources import catalogue
+    listing.print_catalogue(catalogue(), installed(), terminal.stdout_console())
 
-    names = tuple(name.strip() for entry in ids or () for name in entry.split(",") if name.strip())
-    for name in names:
-        if name not in catalogue():
-            nearest = difflib.get_close_matches(name, catalogue(), n=1)
-            raise UsageError(
-                f"there is no source {name!r}",
-                where=option,
-                next_step=f"did you mean {nearest[0]}?"
-                if nearest
-                else "the ids are: " + ", ".join(catalogue()),
-            )
-    return names
+
+@app.command()
+def explain(
+    source: Annotated[str, typer.Argument(metavar="ID", help="Such as hash-seed.")],
+) -> None:
+    """Explain a source: what it does, why it breaks reproducibility, an example, and what to use instead."""
+    from repro_audit.report import explanation, terminal
+    from repro_audit.sources import known
+
+    explanation.print_source(known(source, where="explain"), terminal.stdout_console())

@@ -1,0 +1,267 @@
+"""What a check is to do: the command line's flags, before them `[tool.repro-audit]` in pyproject.toml."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro_audit.errors import UsageError, nearest
+from repro_audit.option import Kind, Option
+from repro_audit.source import Scope
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from repro_audit.audit import Options
+
+TABLE = "tool.repro-audit"
+REPOSITORY_MARKS = (".git", ".hg", ".svn")
+
+_FLAGS = (
+    Option(
+        name="seed",
+        kind=Kind.INTEGER,
+        default=0,
+        minimum=0,
+        maximum=2**32 - 2,
+        help="Seed of every trial.",
+    ),
+    Option(name="steps", kind=Kind.INTEGER, default=8, minimum=1, help="Optimizer steps a trial."),
+    Option(
+        name="runs",
+        kind=Kind.INTEGER,
+        default=3,
+        minimum=1,
+        help="Repeats of the pinned run and of each race.",
+    ),
+    Option(
+        name="require",
+        kind=Kind.TEXT,
+        default=Scope.RERUN.value,
+        choices=tuple(scope.value for scope in Scope if scope is not Scope.NONE),
+        help="Promise that the exit code enforces.",
+    ),
+    Option(name="only", kind=Kind.TEXTS, default=(), help="Try only this source; repeatable."),
+    Option(name="skip", kind=Kind.TEXTS, default=(), help="Leave this source out; repeatable."),
+    Option(name="jobs", kind=Kind.INTEGER, default=None, minimum=1, help="Trials side by side."),
+    Option(
+        name="timeout",
+        kind=Kind.NUMBER,
+        default=300.0,
+        minimum=0.1,
+        help="Seconds that a trial may take.",
+    ),
+    Option(
+        name="fresh",
+        kind=Kind.SWITCH,
+        default=False,
+        help="Never fork: an interpreter of its own for every trial.",
+    ),
+    Option(name="json", kind=Kind.TEXT, default=None, help="Save the JSON report; - for stdout."),
+    Option(name="quiet", kind=Kind.SWITCH, default=False, help="Print only the verdict."),
+    Option(
+        name="no-pinpoint",
+        kind=Kind.SWITCH,
+        default=False,
+        help="Do not search for the op and the line where runs part.",
+    ),
+)
+FLAGS = {flag.name: flag for flag in _FLAGS}
+"""The flags of `check`, by name: the command line's options and the keys of the table follow from them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What a pyproject.toml says, checked."""
+
+    path: Path | None = None
+    """None where none has the table."""
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """By the name of the flag."""
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options of sources, by id and by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What a check is to do."""
+
+    options: Options
+    json: str | None
+    """Where the JSON report goes; `-` is stdout."""
+    quiet: bool
+
+
+def settle(given: Mapping[str, Any], directory: Path) -> Check:
+    """Put the flags that were given (the others are None) over the configuration that holds in `directory`.
+
+    Raises:
+        UsageError: one of both asks for what does not exist or can not be.
+    """
+    from repro_audit.audit import Options
+
+    config = load(directory)
+    flags = {name: value for name, value in given.items() if value is not None}
+    for name in {"only", "skip"} & flags.keys():
+        flags[name] = _ids(",".join(flags[name]).split(","), where=f"--{name}")
+    chosen = {**{name: flag.default for name, flag in FLAGS.items()}, **config.flags, **flags}
+    if chosen["only"] and not set(chosen["only"]) - set(chosen["skip"]):
+        raise UsageError("nothing is left to try", where=_origins(config, flags, "only", "skip"))
+    _check_json(chosen["json"], where=_origins(config, flags, "json"))
+    return Check(
+        options=Options(
+            seed=chosen["seed"],
+            steps=chosen["steps"],
+            runs=chosen["runs"],
+            require=Scope(chosen["require"]),
+            only=chosen["only"],
+            skip=chosen["skip"],
+            jobs=chosen["jobs"],
+            timeout=chosen["timeout"],
+            fresh=chosen["fresh"],
+            pinpoint=not chosen["no-pinpoint"],
+            sources=config.sources,
+            origin=_origin(config, flags),
+        ),
+        json=chosen["json"],
+        quiet=chosen["quiet"],
+    )
+
+
+def load(directory: Path) -> Config:
+    """The table of the nearest pyproject.toml that has it, in `directory` or above, within its repository.
+
+    Raises:
+        UsageError: the file can not be read, or the table holds what it must not.
+    """
+    for place in (directory, *directory.parents):
+        path = place / "pyproject.toml"
+        if path.is_file():
+            table = _table(path)
+            if table is not None:
+                return _checked(table, path)
+        if any((place / mark).exists() for mark in REPOSITORY_MARKS):
+            break
+    return Config()
+
+
+def _table(path: Path) -> Any:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: neither TOML nor even UTF-8
+        raise UsageError(
+            "the configuration can not be read", where=str(path), why=str(error)
+        ) from None
+    tool = content.get("tool")
+    return tool.get("repro-audit") if isinstance(tool, dict) else None
+
+
+def _checked(table: Any, path: Path) -> Config:
+    flags: dict[str, Any] = {}
+    sources: dict[str, dict[str, Any]] = {}
+    for key, value in _items(table, path, TABLE):
+        if key == "sources":
+            sources = _source_options(value, path)
+            continue
+        where = f"{path}, {key} in [{TABLE}]"
+        if key not in FLAGS:
+            raise UsageError(
+                f"there is no key {key!r}",
+                where=f"{path}, [{TABLE}]",
+                next_step=nearest(key, (*FLAGS, "sources"), "key"),
+            )
+        flags[key] = _value(FLAGS[key], value, where)
+        if key in {"only", "skip"}:
+            flags[key] = _ids(flags[key], where=where)
+        if key == "json" and value != "-":
+            flags[key] = str(path.parent / value)
+    return Config(path=path, flags=flags, sources=sources)
+
+
+def _source_options(table: Any, path: Path) -> dict[str, dict[str, Any]]:
+    """What was chosen for each source; a plugin that can not be used may keep its table."""
+    from repro_audit.sources import catalogue, known
+
+    found: dict[str, dict[str, Any]] = {}
+    for name, chosen in _items(table, path, f"{TABLE}.sources"):
+        where = f"{path}, [{TABLE}.sources.{name}]"
+        if _is_broken(name):
+            continue
+        known(name, where=where)
+        options = {option.name: option for option in catalogue()[name].options}
+        found[name] = {}
+        for key, value in _items(chosen, path, f"{TABLE}.sources.{name}"):
+            if key not in options:
+                raise UsageError(
+                    f"the source {name} has no option {key!r}",
+                    where=where,
+                    next_step=nearest(key, options, "option"),
+                )
+            found[name][key] = _value(options[key], value, f"{where}, {key}")
+    return found
+
+
+def _items(table: Any, path: Path, name: str) -> list[tuple[str, Any]]:
+    if not isinstance(table, dict):
+        raise UsageError(f"[{name}] must be a table, not {table!r}", where=str(path))
+    return list(table.items())
+
+
+def _value(option: Option, value: Any, where: str) -> Any:
+    complaint = option.complaint(value)
+    if complaint is not None:
+        raise UsageError(f"{option.name}: {complaint}", where=where)
+    return option.taken(value)
+
+
+def _ids(names: list[str] | tuple[str, ...], *, where: str) -> tuple[str, ...]:
+    """Ids of the catalogue; one may leave out a plugin that can not be used."""
+    from repro_audit.sources import known
+
+    ids = tuple(name.strip() for name in names if name.strip())
+    for name in ids:
+        if not ("skip" in where and _is_broken(name)):
+            known(name, where=where)
+    return ids
+
+
+def _is_broken(name: str) -> bool:
+    from repro_audit.sources import catalogue, installed
+
+    return name not in catalogue() and installed().why_broken(name) is not None
+
+
+def _check_json(destination: str | None, *, where: str) -> None:
+    if destination in {None, "-"} or Path(str(destination)).absolute().parent.is_dir():
+        return
+    raise UsageError(
+        f"the report can not be saved as {destination}",
+        where=where,
+        why="its directory does not exist",
+        next_step="make the directory first",
+    )
+
+
+def _origins(config: Config, flags: Mapping[str, Any], *names: str) -> str:
+    """Where the values in force of some flags come from."""
+    return " and ".join(
+        f"{name} in {config.path}" if name in config.flags and name not in flags else f"--{name}"
+        for name in names
+    )
+
+
+def _origin(config: Config, flags: Mapping[str, Any]) -> str:
+    """What of the configuration is in force, for the report; empty where nothing is."""
+    in_force = [name for name in config.flags if name not in flags]
+    in_force += [f"{name}.{key}" for name, chosen in config.sources.items() for key in chosen]
+    if config.path is None or not in_force:
+        return ""
+    return f"{os.path.relpath(config.path)} sets {', '.join(in_force)}"
