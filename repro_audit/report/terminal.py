@@ -91,11 +91,6 @@ def stderr_console(file: IO[str] | None = None, *, width: int | None = None) -> 
     )
 
 
-def stdout_console(file: IO[str] | None = None, *, width: int | None = None) -> Console:
-    """The console of what was asked for: stdout, unless a test asks for another stream."""
-    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
-
-
 def render(report: Report, look: Look) -> RenderableType:
     """The whole page."""
     return Group(*_separated(_sections(report, look)))

@@ -75,10 +75,12 @@ def _look() -> Look:
 
 
 def _print(page: RenderableType, found: object, *, as_json: bool) -> None:
-    from repro_audit.report.terminal import print_page, stdout_console
+    from repro_audit.report.look import Look
+    from repro_audit.report.terminal import print_whole, stdout_console
     from repro_audit.rng import pages
 
     if as_json:
         typer.echo(pages.as_json(found))
     else:
-        print_page(page, stdout_console())
+        console = stdout_console()
+        print_whole([page], console, Look.of(console))
