@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from repro_audit.source import Source
     from repro_audit.target import Target
+
+DAY = 86_400
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +104,7 @@ class TrialOracle:
         self.seed = seed
         self.steps = steps
         self.fresh = fresh
+        self.instant = int(time.time()) // DAY * DAY + DAY // 2
         self.trials: dict[str, Trial] = {}
         self.floor: Trial | None = None
         self._floor_tree: Tree | None = None
@@ -174,6 +179,7 @@ class TrialOracle:
             plugins={
                 name: place for name, place in installed().places.items() if name in self.sources
             },
+            instant=self.instant,
             first_run_wrote=self.floor.facts.written if warm and self.floor else (),
         )
 

@@ -34,6 +34,12 @@ SAMPLES = (
         reason="the first run trains on 32 bits, the next one on 16 that it finds in a file",
     ),
     Sample(
+        name="clock",
+        verdict=NOT_REPRODUCIBLE,
+        broke=("clock",),
+        reason="days weigh by their age, counted back from today",
+    ),
+    Sample(
         name="hash_seed",
         verdict=NOT_REPRODUCIBLE,
         broke=("hash-seed",),
@@ -50,6 +56,12 @@ SAMPLES = (
         verdict=NOT_REPRODUCIBLE,
         broke=("numpy-rng",),
         reason="build(seed) seeds PyTorch, but the bootstrap sample comes from NumPy",
+    ),
+    Sample(
+        name="os_entropy",
+        verdict=NOT_REPRODUCIBLE,
+        broke=("os-entropy",),
+        reason="default_rng() without a seed draws the training set",
     ),
     Sample(
         name="pickled_embedding",
@@ -76,6 +88,16 @@ SAMPLES = (
         reason="build(seed) seeds random and NumPy, but not PyTorch",
     ),
     # A source of a wider scope broke, or one of none.
+    Sample(
+        name="environment",
+        broke=("environment",),
+        reason="the hour of a trip is local time",
+    ),
+    Sample(
+        name="file_order",
+        broke=("file-order",),
+        reason="classes and samples come in the order of a listing",
+    ),
     Sample(
         name="num_workers",
         broke=("num-workers",),
@@ -107,10 +129,14 @@ SAMPLES = (
     Sample(name="clean_mlp", reason="seeded, one process, no files, sums too small to be split"),
     Sample(name="clean_transformer", reason="seeded, one thread"),
     Sample(name="artifact_cache_mended", reason="the first run reads back what it wrote"),
+    Sample(name="clock_mended", reason="ages count from a fixed day; only durations are read"),
+    Sample(name="environment_mended", reason="hours are those of UTC"),
+    Sample(name="file_order_mended", reason="listings are sorted"),
     Sample(name="hash_seed_mended", reason="the set is sorted"),
     Sample(name="nondeterministic_op_mended", reason="deterministic algorithms are on"),
     Sample(name="num_workers_mended", reason="the noise follows from the index and the epoch"),
     Sample(name="numpy_rng_mended", reason="NumPy is seeded too"),
+    Sample(name="os_entropy_mended", reason="the generator that draws the training set is seeded"),
     Sample(name="pickled_embedding_mended", reason="built in every run; only weights are kept"),
     Sample(name="process_reuse_mended", reason="build() makes the shuffling generator"),
     Sample(name="python_rng_mended", reason="random is seeded too"),

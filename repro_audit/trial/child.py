@@ -52,6 +52,8 @@ def run_trial(request: TrialRequest) -> int:
         setting=request.setting,
         directory=directory,
         root=request.tree.map(request.tree.root),
+        elsewhere=request.tree.elsewhere(),
+        instant=request.instant,
         first_run_wrote=request.first_run_wrote,
     )
     facts = _run(request, context, fresh=fresh)
@@ -202,6 +204,8 @@ def _run_once(
         max_steps=steps,
         workers=request.directory / "workers.jsonl",
     )
+    for callback in context.on_run:
+        callback()
     started = time.monotonic()
     probe.install()
     try:

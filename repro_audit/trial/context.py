@@ -25,12 +25,18 @@ class TrialContext:
     """The trial's own directory, outside the user's tree."""
     root: Path
     """The user's tree, as this trial sees it."""
+    elsewhere: Path | None = None
+    """Where `root` is found too, by another path; None where it can not be had twice."""
+    instant: int = 0
+    """Noon of the audit's day, in seconds since 1970: the same in all trials of an audit."""
     first_run_wrote: tuple[str, ...] = ()
     """What the first run wrote, relative to `root`, where the tree is the one that it left."""
     seeds: dict[str, int] = field(default_factory=dict)
     """Where each ambient generator starts: `python`, `numpy`, `torch`, `cuda`; `seed` unless a level says otherwise."""
     runs: int = 1
     """How often the program runs in this process; the last run is the one that is traced."""
+    on_run: list[Callable[[], None]] = field(default_factory=list)
+    """Called before each run of the program in this process."""
     on_built: list[Callable[[Any], None]] = field(default_factory=list)
     """Called with the model (or None) after each `build`, before training."""
     models: list[Any] = field(default_factory=list)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.trial.renaming import allow_directory_renames
-from repro_audit.trial.tree import Mechanism, Part, SandboxUnavailable, Tree
+from repro_audit.trial.tree import ELSEWHERE, Mechanism, Part, SandboxUnavailable, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +76,7 @@ def enter(tree: Tree) -> None:
         _become_root(merged)
     else:
         _mount(merged, tree.root, flags=MS_MOVE)
+        _mount_elsewhere(tree)
     try:
         os.chdir(tree.cwd)
     except FileNotFoundError:  # an earlier trial, whose tree this one goes on with, removed it
@@ -186,6 +187,16 @@ def _leave_namespaces(*, user: bool) -> None:
             raise SandboxUnavailable(msg) from error
     # Slave, not private: what the machine unmounts meanwhile is not held back by us.
     _mount("none", Path("/"), flags=MS_REC | MS_SLAVE)
+
+
+def _mount_elsewhere(tree: Tree) -> None:
+    """Let the tree be had by another path too, where there is one to spare."""
+    needed = (tree.root, tree.base, Path(sys.prefix), Path(__file__))
+    for place in map(Path, ELSEWHERE):
+        if place.is_dir() and not any(path.is_relative_to(place) for path in needed):
+            with suppress(SandboxUnavailable):
+                _mount(tree.root, place, flags=MS_BIND | MS_REC)
+            return
 
 
 def _become_root(merged: Path) -> None:

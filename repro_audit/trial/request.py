@@ -58,6 +58,8 @@ class TrialRequest:
     watch: Watch = field(default_factory=Watch)
     plugins: dict[str, str] = field(default_factory=dict)
     """What to import for the sources of other packages, by their ids."""
+    instant: int = 0
+    """Noon of the audit's day, in seconds since 1970."""
     first_run_wrote: tuple[str, ...] = ()
     """Files that the floor's trial left in the tree, relative to its root; empty where the tree is cold."""
 
@@ -71,6 +73,7 @@ class TrialRequest:
             "setting": self.setting,
             "watch": dataclasses.asdict(self.watch),
             "plugins": self.plugins,
+            "instant": self.instant,
             "first_run_wrote": self.first_run_wrote,
         }
         (self.directory / "request.json").write_text(
@@ -90,6 +93,7 @@ class TrialRequest:
             setting=data["setting"],
             watch=_watch(data["watch"]),
             plugins=data["plugins"],
+            instant=data["instant"],
             first_run_wrote=tuple(data["first_run_wrote"]),
         )
 

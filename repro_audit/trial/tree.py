@@ -12,6 +12,12 @@ from repro_audit.errors import InternalError
 Kind = Literal["overlay", "copy", "shared"]
 """How a trial's writes are kept from the user's tree: by a copy-on-write mount, by a copy, or not at all."""
 
+ELSEWHERE = ("/boot", "/var/spool", "/media")
+"""Directories that no training needs: in the first there is, an overlay is mounted a second time, for its trial only.
+
+Its path is then the same in all trials and audits.
+"""
+
 
 class SandboxUnavailable(InternalError):  # noqa: N818 - a state of the machine, that a plan meets
     """This process can not get the view of the tree that it was told to take."""
@@ -58,6 +64,13 @@ class Tree:
     def base(self) -> Path:
         """The directory that holds everything of this trial's tree."""
         return self.parts[0].upper.parent
+
+    def elsewhere(self) -> Path | None:
+        """Where this trial, in its process, finds the tree by another path; None without an overlay."""
+        if self.kind != "overlay":
+            return None
+        places = (Path(place) for place in ELSEWHERE)
+        return next((p for p in places if p.is_dir() and p.samefile(self.root)), None)
 
     def map(self, path: Path) -> Path:
         """Where this trial finds `path`: elsewhere only for a path inside a tree that is a copy."""

@@ -1,0 +1,137 @@
+"""What sources that replace functions share: whose line is calling, a log of such lines, and the replacing itself."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro_audit.probe.files import is_users
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import FrameType
+
+_IMPORTING = ("<frozen importlib", str(Path(importlib.__file__).parent))
+
+LINES_SHOWN = 8
+"""More lines of evidence than this would hide the rest of a report."""
+
+
+def direct_caller(frame: FrameType | None) -> FrameType | None:
+    """The frame of the program's own code that makes a call, seen from the function called; None for a library's.
+
+    Generated code, such as the `__init__` of a dataclass, counts as its caller's.
+    """
+    while frame is not None and _is_generated(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame if frame is not None and is_users(frame.f_code.co_filename) else None
+
+
+def behind(frame: FrameType | None) -> tuple[FrameType | None, bool]:
+    """The innermost frame of the program's own code, on whose behalf a library works; None without one.
+
+    And whether an import is under way in between: what that does is no doing of the line that imports.
+    """
+    importing = False
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        importing = importing or frame.f_code.co_filename.startswith(_IMPORTING)
+        frame = frame.f_back
+    return frame, importing
+
+
+def process_number() -> tuple[int, ...]:
+    """Which worker this process is, and of which worker; another epoch's workers have other numbers."""
+    process = sys.modules.get("multiprocessing.process")
+    return tuple(process.current_process()._identity) if process is not None else ()
+
+
+def _is_generated(filename: str) -> bool:
+    return filename.startswith("<") and not filename.startswith("<frozen ")
+
+
+class Lines:
+    """Lines of the program's code that did something, logged by the processes of a trial to one file."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = str(log.resolve())
+        self._cwd = Path.cwd()
+        self._seen: set[tuple[str, int]] = set()
+
+    def note(self, frame: FrameType | None) -> None:
+        """Log the line that runs in a frame, once a process; no frame stands for a library's own doing."""
+        key = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        file, line = key
+        with suppress(ValueError):
+            file = str(Path(file).relative_to(self._cwd)) if file else file
+        # Opened anew: a descriptor kept open could be closed by the program, and its number used for another file.
+        with suppress(OSError):
+            log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(log, json.dumps([file, line]).encode() + b"\n")
+            finally:
+                os.close(log)
+
+
+def read_lines(log: Path) -> list[tuple[str, int]]:
+    """File and line of each entry that a trial's processes logged, sorted, each once; torn ones are left out."""
+    with suppress(FileNotFoundError):
+        found = set()
+        for entry in log.read_bytes().split(b"\n")[:-1]:
+            with suppress(ValueError, TypeError):
+                file, line = json.loads(entry)
+                found.add((str(file), int(line)))
+        return sorted(found)
+    return []
+
+
+def evidence(lines: Iterable[Iterable[Any]], verb: str) -> tuple[str, ...]:
+    """A sentence for each line of the program that was logged."""
+    places = [f"{file}:{line}" for file, line in lines if file]
+    more = len(places) - LINES_SHOWN
+    shown = [f"{place} {verb}" for place in places[:LINES_SHOWN]]
+    return (*shown, f"and {more} more lines") if more > 0 else tuple(shown)
+
+
+class Replacements:
+    """Attributes that stand in for others until `undo`."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+        self.undone = False
+
+    def attribute(self, owner: Any, name: str, new: Any) -> None:
+        """Replace an attribute of a module, a class or an object."""
+        old = vars(owner)[name]
+        setattr(owner, name, new)
+        self._undo.append(lambda: setattr(owner, name, old))
+
+    def method(self, cls: type, name: str, new: Any) -> None:
+        """Replace what a class of C code defines itself, which Python lets nobody set.
+
+        Subclasses and references that were taken before see it too.
+        """
+        namespace = gc.get_referents(cls.__dict__)[0]
+        old = namespace[name]
+
+        def put(value: Any) -> None:
+            namespace[name] = value
+            ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
+
+        put(new)
+        self._undo.append(lambda: put(old))
+
+    def undo(self) -> None:
+        """Put everything back."""
+        self.undone = True
+        while self._undo:
+            self._undo.pop()()

@@ -1,0 +1,328 @@
+"""The time of day, or how long something took, decides the result.
+
+## What it does
+The audit gives the program's own code a clock of the audit's: it starts at noon of the day of the audit (pinned), or
+seconds, days or months later. It ticks at every reading, and through every `time.sleep`, so what waits for time to
+pass gets on; at the later levels the ticks are longer, and uneven. The clock answers for `time.time`, `monotonic`,
+`perf_counter`, `process_time`, `thread_time` (all with `_ns` too), `clock_gettime`, `localtime`, `gmtime`, `ctime`,
+`asctime` and `strftime`, `datetime.now`, `utcnow` and `today`, and `date.today`. Another result convicts it, and the
+report lists the lines that read it. *Held*: all four clocks give the same. Libraries see the real time, so their
+timeouts hold. Not seen are clocks read in C code, such as `np.datetime64("now")`, and by libraries.
+
+## Why it breaks reproducibility
+A run starts at another time than the one before, and no two take equally long. A seed made from the clock differs in
+each run. A date that decides which rows are recent, or which part of the data is the test set, differs from one
+day to the next. Training that stops when its time is up stops after another number of steps. Time that is only
+logged does no harm.
+
+## Example
+The seed is the time.
+
+```python
+import time
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build():
+    torch.manual_seed(int(time.time()))
+    x = torch.randn(64, 8)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8)
+```
+
+## Use instead
+Take the seed from the caller. The time may be logged.
+
+```python
+import time
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    print("started at", time.ctime(), "with the seed", seed)
+    x = torch.randn(64, 8)
+    data = TensorDataset(x, x.sum(1, keepdim=True))
+    return nn.Linear(8, 1), DataLoader(data, batch_size=8)
+```
+
+## References
+- Python: `time`: <https://docs.python.org/3/library/time.html>
+- Python: `datetime.now`: <https://docs.python.org/3/library/datetime.html#datetime.datetime.now>
+- Lightning: `Timer`, which stops training when its time is up:
+  <https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.Timer.html>
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.sources._program import (
+    Lines,
+    Replacements,
+    direct_caller,
+    evidence,
+    process_number,
+    read_lines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from repro_audit.experiment import Judgement
+    from repro_audit.facts import Facts, Json
+    from repro_audit.trial.context import TrialContext
+
+ID = "clock"
+LOG = "clock.jsonl"
+SECOND, DAY = 10**9, 86_400 * 10**9
+PINNED = "noon today"
+READS_BEFORE_RUN = 32
+"""Each run in a process begins this many readings after the start: later than what the import of the program read."""
+UPTIME = 1_000_000 * SECOND
+"""What monotonic clocks count from; they say as little about the date as real ones."""
+NOT_ALIKE = 1009
+"""Nanoseconds by which the clocks of a program's processes differ, as no two read theirs in the same instant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How a level's clock goes, in nanoseconds."""
+
+    later: int
+    tick: int
+    beats: tuple[int, ...]
+    """Ticks from one reading to the next, over and over. Durations that are compared come out one way or the other."""
+
+
+PACES = {
+    # Powers of two, so that seconds as floats are exact.
+    PINNED: Pace(later=0, tick=SECOND // 64, beats=(1,)),
+    "seconds later": Pace(later=17 * SECOND, tick=SECOND, beats=(1, 2, 3, 4, 5, 6, 7)),
+    "days later": Pace(later=3 * DAY + DAY // 3, tick=60 * SECOND, beats=(7, 6, 5, 4, 3, 2, 1)),
+    "months later": Pace(later=400 * DAY, tick=DAY // 4, beats=(3, 1, 4, 1, 5, 9, 2)),
+}
+
+
+class Clock:
+    """A clock that goes by its readings, in each thread by its own: no thread's timing reaches another's clock."""
+
+    def __init__(self, pace: Pace, instant: int) -> None:
+        self._pace = pace
+        self._instant = instant * SECOND
+        self._first = 0
+        self._thread = threading.local()
+
+    def restart(self) -> None:
+        """Begin anew, for the next run in this process."""
+        self._first = READS_BEFORE_RUN
+        self._thread = threading.local()
+
+    def elapsed(self) -> int:
+        """Nanoseconds since the start, at the next reading."""
+        self._thread.reads = reads = getattr(self._thread, "reads", self._first) + 1
+        beats = self._pace.beats
+        rounds, rest = divmod(reads, len(beats))
+        ticks = rounds * sum(beats) + sum(beats[:rest])
+        slept: int = getattr(self._thread, "slept", 0)
+        return ticks * self._pace.tick + slept + NOT_ALIKE * sum(process_number())
+
+    def wall(self) -> int:
+        """Nanoseconds since 1970."""
+        return self._instant + self._pace.later + self.elapsed()
+
+    def monotonic(self) -> int:
+        """Nanoseconds since some time before the program started."""
+        return UPTIME + self._pace.later + self.elapsed()
+
+    def sleep(self, nanoseconds: int) -> None:
+        """Let time pass."""
+        self._thread.slept = getattr(self._thread, "slept", 0) + nanoseconds
+
+
+def levels(facts: Facts) -> Levels | str:
+    """The later clocks, where the program reads one."""
+    if not facts.survey.get(ID):
+        return "no line of the program was seen to read a clock"
+    return Levels(varied=tuple(level for level in PACES if level != PINNED))
+
+
+@contextmanager
+def apply(level: str, trial: TrialContext) -> Iterator[None]:
+    """Put the level's clock before the program's own code."""
+    clock, replacements = Clock(PACES[level], trial.instant), Replacements()
+    trial.on_run.append(clock.restart)
+    face = _Face(clock, Lines(trial.directory / LOG), replacements)
+    face.counters()
+    face.calendars()
+    face.datetimes()
+    try:
+        yield
+    finally:
+        replacements.undo()
+
+
+class _Face:
+    """Shows the clock to the program's own code, and the real time to all else."""
+
+    def __init__(self, clock: Clock, lines: Lines, replacements: Replacements) -> None:
+        self._clock = clock
+        self._lines = lines
+        self._replacements = replacements
+
+    def counters(self) -> None:
+        """Functions that give a number, and `sleep`."""
+        clock = self._clock
+        reads = {
+            "time": clock.wall,
+            "monotonic": clock.monotonic,
+            "perf_counter": clock.monotonic,
+            "process_time": clock.elapsed,
+            "thread_time": clock.elapsed,
+        }
+        for name, read in reads.items():
+            self._show(name, lambda read=read: read() / SECOND)
+            self._show(f"{name}_ns", read)
+        self._show("clock_gettime", lambda number: self._gettime(number) / SECOND, arguments=1)
+        self._show("clock_gettime_ns", self._gettime, arguments=1)
+        sleep = time.sleep
+
+        def slept(seconds: float, /) -> None:
+            sleep(seconds)
+            if direct_caller(sys._getframe(1)) is not None:
+                clock.sleep(int(seconds * SECOND))
+
+        self._replacements.attribute(time, "sleep", slept)
+
+    def calendars(self) -> None:
+        """Functions that take a time, and read the clock where they are given none."""
+        localtime, strftime, asctime = time.localtime, time.strftime, time.asctime
+        for name in ("localtime", "gmtime", "ctime"):
+            original = getattr(time, name)
+            self._show(name, lambda original=original: original(self._seconds()))
+        self._show("strftime", lambda form: strftime(form, localtime(self._seconds())), arguments=1)
+        self._show("asctime", lambda: asctime(localtime(self._seconds())))
+
+    def datetimes(self) -> None:
+        """Methods of `date` and `datetime`."""
+        utc = dt.timezone.utc
+        self._show_method(dt.date, "today", lambda cls: cls.fromtimestamp(self._seconds()))
+        self._show_method(
+            dt.datetime, "now", lambda cls, tz=None: cls.fromtimestamp(self._seconds(), tz)
+        )
+        self._show_method(
+            dt.datetime,
+            "utcnow",
+            lambda cls: cls.fromtimestamp(self._seconds(), utc).replace(tzinfo=None),
+        )
+
+    def _seconds(self) -> float:
+        return self._clock.wall() / SECOND
+
+    def _gettime(self, number: int) -> int:
+        if number in _named("CLOCK_REALTIME", "CLOCK_TAI"):
+            return self._clock.wall()
+        if number in _named("CLOCK_PROCESS_CPUTIME_ID", "CLOCK_THREAD_CPUTIME_ID"):
+            return self._clock.elapsed()
+        return self._clock.monotonic()
+
+    def _is_for_program(self, frame: FrameType | None) -> bool:
+        caller = direct_caller(frame)
+        if caller is not None:
+            self._lines.note(caller)
+        return caller is not None
+
+    def _show(self, name: str, read: Callable[..., Any], arguments: int = 0) -> None:
+        """Have a function of `time` answer the program with `read`, where it is given as many arguments."""
+        original = getattr(time, name, None)
+        if original is None:  # not on this system
+            return
+
+        def function(*given: Any) -> Any:
+            asks = len(given) == arguments or (given == (None,) and name in _OPTIONAL)
+            if asks and self._is_for_program(sys._getframe(1)):
+                return read(*given[:arguments])
+            return original(*given)
+
+        function.__name__ = function.__qualname__ = name  # so that pickle finds it
+        function.__module__ = "time"
+        self._replacements.attribute(time, name, function)
+
+    def _show_method(self, cls: type, name: str, read: Callable[..., Any]) -> None:
+        """Have a class method answer the program with `read`."""
+        original = cls.__dict__[name]
+
+        def method(cls: type, *given: Any, **named: Any) -> Any:
+            if self._is_for_program(sys._getframe(1)):
+                return read(cls, *given, **named)
+            return original.__get__(None, cls)(*given, **named)
+
+        self._replacements.method(cls, name, classmethod(method))
+
+
+_OPTIONAL = ("localtime", "gmtime", "ctime")
+"""These take None as the time, for now."""
+
+
+def _named(*names: str) -> tuple[int, ...]:
+    """The clocks of these names that this system has."""
+    return tuple(getattr(time, name) for name in names if hasattr(time, name))
+
+
+def survey(trial: TrialContext) -> Json:
+    """The lines that read a clock."""
+    return read_lines(trial.directory / LOG)
+
+
+def judge(judgement: Judgement, facts: Facts) -> Verdict:
+    """Say how far apart two runs must be, and name the lines that read a clock."""
+    broke = judgement.status == "broke"
+    apart = " and ".join(level.level for level in judgement.levels if level.diverged)
+    reasons = {
+        "broke": f"the program reads the clock, and gives another result {apart or 'at another time'}",
+        "held": "the program reads the clock, and gives the same at any time",
+    }
+    return Verdict(
+        status=judgement.status,
+        reason=judgement.note or reasons.get(judgement.status, ""),
+        evidence=evidence(facts.survey.get(ID) or (), "reads the clock") if broke else (),
+    )
+
+
+def fix(_facts: Facts) -> Fix:
+    """Make the time an argument."""
+    return Fix(
+        summary="Let the time decide nothing: take the seed from the caller, fix the date that data is chosen by, "
+        "and stop after a number of steps. Logging the time does no harm.",
+        snippet="torch.manual_seed(seed)  # not int(time.time())\n"
+        "newest = datetime.date(2025, 1, 31)  # not datetime.date.today()\n"
+        "for step in range(steps):  # not while time.monotonic() < deadline\n"
+        "    ...",
+    )
+
+
+SOURCE = Source(
+    name=__name__,
+    doc=__doc__,
+    scope=Scope.RERUN,
+    pinned=PINNED,
+    levels=levels,
+    apply=apply,
+    judge=judge,
+    fix=fix,
+    survey=survey,
+)

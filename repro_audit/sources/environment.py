@@ -1,0 +1,305 @@
+"""The machine's settings and names decide the result.
+
+## What it does
+The audit runs the program as it finds the machine (pinned), then with one thing changed at a time: another time zone
+(`TZ`), another locale (`LC_ALL` and `LANG`; one that is installed), the same working directory under another path,
+another host name, another user name, another umask. Another result convicts it, and the report says which of them
+moved it. It breaks the promise `portable`, and is emulated: host and user change for Python's functions and in the
+environment, not for C code. The path can be changed where trials see the tree through an overlay. `HOME` stays, since
+data and models are cached below it. *Held*: none of them changes anything.
+
+## Why it breaks reproducibility
+A machine's settings reach a program by ways that nobody thinks of. Local time gives another hour, and at times another
+day, in another zone. A locale decides the order of words that are compared by it, and what `sort` in a shell does.
+Absolute paths, host and user names end up in seeds, in keys of caches, and in hashes that split the data.
+
+## Example
+The hour of a trip is taken from local time.
+
+```python
+from datetime import datetime
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    trips = [1_700_000_000 + 5_000 * number for number in range(64)]
+    hours = [datetime.fromtimestamp(trip).hour for trip in trips]
+    x = torch.tensor(hours, dtype=torch.float32).view(-1, 1) / 24
+    return nn.Linear(1, 1), DataLoader(TensorDataset(x, x.square()), batch_size=8)
+```
+
+## Use instead
+Name the zone.
+
+```python
+from datetime import datetime, timezone
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    trips = [1_700_000_000 + 5_000 * number for number in range(64)]
+    hours = [datetime.fromtimestamp(trip, timezone.utc).hour for trip in trips]
+    x = torch.tensor(hours, dtype=torch.float32).view(-1, 1) / 24
+    return nn.Linear(1, 1), DataLoader(TensorDataset(x, x.square()), batch_size=8)
+```
+
+## References
+- Python: `datetime.fromtimestamp`: <https://docs.python.org/3/library/datetime.html#datetime.datetime.fromtimestamp>
+- Python: `locale`: <https://docs.python.org/3/library/locale.html>
+- Reproducible Builds: variations of the environment: <https://reproducible-builds.org/docs/env-variations/>
+- Reproducible Builds: timezones: <https://reproducible-builds.org/docs/timezones/>
+"""
+
+from __future__ import annotations
+
+import locale
+import os
+import platform
+import socket
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.sources._program import Replacements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from repro_audit.experiment import Judgement
+    from repro_audit.facts import Facts, Json
+    from repro_audit.trial.context import TrialContext
+
+ID = "environment"
+PINNED = "as is"
+WORKING_DIRECTORY = "working directory"
+
+NOBODY = "somebody-else"
+NOWHERE = "another-host"
+NAMES_OF_USER = ("LOGNAME", "USER", "LNAME", "USERNAME")
+"""Where `getpass.getuser` looks, in its order."""
+
+EAST, WEST = "<+14>-14", "<-10>+10"
+"""Zones as POSIX writes them, which need no database. At noon in London it is 2 o'clock there, east a day later."""
+FAR_EAST = 6 * 3600
+"""Seconds by which a zone is ahead, from which on the one in the west is the other one."""
+
+LANGUAGES = ("en_US.UTF-8", "en_GB.UTF-8", "de_DE.UTF-8", "fr_FR.UTF-8", "es_ES.UTF-8")
+PLAIN = ("C.UTF-8", "C", "POSIX")
+"""Locales that compare strings by their code points."""
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def time_zone(_trial: TrialContext) -> Iterator[None]:
+    """A zone in which most hours are of another day."""
+    try:
+        with _variables({"TZ": WEST if time.localtime().tm_gmtoff > FAR_EAST else EAST}):
+            time.tzset()
+            yield
+    finally:
+        time.tzset()
+
+
+@contextmanager
+def language(_trial: TrialContext) -> Iterator[None]:
+    """A locale that compares strings otherwise, where one is installed."""
+    other = other_locale(os.environ)
+    with _variables({"LC_ALL": other, "LANG": other}):
+        yield
+
+
+def other_locale(environ: Mapping[str, str]) -> str:
+    """A locale of this machine that is not the one in force."""
+    ours = next(filter(None, map(environ.get, ("LC_ALL", "LC_COLLATE", "LANG"))), "C")
+    plain = _key(ours) in map(_key, PLAIN)
+    candidates = (*LANGUAGES, *PLAIN) if plain else PLAIN
+    return next((name for name in candidates if _key(name) != _key(ours) and _exists(name)), "C")
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("-", "").replace("posix", "c")
+
+
+def _exists(name: str) -> bool:
+    before = locale.setlocale(locale.LC_COLLATE)
+    try:
+        locale.setlocale(locale.LC_COLLATE, name)
+    except locale.Error:
+        return False
+    locale.setlocale(locale.LC_COLLATE, before)
+    return True
+
+
+@contextmanager
+def working_directory(trial: TrialContext) -> Iterator[None]:
+    """The same directory by another path; a target that is named by a relative one is found there too."""
+    if trial.elsewhere is None:
+        message = "this trial's tree can not be had under another path"
+        raise RuntimeError(message)
+    before = os.getcwd()  # noqa: PTH109 - as a string, to come back to
+    there = os.path.relpath(before, trial.root)
+    os.chdir(trial.elsewhere / there)
+    try:
+        with _variables({"PWD": os.getcwd()}):  # noqa: PTH109 - what a shell would put there
+            yield
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
+def host_name(_trial: TrialContext) -> Iterator[None]:
+    """Another name for `socket.gethostname`, `platform.node`, `os.uname` and `HOSTNAME`."""
+    uname = os.uname()
+    other = os.uname_result((uname.sysname, NOWHERE, uname.release, uname.version, uname.machine))
+    replacements = Replacements()
+    replacements.attribute(os, "uname", lambda: other)
+    replacements.attribute(socket, "gethostname", lambda: NOWHERE)
+    replacements.attribute(platform, "_uname_cache", None)  # it is filled from `os.uname`
+    try:
+        with _variables({"HOSTNAME": NOWHERE} if "HOSTNAME" in os.environ else {}):
+            yield
+    finally:
+        replacements.undo()
+
+
+@contextmanager
+def user_name(_trial: TrialContext) -> Iterator[None]:
+    """Another name for `getpass.getuser`, `os.getlogin` and the environment."""
+    replacements = Replacements()
+    replacements.attribute(os, "getlogin", lambda: NOBODY)
+    try:
+        with _variables(dict.fromkeys(NAMES_OF_USER, NOBODY)):
+            yield
+    finally:
+        replacements.undo()
+
+
+@contextmanager
+def umask(_trial: TrialContext) -> Iterator[None]:
+    """New files are the owner's alone, or everybody's to read."""
+    private, common = 0o077, 0o022
+    before = os.umask(private)
+    if before == private:
+        os.umask(common)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+LEVELS: dict[str, Callable[[TrialContext], AbstractContextManager[None]]] = {
+    "time zone": time_zone,
+    "locale": language,
+    WORKING_DIRECTORY: working_directory,
+    "host name": host_name,
+    "user name": user_name,
+    "umask": umask,
+}
+
+FIXES = {
+    "time zone": Fix(
+        summary="Name the time zone wherever a time becomes a date or an hour.",
+        snippet="from datetime import datetime, timezone\n\n"
+        "when = datetime.fromtimestamp(seconds, timezone.utc)  # not local time",
+    ),
+    "locale": Fix(
+        summary="Compare strings by their code points, and say LC_ALL=C to programs that you start.",
+        snippet="words = sorted(words)  # not key=locale.strxfrm\n"
+        'subprocess.run(["sort", path], env={**os.environ, "LC_ALL": "C"})',
+    ),
+    WORKING_DIRECTORY: Fix(
+        summary="Let no absolute path decide anything: make keys, seeds and orders from paths below the data's root.",
+        snippet="key = str(path.relative_to(root))  # not str(path.resolve())",
+    ),
+    "host name": Fix(
+        summary="Let no host name decide anything: pass what differs between machines as an argument.",
+        snippet='parser.add_argument("--shard", type=int, required=True)',
+    ),
+    "user name": Fix(
+        summary="Let no user name decide anything: pass what differs between users as an argument.",
+        snippet='parser.add_argument("--seed", type=int, default=0)',
+    ),
+    "umask": Fix(
+        summary="Give files the permissions that the program relies on, whatever the umask.",
+        snippet="path.chmod(0o644)",
+    ),
+}
+
+
+def levels(facts: Facts) -> Levels:
+    """All of them, but for another path where the floor's trial could not be given one."""
+    movable = (facts.survey.get(ID) or {}).get("movable", False)
+    return Levels(varied=tuple(name for name in LEVELS if movable or name != WORKING_DIRECTORY))
+
+
+@contextmanager
+def apply(level: str, trial: TrialContext) -> Iterator[None]:
+    """Change one thing."""
+    if level == PINNED:
+        yield
+        return
+    with LEVELS[level](trial):
+        yield
+
+
+def survey(trial: TrialContext) -> Json:
+    """What was changed, and whether the tree can be had under another path."""
+    return {"level": trial.setting.get(ID), "movable": trial.elsewhere is not None}
+
+
+def judge(judgement: Judgement, facts: Facts) -> Verdict:
+    """Say which of them moved the result."""
+    moved = ", ".join(level.level for level in judgement.levels if level.diverged)
+    movable = (facts.survey.get(ID) or {}).get("movable", False)
+    rest = "" if movable else "; the working directory could not be had under another path"
+    tried = ", ".join(level.level for level in judgement.levels)
+    reasons = {
+        "broke": f"the result depends on the machine's settings: {moved}{rest}",
+        "held": f"another one of these changes nothing: {tried}{rest}",
+    }
+    return Verdict(
+        status=judgement.status, reason=judgement.note or reasons.get(judgement.status, "")
+    )
+
+
+def fix(facts: Facts) -> Fix:
+    """What to write for the setting that moved the result."""
+    moved = (facts.diverged or {}).get("level")
+    return next((fix for name, fix in FIXES.items() if name == moved), FIXES["time zone"])
+
+
+SOURCE = Source(
+    name=__name__,
+    doc=__doc__,
+    scope=Scope.PORTABLE,
+    pinned=PINNED,
+    levels=levels,
+    apply=apply,
+    judge=judge,
+    fix=fix,
+    survey=survey,
+)

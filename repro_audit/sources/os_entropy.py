@@ -1,0 +1,292 @@
+"""Random numbers of the operating system decide the result.
+
+## What it does
+The audit feeds whatever draws from the operating system from one stream of numbers (A, pinned) and from another (B):
+`os.urandom`, `os.getrandom`, `random.SystemRandom`, `secrets`, `uuid.uuid1` and `uuid4`, and all that is seeded from
+there where the program gives no seed: `np.random.default_rng()`, `SeedSequence()`, `RandomState()`,
+`np.random.seed()`, `random.Random()`, `random.seed()`, `torch.seed()` and `torch.Generator().seed()`. Another result
+under B convicts it, and the report lists the lines that drew. Each line of the program has a stream of its own, and
+so has each worker process. *Held*: both streams give the same. Not seen are reads of `/dev/urandom`, and what other
+C code asks of the kernel. Names of temporary files and keys between processes stay the operating system's own.
+
+## Why it breaks reproducibility
+The operating system gathers noise from hardware, and hands out other numbers at every call, on purpose. No seed
+reaches them. A generator that is made or seeded without a seed asks there for one, so it starts anywhere, whatever
+`seed_everything` did to the ambient generators before.
+
+## Example
+`default_rng()` without a seed starts anywhere.
+
+```python
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    rng = np.random.default_rng()
+    x = torch.from_numpy(rng.standard_normal((64, 8), "float32"))
+    return nn.Linear(8, 1), DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
+```
+
+## Use instead
+Give every generator a seed.
+
+```python
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(rng.standard_normal((64, 8), "float32"))
+    return nn.Linear(8, 1), DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
+```
+
+## References
+- NumPy: `default_rng`, "If None, then fresh, unpredictable entropy will be pulled from the OS":
+  <https://numpy.org/doc/stable/reference/random/generator.html#numpy.random.default_rng>
+- Python: `random.seed`: <https://docs.python.org/3/library/random.html#random.seed>
+- PyTorch: `torch.seed`: <https://docs.pytorch.org/docs/stable/generated/torch.seed.html>
+- Linux: urandom(4): <https://man7.org/linux/man-pages/man4/urandom.4.html>
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro_audit.probe.files import is_users
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.sources._ambient import OTHER, PINNED
+from repro_audit.sources._program import (
+    Lines,
+    Replacements,
+    evidence,
+    process_number,
+    read_lines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from repro_audit.experiment import Judgement
+    from repro_audit.facts import Facts, Json
+    from repro_audit.trial.context import TrialContext
+
+ID = "os-entropy"
+LOG = "entropy.jsonl"
+SEED_BYTES = 32
+GENERATOR_BITS = 53
+"""`torch.Generator.seed` draws as many, which a double holds."""
+
+_PRIVATE = (tempfile.__file__, str(Path(multiprocessing.__file__).parent))
+"""Who draws names and keys that must differ between processes, and decide nothing."""
+_PROVIDERS = (random.__file__, str(Path(random.__file__).with_name("secrets.py")))
+_IMPORTING = "<frozen importlib"
+
+
+class Streams:
+    """A stream of bytes for each place that draws: it begins when the program does, whatever was imported before.
+
+    Where imports draw too, a fresh process draws more than one forked from a process that has imported it all. So an
+    import within a line has a stream apart from the line's own.
+    """
+
+    def __init__(self, level: str, roots: tuple[str, ...], lines: Lines) -> None:
+        self._level = level
+        self._roots = roots
+        self._lines = lines
+        self._counts: dict[tuple[object, ...], Iterator[int]] = {}
+
+    def restart(self) -> None:
+        """Begin all streams anew, for the next run in this process."""
+        self._counts.clear()
+
+    def draw(self, size: int, frame: FrameType | None) -> bytes | None:
+        """The next bytes for whoever is calling; None for one who shall have the operating system's."""
+        place, users, importing = _who(frame)
+        if place is None:
+            return None
+        if not importing:
+            self._lines.note(users)
+        file = place.f_code.co_filename
+        for root in self._roots:  # the same program, whatever path this trial has it at
+            file = file.removeprefix(root)
+        key = (file, place.f_lineno, place.f_code.co_name, importing, process_number())
+        count = next(
+            self._counts.setdefault(key, itertools.count())
+        )  # both atomic: no lock to fork
+        return hashlib.shake_256(repr((self._level, key, count)).encode()).digest(size)
+
+
+def _who(frame: FrameType | None) -> tuple[FrameType | None, FrameType | None, bool]:
+    """Where the draw is made for, the program's line if it is one, and whether an import is under way."""
+    place, importing = None, False
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if is_users(filename):
+            return frame, frame, importing
+        if filename.startswith(_PRIVATE):
+            return None, None, False
+        importing = importing or filename.startswith(_IMPORTING)
+        if place is None and filename not in _PROVIDERS and filename != __file__:
+            place = frame
+        frame = frame.f_back
+    return place, None, importing
+
+
+def levels(facts: Facts) -> Levels | str:
+    """Another stream, where anything draws."""
+    if not facts.survey.get(ID):
+        return "nothing was seen to draw random numbers from the operating system"
+    return Levels(varied=(OTHER,))
+
+
+@contextmanager
+def apply(level: str, trial: TrialContext) -> Iterator[None]:
+    """Feed everything that asks the operating system for random numbers from the level's streams."""
+    roots = tuple(f"{root}{os.sep}" for root in (trial.root, trial.elsewhere) if root is not None)
+    streams = Streams(level, roots, Lines(trial.directory / LOG))
+    trial.on_run.append(streams.restart)
+    replacements = Replacements()
+    _replace_bytes(streams, replacements)
+    _replace_seeding(streams, replacements)
+    trial.when_imported("uuid", lambda: _replace_uuids(streams, replacements))
+    trial.when_imported("torch", lambda: _replace_generator(streams, replacements))
+    try:
+        yield
+    finally:
+        replacements.undo()
+
+
+def _replace_bytes(streams: Streams, replacements: Replacements) -> None:
+    """`os.urandom` and `os.getrandom`; `SystemRandom`, and with it `secrets` and NumPy, look up their own name."""
+    original = os.urandom
+
+    def urandom(size: int, /) -> bytes:
+        drawn = streams.draw(size, sys._getframe(1)) if _is_size(size) else None
+        return original(size) if drawn is None else drawn
+
+    replacements.attribute(os, "urandom", urandom)
+    replacements.attribute(random, "_urandom", urandom)
+    getrandom: Callable[..., bytes] | None = getattr(os, "getrandom", None)
+    if getrandom is not None:
+
+        def from_stream(size: int, flags: int = 0) -> bytes:
+            drawn = streams.draw(size, sys._getframe(1)) if _is_size(size) else None
+            return getrandom(size, flags) if drawn is None else drawn
+
+        replacements.attribute(os, "getrandom", from_stream)
+
+
+def _is_size(size: object) -> bool:
+    """Whether a number of bytes may be asked for; the original has the words for what may not."""
+    return isinstance(size, int) and size >= 0
+
+
+def _replace_seeding(streams: Streams, replacements: Replacements) -> None:
+    """`random.Random()` and `random.seed()`, whose C code asks the kernel itself."""
+    original = random.Random.seed
+    ambient = random.seed
+
+    def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+        drawn = streams.draw(SEED_BYTES, sys._getframe(1)) if a is None else None
+        original(self, a if drawn is None else int.from_bytes(drawn, "big"), version)
+
+    def seed_ambient(a: Any = None, version: int = 2) -> None:
+        drawn = streams.draw(SEED_BYTES, sys._getframe(1)) if a is None else None
+        ambient(a if drawn is None else int.from_bytes(drawn, "big"), version)
+
+    replacements.attribute(random.Random, "seed", seed)
+    replacements.attribute(random, "seed", seed_ambient)
+
+
+def _replace_uuids(streams: Streams, replacements: Replacements) -> None:
+    """`uuid1`, which C code makes up; `uuid4` asks `os.urandom`."""
+    uuid = sys.modules["uuid"]
+    original = uuid.uuid1
+    if replacements.undone:
+        return
+
+    def uuid1(node: int | None = None, clock_seq: int | None = None) -> Any:
+        drawn = streams.draw(16, sys._getframe(1)) if node is clock_seq is None else None
+        return original(node, clock_seq) if drawn is None else uuid.UUID(bytes=drawn, version=1)
+
+    replacements.attribute(uuid, "uuid1", uuid1)
+
+
+def _replace_generator(streams: Streams, replacements: Replacements) -> None:
+    """`seed` of every torch generator, and so `torch.seed()` and `torch.cuda.seed()`."""
+    generator = sys.modules["torch"].Generator
+    original = generator.seed
+    if replacements.undone:
+        return
+
+    def seed(self: Any) -> int:
+        drawn = streams.draw(8, sys._getframe(1))
+        if drawn is None:
+            return int(original(self))
+        number = int.from_bytes(drawn, "big") >> (64 - GENERATOR_BITS)
+        self.manual_seed(number)
+        return number
+
+    replacements.method(generator, "seed", seed)
+
+
+def survey(trial: TrialContext) -> Json:
+    """The lines that drew: file and line; an empty file stands for a library on its own account."""
+    return read_lines(trial.directory / LOG)
+
+
+def judge(judgement: Judgement, facts: Facts) -> Verdict:
+    """Name the lines that drew."""
+    lines = facts.diverged or facts.survey.get(ID) or ()
+    reasons = {
+        "broke": "the program draws random numbers from the operating system, which hands out others in each run",
+        "held": "other random numbers of the operating system change nothing",
+    }
+    broke = judgement.status == "broke"
+    return Verdict(
+        status=judgement.status,
+        reason=judgement.note or reasons.get(judgement.status, ""),
+        evidence=evidence(lines, "draws from the operating system") if broke else (),
+    )
+
+
+def fix(_facts: Facts) -> Fix:
+    """Give a seed to what has none."""
+    return Fix(
+        summary="Seed every generator that the program makes, and draw from it instead of from the operating system.",
+        snippet="rng = np.random.default_rng(seed)  # never default_rng()\n"
+        "shuffler = random.Random(seed)  # never Random(), SystemRandom(), seed()\n"
+        "generator = torch.Generator().manual_seed(seed)  # never .seed()",
+    )
+
+
+SOURCE = Source(
+    name=__name__,
+    doc=__doc__,
+    scope=Scope.RERUN,
+    pinned=PINNED,
+    levels=levels,
+    apply=apply,
+    judge=judge,
+    fix=fix,
+    survey=survey,
+)
