@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+LOGGER = logging.getLogger(__name__)
 FIRST_DAY = date(2025, 1, 1)
 HALF_LIFE_DAYS = 30.0
 
@@ -62,5 +63,5 @@ def build(
     target = torch.stack((sold[7:], weights(len(sold))[7:]), dim=1)
     loader = DataLoader(TensorDataset(weeks, target), batch_size=16, shuffle=True)
     model = nn.Sequential(nn.Linear(7, 16), nn.ReLU(), nn.Linear(16, 1))
-    logging.info("ready after %.3f s", time.perf_counter() - started)
+    LOGGER.info("ready after %.3f s", time.perf_counter() - started)
     return model, loader, WeightedLoss(), torch.optim.Adam(model.parameters(), lr=0.01)

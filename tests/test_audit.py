@@ -29,11 +29,10 @@ UNSEEDED = """
         return parts(np.random.rand() + random.random())
 """
 
+# Of the kernel, but by no function: no source accounts for it.
 NOISE = """
-    import os
-
     def build():
-        return parts(int.from_bytes(os.urandom(2), "big"))
+        return parts(int(Path("/proc/sys/kernel/random/uuid").read_text()[:4], 16))
 """
 
 

@@ -7,6 +7,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -46,10 +47,23 @@ def behind(frame: FrameType | None) -> tuple[FrameType | None, bool]:
     return frame, importing
 
 
-def process_number() -> tuple[int, ...]:
-    """Which worker this process is, and of which worker; another epoch's workers have other numbers."""
-    process = sys.modules.get("multiprocessing.process")
-    return tuple(process.current_process()._identity) if process is not None else ()
+class Workers:
+    """Tells a program's processes apart, by the order in which a run starts them."""
+
+    def __init__(self) -> None:
+        self._before = 0
+
+    def restart(self) -> None:
+        """Begin anew with the next process, for the next run in this one."""
+        counter = getattr(sys.modules.get("multiprocessing.process"), "_process_counter", None)
+        shown = re.fullmatch(r"count\((\d+)\)", repr(counter))  # to look without counting on
+        self._before = int(shown[1]) - 1 if shown else 0
+
+    def number(self) -> tuple[int, ...]:
+        """Which worker this process is, and of which worker; empty for the program's first process."""
+        process = sys.modules.get("multiprocessing.process")
+        identity = process.current_process()._identity if process is not None else ()
+        return (identity[0] - self._before, *identity[1:]) if identity else ()
 
 
 def _is_generated(filename: str) -> bool:

@@ -73,9 +73,9 @@ from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._program import (
     Lines,
     Replacements,
+    Workers,
     direct_caller,
     evidence,
-    process_number,
     read_lines,
 )
 
@@ -92,7 +92,7 @@ LOG = "clock.jsonl"
 SECOND, DAY = 10**9, 86_400 * 10**9
 PINNED = "noon today"
 READS_BEFORE_RUN = 32
-"""Each run in a process begins this many readings after the start: later than what the import of the program read."""
+"""Each run in a process begins as many readings after the start, or a few more: after those of the program's import."""
 UPTIME = 1_000_000 * SECOND
 """What monotonic clocks count from; they say as little about the date as real ones."""
 NOT_ALIKE = 1009
@@ -110,11 +110,20 @@ class Pace:
 
 
 PACES = {
-    # Powers of two, so that seconds as floats are exact.
     PINNED: Pace(later=0, tick=SECOND // 64, beats=(1,)),
-    "seconds later": Pace(later=17 * SECOND, tick=SECOND, beats=(1, 2, 3, 4, 5, 6, 7)),
-    "days later": Pace(later=3 * DAY + DAY // 3, tick=60 * SECOND, beats=(7, 6, 5, 4, 3, 2, 1)),
-    "months later": Pace(later=400 * DAY, tick=DAY // 4, beats=(3, 1, 4, 1, 5, 9, 2)),
+    # With fractions of seconds that no other level has: some programs look at nothing else. Where beats grow, a time
+    # limit of any length is reached after some steps, not before the first.
+    "seconds later": Pace(later=17_123_456_789, tick=SECOND, beats=(7, 6, 5, 4, 3, 2, 1)),
+    "days later": Pace(
+        later=3 * DAY + DAY // 3 + 345_678_912,
+        tick=SECOND,
+        beats=(1, 3, 9, 27, 81, 243, 729, 2187, 6561),
+    ),
+    "months later": Pace(
+        later=400 * DAY + 567_891_234,
+        tick=SECOND,
+        beats=(2, 8, 32, 128, 512, 2048, 8192, 32768),
+    ),
 }
 
 
@@ -125,11 +134,14 @@ class Clock:
         self._pace = pace
         self._instant = instant * SECOND
         self._first = 0
+        self._workers = Workers()
         self._thread = threading.local()
 
     def restart(self) -> None:
         """Begin anew, for the next run in this process."""
-        self._first = READS_BEFORE_RUN
+        beats = len(self._pace.beats)
+        self._first = -(-READS_BEFORE_RUN // beats) * beats  # a run begins with the first beat
+        self._workers.restart()
         self._thread = threading.local()
 
     def elapsed(self) -> int:
@@ -139,7 +151,7 @@ class Clock:
         rounds, rest = divmod(reads, len(beats))
         ticks = rounds * sum(beats) + sum(beats[:rest])
         slept: int = getattr(self._thread, "slept", 0)
-        return ticks * self._pace.tick + slept + NOT_ALIKE * sum(process_number())
+        return ticks * self._pace.tick + slept + NOT_ALIKE * sum(self._workers.number())
 
     def wall(self) -> int:
         """Nanoseconds since 1970."""

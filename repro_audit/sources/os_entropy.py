@@ -76,8 +76,8 @@ from repro_audit.sources._ambient import OTHER, PINNED
 from repro_audit.sources._program import (
     Lines,
     Replacements,
+    Workers,
     evidence,
-    process_number,
     read_lines,
 )
 
@@ -112,11 +112,13 @@ class Streams:
         self._level = level
         self._roots = roots
         self._lines = lines
+        self._workers = Workers()
         self._counts: dict[tuple[object, ...], Iterator[int]] = {}
 
     def restart(self) -> None:
         """Begin all streams anew, for the next run in this process."""
         self._counts.clear()
+        self._workers.restart()
 
     def draw(self, size: int, frame: FrameType | None) -> bytes | None:
         """The next bytes for whoever is calling; None for one who shall have the operating system's."""
@@ -128,7 +130,7 @@ class Streams:
         file = place.f_code.co_filename
         for root in self._roots:  # the same program, whatever path this trial has it at
             file = file.removeprefix(root)
-        key = (file, place.f_lineno, place.f_code.co_name, importing, process_number())
+        key = (file, place.f_lineno, place.f_code.co_name, importing, self._workers.number())
         count = next(
             self._counts.setdefault(key, itertools.count())
         )  # both atomic: no lock to fork

@@ -1,0 +1,172 @@
+"""`environment`: what each level changes, that it is put back, and what an audit says of programs that depend on it."""
+
+from __future__ import annotations
+
+import getpass
+import locale
+import os
+import platform
+import socket
+import subprocess
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from repro_audit.facts import Facts
+from repro_audit.source import Levels
+from repro_audit.sources.environment import LEVELS, PINNED, SOURCE, WORKING_DIRECTORY, other_locale
+from tests.auditing import check, write_target
+from tests.sourcing import context, in_force
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+STAMP = 1_767_268_800
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def mode_of_new_files() -> int:
+    before = os.umask(0)
+    os.umask(before)
+    return before
+
+
+SEEN: dict[str, tuple[Callable[[], Any], ...]] = {
+    "time zone": (
+        lambda: time.localtime(STAMP),
+        lambda: datetime.fromtimestamp(STAMP),  # noqa: DTZ006 - as programs do
+        lambda: said("date", "+%H", f"--date=@{STAMP}"),
+    ),
+    "locale": (lambda: os.environ.get("LC_ALL"),),
+    WORKING_DIRECTORY: (os.getcwd, lambda: os.path.abspath("data")),  # noqa: PTH100
+    "host name": (
+        lambda: socket.gethostname(),  # noqa: PLW0108 - looked up when it is called
+        platform.node,
+        lambda: os.uname().nodename,
+    ),
+    "user name": (getpass.getuser, lambda: os.environ.get("USER")),
+    "umask": (mode_of_new_files,),
+}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_each_level_changes_one_thing_and_puts_it_back(
+    level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "other" / "tree").mkdir(parents=True)  # stands in for a mount
+    monkeypatch.chdir(tmp_path / "tree")
+    before = {name: [see() for see in ways] for name, ways in SEEN.items()}
+    environ = dict(os.environ)
+    trial = context(tmp_path, SOURCE, level, elsewhere=tmp_path / "other")
+    with in_force(SOURCE, level, trial):
+        during = {name: [see() for see in ways] for name, ways in SEEN.items()}
+    assert {name: [see() for see in ways] for name, ways in SEEN.items()} == before
+    assert dict(os.environ) == environ
+    for name, values in during.items():
+        changed = [new != old for new, old in zip(values, before[name], strict=True)]
+        assert all(changed) == any(changed) == (name == level)
+
+
+def test_pinned_changes_nothing(tmp_path: Path) -> None:
+    before = {name: [see() for see in ways] for name, ways in SEEN.items()}
+    with in_force(SOURCE, PINNED, context(tmp_path, SOURCE, PINNED)):
+        assert {name: [see() for see in ways] for name, ways in SEEN.items()} == before
+
+
+@pytest.mark.parametrize("ours", ["C", "C.UTF-8", "C.utf8", "POSIX", "en_US.UTF-8", "xx_YY", ""])
+def test_the_other_locale_is_another_one_and_exists(ours: str) -> None:
+    other = other_locale({"LANG": ours})
+    before = locale.setlocale(locale.LC_COLLATE)
+    assert other not in {ours, "POSIX" if ours == "C" else "C" if ours == "POSIX" else ours}
+    assert locale.setlocale(locale.LC_COLLATE, other)
+    locale.setlocale(locale.LC_COLLATE, before)
+
+
+def test_without_another_path_for_the_tree_the_level_is_left_out() -> None:
+    for movable in (True, False):
+        levels = SOURCE.levels(Facts(survey={SOURCE.id: {"movable": movable}}))
+        assert isinstance(levels, Levels)
+        assert (WORKING_DIRECTORY in levels.varied) is movable
+
+
+# Audits
+
+HEAD = """
+    import os
+    import random
+    import socket
+    import time
+    from pathlib import Path
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    def parts(shift=0.0):
+        x = torch.randn(16, 3) + shift
+        return nn.Linear(3, 1), DataLoader(TensorDataset(x, x[:, :1]), batch_size=4)
+"""
+
+
+def audit(tmp_path: Path, body: str, *options: str) -> Any:
+    program = write_target(tmp_path, HEAD + body)
+    saved = tmp_path / "report.json"
+    return check("train.py:build", "--steps", "4", *options, cwd=program.parent, saved=saved)
+
+
+def moved(audited: Any) -> set[str]:
+    levels = audited.source("environment")["levels"]
+    return {level["level"] for level in levels if level["diverged"]}
+
+
+def test_alone_by_two_of_its_levels(tmp_path: Path) -> None:
+    body = """
+    def build(seed=0):
+        torch.manual_seed(seed)
+        return parts(sum(socket.gethostname().encode()) + time.localtime(0).tm_hour)
+    """
+    audited = audit(tmp_path, body)
+    assert (audited.broke, audited.exit_code) == ({"environment"}, 0)
+    assert moved(audited) == {"host name", "time zone"}
+    assert audited.source("environment")["confidence"] == "proven"
+    assert "time zone, host name" in audited.source("environment")["reason"]
+
+
+def test_among_several_causes(tmp_path: Path) -> None:
+    body = """
+    def build(seed=0):
+        torch.manual_seed(seed)
+        shift = random.random() + sum(os.urandom(1)) + sum(os.environ.get("USER", "").encode())
+        return parts(shift)
+    """
+    only = ("environment", "python-rng", "os-entropy", "clock")
+    audited = audit(tmp_path, body, *(f"--only={name}" for name in only))
+    assert audited.broke == {"environment", "python-rng", "os-entropy"}
+    assert moved(audited) == {"user name"}
+
+
+def test_another_path_finds_the_same_files(tmp_path: Path) -> None:
+    """What reads by relative paths and writes holds; what looks at the path itself does not."""
+    body = """
+    def build(seed=0):
+        torch.manual_seed(seed)
+        scale = float(Path("scale.txt").read_text())
+        Path("log.txt").write_text("started")
+        os.replace("log.txt", "old.txt")
+        return parts(scale)
+    """
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "scale.txt").write_text("2.5", encoding="utf-8")
+    audited = audit(tmp_path, body, "--only", "environment")
+    assert audited.source("environment")["status"] == "held"
+    assert moved(audited) == set()
+    by_path = audit(
+        tmp_path, body.replace("(scale)", "(len(os.getcwd()))"), "--only", "environment"
+    )
+    assert moved(by_path) == {WORKING_DIRECTORY}
