@@ -104,6 +104,8 @@ class Source:
     """What to write instead where a removal was tried and the pair still differed: `fix` is then no mend."""
     apply: Callable[[str, TrialContext], AbstractContextManager[None]] = _nothing
     """Puts a level in force in a trial's process, before the target is loaded, and undoes it."""
+    in_workers: bool = False
+    """`apply` is repeated in DataLoader workers that begin as new interpreters; forked ones have what it did."""
     environment: Callable[[str], Mapping[str, str]] = _no_environment
     """What a level sets in the environment of a new interpreter."""
     survey: Callable[[TrialContext], Json] | None = None

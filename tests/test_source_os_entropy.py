@@ -235,6 +235,35 @@ def test_among_several_causes(tmp_path: Path) -> None:
     assert audited.report["unexplained"] is None
 
 
+def test_workers_that_begin_as_new_interpreters(tmp_path: Path) -> None:
+    body = """
+    class Noisy(Dataset):
+        def __len__(self):
+            return 16
+
+        def __getitem__(self, index):
+            x = torch.full((3,), index / 16) + torch.tensor(random.SystemRandom().random())
+            return x, x[:1]
+
+    def build(seed=0):
+        torch.manual_seed(seed)
+        loader = DataLoader(
+            Noisy(), batch_size=4, num_workers=1, multiprocessing_context="spawn"
+        )
+        return nn.Linear(3, 1), loader
+    """
+    program = write_target(tmp_path, HEAD + body)
+    audited = check(
+        "train.py:build",
+        *("--steps", "2", "--only", "os-entropy"),
+        cwd=program.parent,
+        saved=tmp_path / "report.json",
+    )
+    assert audited.broke == {"os-entropy"}
+    assert audited.source("os-entropy")["confidence"] == "proven"
+    assert "train.py:19 draws from the operating system" in audited.terminal
+
+
 def test_a_program_that_draws_names_only(tmp_path: Path) -> None:
     body = """
     import uuid

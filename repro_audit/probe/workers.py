@@ -136,7 +136,16 @@ class WorkerLoop:
     """Torch's own loop, where this process inherits it."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "original": None}
+        from repro_audit.trial import inherited
+
+        return {**self.__dict__, "original": None, "inherited": inherited.state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In the new interpreter, before the program's objects, and so its modules, are loaded."""
+        from repro_audit.trial import inherited
+
+        inherited.begin(state.pop("inherited"))
+        self.__dict__.update(state)
 
     def __call__(self, *args: Any) -> None:
         """Run torch's loop, with this worker's generators watched."""

@@ -7,8 +7,6 @@ import gc
 import importlib
 import json
 import os
-import re
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,25 +43,6 @@ def behind(frame: FrameType | None) -> tuple[FrameType | None, bool]:
         importing = importing or frame.f_code.co_filename.startswith(_IMPORTING)
         frame = frame.f_back
     return frame, importing
-
-
-class Workers:
-    """Tells a program's processes apart, by the order in which a run starts them."""
-
-    def __init__(self) -> None:
-        self._before = 0
-
-    def restart(self) -> None:
-        """Begin anew with the next process, for the next run in this one."""
-        counter = getattr(sys.modules.get("multiprocessing.process"), "_process_counter", None)
-        shown = re.fullmatch(r"count\((\d+)\)", repr(counter))  # to look without counting on
-        self._before = int(shown[1]) - 1 if shown else 0
-
-    def number(self) -> tuple[int, ...]:
-        """Which worker this process is, and of which worker; empty for the program's first process."""
-        process = sys.modules.get("multiprocessing.process")
-        identity = process.current_process()._identity if process is not None else ()
-        return (identity[0] - self._before, *identity[1:]) if identity else ()
 
 
 def _is_generated(filename: str) -> bool:

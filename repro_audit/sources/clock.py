@@ -73,7 +73,6 @@ from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._program import (
     Lines,
     Replacements,
-    Workers,
     direct_caller,
     evidence,
     read_lines,
@@ -86,6 +85,7 @@ if TYPE_CHECKING:
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
     from repro_audit.trial.context import TrialContext
+    from repro_audit.trial.numbering import Numbering
 
 ID = "clock"
 LOG = "clock.jsonl"
@@ -130,18 +130,17 @@ PACES = {
 class Clock:
     """A clock that goes by its readings, in each thread by its own: no thread's timing reaches another's clock."""
 
-    def __init__(self, pace: Pace, instant: int) -> None:
+    def __init__(self, pace: Pace, instant: int, processes: Numbering) -> None:
         self._pace = pace
         self._instant = instant * SECOND
         self._first = 0
-        self._workers = Workers()
+        self._processes = processes
         self._thread = threading.local()
 
     def restart(self) -> None:
         """Begin anew, for the next run in this process."""
         beats = len(self._pace.beats)
         self._first = -(-READS_BEFORE_RUN // beats) * beats  # a run begins with the first beat
-        self._workers.restart()
         self._thread = threading.local()
 
     def elapsed(self) -> int:
@@ -151,7 +150,7 @@ class Clock:
         rounds, rest = divmod(reads, len(beats))
         ticks = rounds * sum(beats) + sum(beats[:rest])
         slept: int = getattr(self._thread, "slept", 0)
-        return ticks * self._pace.tick + slept + NOT_ALIKE * sum(self._workers.number())
+        return ticks * self._pace.tick + slept + NOT_ALIKE * sum(self._processes.own())
 
     def wall(self) -> int:
         """Nanoseconds since 1970."""
@@ -176,7 +175,7 @@ def levels(facts: Facts) -> Levels | str:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Put the level's clock before the program's own code."""
-    clock, replacements = Clock(PACES[level], trial.instant), Replacements()
+    clock, replacements = Clock(PACES[level], trial.instant, trial.processes), Replacements()
     trial.on_run.append(clock.restart)
     face = _Face(clock, Lines(trial.directory / LOG), replacements)
     face.counters()
@@ -337,4 +336,5 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
+    in_workers=True,
 )

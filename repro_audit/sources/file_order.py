@@ -247,4 +247,5 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
+    in_workers=True,
 )

@@ -76,7 +76,6 @@ from repro_audit.sources._ambient import OTHER, PINNED
 from repro_audit.sources._program import (
     Lines,
     Replacements,
-    Workers,
     evidence,
     read_lines,
 )
@@ -88,6 +87,7 @@ if TYPE_CHECKING:
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
     from repro_audit.trial.context import TrialContext
+    from repro_audit.trial.numbering import Numbering
 
 ID = "os-entropy"
 LOG = "entropy.jsonl"
@@ -108,17 +108,18 @@ class Streams:
     import within a line has a stream apart from the line's own.
     """
 
-    def __init__(self, level: str, roots: tuple[str, ...], lines: Lines) -> None:
+    def __init__(
+        self, level: str, roots: tuple[str, ...], lines: Lines, processes: Numbering
+    ) -> None:
         self._level = level
         self._roots = roots
         self._lines = lines
-        self._workers = Workers()
+        self._processes = processes
         self._counts: dict[tuple[object, ...], Iterator[int]] = {}
 
     def restart(self) -> None:
         """Begin all streams anew, for the next run in this process."""
         self._counts.clear()
-        self._workers.restart()
 
     def draw(self, size: int, frame: FrameType | None) -> bytes | None:
         """The next bytes for whoever is calling; None for one who shall have the operating system's."""
@@ -130,7 +131,7 @@ class Streams:
         file = place.f_code.co_filename
         for root in self._roots:  # the same program, whatever path this trial has it at
             file = file.removeprefix(root)
-        key = (file, place.f_lineno, place.f_code.co_name, importing, self._workers.number())
+        key = (file, place.f_lineno, place.f_code.co_name, importing, self._processes.own())
         count = next(
             self._counts.setdefault(key, itertools.count())
         )  # both atomic: no lock to fork
@@ -164,7 +165,7 @@ def levels(facts: Facts) -> Levels | str:
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Feed everything that asks the operating system for random numbers from the level's streams."""
     roots = tuple(f"{root}{os.sep}" for root in (trial.root, trial.elsewhere) if root is not None)
-    streams = Streams(level, roots, Lines(trial.directory / LOG))
+    streams = Streams(level, roots, Lines(trial.directory / LOG), trial.processes)
     trial.on_run.append(streams.restart)
     replacements = Replacements()
     _replace_bytes(streams, replacements)
@@ -291,4 +292,5 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
+    in_workers=True,
 )

@@ -100,12 +100,13 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
 def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
     """Load the target under the setting, and train; the probe of the last run in this process."""
     from repro_audit.probe import files
-    from repro_audit.trial import loading
+    from repro_audit.trial import inherited, loading
 
     sources = of_trial(request.plugins)
     trace = TraceWriter(request.directory / "trace")
     with ExitStack() as stack:
         files.install(request.tree.map(request.tree.root), request.directory / "files.jsonl")
+        inherited.remember(context)
         for name, level in request.setting.items():
             stack.enter_context(_in_force(sources[name], level, context))
         _seed(context)
@@ -204,6 +205,7 @@ def _run_once(
         max_steps=steps,
         workers=request.directory / "workers.jsonl",
     )
+    context.processes.restart()
     for callback in context.on_run:
         callback()
     started = time.monotonic()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.trial.imports import when_imported
+from repro_audit.trial.numbering import Numbering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,8 @@ class TrialContext:
     """What the first run wrote, relative to `root`, where the tree is the one that it left."""
     seeds: dict[str, int] = field(default_factory=dict)
     """Where each ambient generator starts: `python`, `numpy`, `torch`, `cuda`; `seed` unless a level says otherwise."""
+    processes: Numbering = field(default_factory=Numbering)
+    """Tells the processes of the run under way apart."""
     runs: int = 1
     """How often the program runs in this process; the last run is the one that is traced."""
     on_run: list[Callable[[], None]] = field(default_factory=list)

@@ -1,0 +1,27 @@
+"""Telling the processes of one run apart, by the order in which it starts them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, kw_only=True)
+class Numbering:
+    """Numbers processes as `multiprocessing` does, but anew for each run in the program's first process."""
+
+    before: int = 0
+    """How many processes earlier runs started."""
+
+    def restart(self) -> None:
+        """Begin with the next process."""
+        counter = getattr(sys.modules.get("multiprocessing.process"), "_process_counter", None)
+        shown = re.fullmatch(r"count\((\d+)\)", repr(counter))  # to look without counting on
+        self.before = int(shown[1]) - 1 if shown else 0
+
+    def own(self) -> tuple[int, ...]:
+        """This process: which worker, and of which worker; empty for the program's first process."""
+        process = sys.modules.get("multiprocessing.process")
+        identity = process.current_process()._identity if process is not None else ()
+        return (identity[0] - self.before, *identity[1:]) if identity else ()
