@@ -153,7 +153,7 @@ def test_alone(tmp_path: Path) -> None:
     assert (audited.broke, audited.exit_code) == ({"file-order"}, 0)
     assert audited.source("file-order")["confidence"] == "proven"
     assert audited.source("file-order")["fix"]["verified"]
-    assert "train.py:15 lists a directory" in audited.terminal
+    assert "train.py:14 lists a directory" in audited.terminal
 
 
 def test_among_several_causes(tmp_path: Path) -> None:

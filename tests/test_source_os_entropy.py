@@ -139,6 +139,17 @@ def test_workers_draw_each_their_own(tmp_path: Path) -> None:
         assert first != second
 
 
+def test_a_library_in_a_worker_draws_on_its_own_account(tmp_path: Path) -> None:
+    def in_worker() -> Any:
+        with in_force(SOURCE, "A", context(tmp_path, SOURCE, "A")) as trial:
+            trial.processes.restart()
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                (generator,) = pool.map(np.random.default_rng, [None])
+            return generator.random()
+
+    assert in_worker() == in_worker()
+
+
 def test_names_of_temporary_files_stay_the_operating_systems(tmp_path: Path) -> None:
     def name() -> str:
         with in_force(SOURCE, "A", context(tmp_path, SOURCE, "A")) as trial:

@@ -69,13 +69,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._program import (
     Lines,
     Replacements,
     direct_caller,
     evidence,
     read_lines,
+    verdict,
 )
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
 
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
+    from repro_audit.source import Verdict
     from repro_audit.trial.context import TrialContext
     from repro_audit.trial.numbering import Numbering
 
@@ -301,16 +303,12 @@ def survey(trial: TrialContext) -> Json:
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Say how far apart two runs must be, and name the lines that read a clock."""
-    broke = judgement.status == "broke"
     apart = " and ".join(level.level for level in judgement.levels if level.diverged)
-    reasons = {
-        "broke": f"the program reads the clock, and gives another result {apart or 'at another time'}",
-        "held": "the program reads the clock, and gives the same at any time",
-    }
-    return Verdict(
-        status=judgement.status,
-        reason=judgement.note or reasons.get(judgement.status, ""),
-        evidence=evidence(facts.survey.get(ID) or (), "reads the clock") if broke else (),
+    return verdict(
+        judgement,
+        held="the program reads the clock, and gives the same at any time",
+        broke=f"the program reads the clock, and gives another result {apart or 'at another time'}",
+        evidence=evidence(facts.survey.get(ID) or (), "reads the clock"),
     )
 
 

@@ -68,8 +68,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.sources._program import Replacements
+from repro_audit.source import Fix, Levels, Scope, Source
+from repro_audit.sources._program import Replacements, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
 
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
+    from repro_audit.source import Verdict
     from repro_audit.trial.context import TrialContext
 
 ID = "environment"
@@ -277,12 +278,10 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     movable = (facts.survey.get(ID) or {}).get("movable", False)
     rest = "" if movable else "; the working directory could not be had under another path"
     tried = ", ".join(level.level for level in judgement.levels)
-    reasons = {
-        "broke": f"the result depends on the machine's settings: {moved}{rest}",
-        "held": f"another one of these changes nothing: {tried}{rest}",
-    }
-    return Verdict(
-        status=judgement.status, reason=judgement.note or reasons.get(judgement.status, "")
+    return verdict(
+        judgement,
+        held=f"another one of these changes nothing: {tried}{rest}",
+        broke=f"the result depends on the machine's settings: {moved}{rest}",
     )
 
 

@@ -74,8 +74,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from repro_audit.probe.files import is_users
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.sources._program import Lines, Replacements, behind, evidence, read_lines
+from repro_audit.source import Fix, Levels, Scope, Source
+from repro_audit.sources._program import Lines, Replacements, behind, evidence, read_lines, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
 
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
+    from repro_audit.source import Verdict
     from repro_audit.trial.context import TrialContext
 
 ID = "file-order"
@@ -212,16 +213,12 @@ def survey(trial: TrialContext) -> Json:
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the lines that listed."""
-    reasons = {
-        "broke": "the result follows the order in which directories list their files; "
-        "another disk or machine has another one",
-        "held": "other orders of files in their directories change nothing",
-    }
-    broke = judgement.status == "broke"
-    return Verdict(
-        status=judgement.status,
-        reason=judgement.note or reasons.get(judgement.status, ""),
-        evidence=evidence(facts.survey.get(ID) or (), "lists a directory") if broke else (),
+    return verdict(
+        judgement,
+        held="other orders of files in their directories change nothing",
+        broke="the result follows the order in which directories list their files; another disk or machine has "
+        "another one",
+        evidence=evidence(facts.survey.get(ID) or (), "lists a directory"),
     )
 
 

@@ -71,13 +71,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.files import is_users
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._ambient import OTHER, PINNED
 from repro_audit.sources._program import (
     Lines,
     Replacements,
     evidence,
     read_lines,
+    verdict,
 )
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
 
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
+    from repro_audit.source import Verdict
     from repro_audit.trial.context import TrialContext
     from repro_audit.trial.numbering import Numbering
 
@@ -145,10 +147,10 @@ def _who(frame: FrameType | None) -> tuple[FrameType | None, FrameType | None, b
         filename = frame.f_code.co_filename
         if is_users(filename):
             return frame, frame, importing
-        if filename.startswith(_PRIVATE):
-            return None, None, False
         importing = importing or filename.startswith(_IMPORTING)
-        if place is None and filename not in _PROVIDERS and filename != __file__:
+        if place is None and filename not in _PROVIDERS:
+            if filename.startswith(_PRIVATE):
+                return None, None, False
             place = frame
         frame = frame.f_back
     return place, None, importing
@@ -259,16 +261,13 @@ def survey(trial: TrialContext) -> Json:
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the lines that drew."""
-    lines = facts.diverged or facts.survey.get(ID) or ()
-    reasons = {
-        "broke": "the program draws random numbers from the operating system, which hands out others in each run",
-        "held": "other random numbers of the operating system change nothing",
-    }
-    broke = judgement.status == "broke"
-    return Verdict(
-        status=judgement.status,
-        reason=judgement.note or reasons.get(judgement.status, ""),
-        evidence=evidence(lines, "draws from the operating system") if broke else (),
+    return verdict(
+        judgement,
+        held="other random numbers of the operating system change nothing",
+        broke="the program draws random numbers from the operating system, which hands out others in each run",
+        evidence=evidence(
+            facts.diverged or facts.survey.get(ID) or (), "draws from the operating system"
+        ),
     )
 
 
