@@ -97,7 +97,13 @@ SEED_BYTES = 32
 GENERATOR_BITS = 53
 """`torch.Generator.seed` draws as many, which a double holds."""
 
-_PRIVATE = (tempfile.__file__, str(Path(multiprocessing.__file__).parent))
+_PRIVATE = (
+    tempfile.__file__,
+    *(
+        str(Path(multiprocessing.__file__).with_name(name))
+        for name in ("process.py", "connection.py", "forkserver.py", "shared_memory.py")
+    ),
+)
 """Who draws names and keys that must differ between processes, and decide nothing."""
 _PROVIDERS = (random.__file__, str(Path(random.__file__).with_name("secrets.py")))
 _IMPORTING = "<frozen importlib"
@@ -149,7 +155,7 @@ def _who(frame: FrameType | None) -> tuple[FrameType | None, FrameType | None, b
             return frame, frame, importing
         importing = importing or filename.startswith(_IMPORTING)
         if place is None and filename not in _PROVIDERS:
-            if filename.startswith(_PRIVATE):
+            if filename in _PRIVATE:
                 return None, None, False
             place = frame
         frame = frame.f_back
