@@ -390,4 +390,6 @@ def _factor(source: Source, levels: Levels) -> Factor:
         interpreter=levels.interpreter,
         removal=levels.removal,
         carrier=levels.carrier,
+        unpinnable=levels.unpinnable,
+        forced=levels.forced,
     )

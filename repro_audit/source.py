@@ -43,6 +43,10 @@ class Levels:
     """The level that takes the suspect out (or applies the mend): the pair that diverged must then agree."""
     carrier: tuple[str, str] | None = None
     """Another source and its level whose run is this source's varied run too."""
+    unpinnable: str | None = None
+    """A varied level that moves what no level pins: where it diverges, so may runs that vary anything else."""
+    forced: bool = False
+    """Of a race: the varied level also forces an outcome, so released runs that agree convict as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +108,6 @@ class Source:
     """What to write instead where a removal was tried and the pair still differed: `fix` is then no mend."""
     apply: Callable[[str, TrialContext], AbstractContextManager[None]] = _nothing
     """Puts a level in force in a trial's process, before the target is loaded, and undoes it."""
-    in_workers: bool = False
-    """`apply` is repeated in DataLoader workers that begin as new interpreters; forked ones have what it did."""
     environment: Callable[[str], Mapping[str, str]] = _no_environment
     """What a level sets in the environment of a new interpreter."""
     survey: Callable[[TrialContext], Json] | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from repro_audit.experiment.bench import Bench, follow, in_step
-from repro_audit.experiment.conviction import convict_all, pin, remove_all, try_alone
+from repro_audit.experiment.conviction import by_layout, convict_all, pin, remove_all, try_alone
 from repro_audit.experiment.design import (
     Factor,
     Judgement,
@@ -25,7 +25,7 @@ from repro_audit.experiment.design import (
     Setting,
 )
 from repro_audit.experiment.grouping import hold_rounds, rounds
-from repro_audit.experiment.judging import conclude
+from repro_audit.experiment.judging import conclude, unpinned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def _experiment(bench: Bench) -> Plan[Result]:
     else:
         noise = yield from pin(bench, bench.runs - 1)
         if noise is not None:
-            return noise
+            return (yield from by_layout(bench, noise))
 
     racing = any(factor.race for factor in others)
     yield from in_step(
@@ -96,16 +96,16 @@ def _experiment(bench: Bench) -> Plan[Result]:
     )
     noise = yield from convict_all(bench)
     if noise is not None:
-        return noise
+        return (yield from by_layout(bench, noise))
     yield from remove_all(bench)
     return Result(
         judgements=conclude(bench),
         interactions=tuple(
             found.setting
             for found in bench.conjunctions
-            if all(map(bench.diverged, found.failures))
+            if all(map(bench.diverged, found.failures)) and unpinned(bench) is None
         ),
-        unexplained=_unexplained(bench),
+        unexplained=_unexplained(bench) if unpinned(bench) is None else None,
     )
 
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from repro_audit.experiment.bench import Bench, in_step
-from repro_audit.experiment.design import Factor, Judgement, Plan, Result, Run, Setting
+from repro_audit.experiment.design import (
+    Factor,
+    Judgement,
+    LevelOutcome,
+    Plan,
+    Result,
+    Run,
+    Setting,
+)
 from repro_audit.experiment.grouping import reduce
-from repro_audit.experiment.judging import finding
+from repro_audit.experiment.judging import finding, spared
 
 
 def pin(bench: Bench, count: int) -> Plan[Result | None]:
@@ -26,6 +34,34 @@ def pin(bench: Bench, count: int) -> Plan[Result | None]:
         odd = [again, *odd]
     witness = next((outcome for outcome in odd if bench.diverged(outcome)), odd[0])
     return Result(judgements=_untested(bench), unexplained=(bench.floor.trial, witness.trial))
+
+
+def by_layout(bench: Bench, noise: Result) -> Plan[Result]:
+    """Where pinned runs differ, or forked ones from fresh ones, blame the factor that nothing pins if it explains that.
+
+    Runs forked from one process share its layout, so they agree at each of its levels, and not from one to another.
+    """
+    for factor in bench.factors.values():
+        if factor.unpinnable is None:
+            continue
+        times = bench.runs + 1
+        moved = {factor.id: factor.unpinnable}
+        outcomes = yield from bench.run([{}] * times + [moved] * times, "pinned")
+        digests = [outcome.digest for outcome in outcomes if outcome.status == "ok"]
+        here, there = set(digests[:times]), set(digests[times:])
+        if len(digests) == 2 * times and len(here) == len(there) == 1 and here != there:
+            trial = outcomes[times].trial
+            level = LevelOutcome(level=moved[factor.id], diverged=True, trial=trial, status="ok")
+            judgement = Judgement(
+                id=factor.id,
+                status="broke",
+                levels=(level,),
+                confidence="suspected",
+                pair=(outcomes[0].trial, trial),
+                repeat=outcomes[-1].trial,
+            )
+            return Result(judgements=spared({**noise.judgements, factor.id: judgement}, factor))
+    return noise
 
 
 def _untested(bench: Bench) -> dict[str, Judgement]:

@@ -38,6 +38,10 @@ class Factor:
     """The level that takes the suspect out of the program, or mends it."""
     carrier: tuple[str, str] | None = None
     """Another factor's id and level, whose run is this factor's varied run as well."""
+    unpinnable: str | None = None
+    """A varied level that moves what no level pins: where it diverges, so may runs that vary anything else."""
+    forced: bool = False
+    """Of a race: the varied levels force an outcome too, so that steady ones convict."""
 
     @property
     def grouped(self) -> bool:

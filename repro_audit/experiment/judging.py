@@ -16,6 +16,8 @@ from repro_audit.experiment.design import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from repro_audit.experiment.bench import Bench
 
 STEADY_RELEASED = "the pinned level computes other bits, but released runs agree with each other"
@@ -54,7 +56,28 @@ def conclude(bench: Bench) -> dict[str, Judgement]:
             judgements[factor.id] = carried
             if carried.undone == "removal":
                 judgements[name] = _relieved(judgements[name], level, carried.id)
-    return judgements
+    moving = unpinned(bench)
+    return judgements if moving is None else spared(judgements, moving)
+
+
+def unpinned(bench: Bench) -> Factor | None:
+    """Return a factor that was seen to move the result at a level that nothing pins."""
+    for factor in bench.factors.values():
+        level = factor.unpinnable
+        if level is not None and finding(bench, factor, level).level.diverged:
+            return factor
+    return None
+
+
+def spared(judgements: Mapping[str, Judgement], moving: Factor) -> dict[str, Judgement]:
+    """Take back every blame but the one of a factor that any change of anything may move."""
+    note = f"{moving.id} can not be pinned here, so a difference proves nothing of this source"
+    return {
+        name: judgement
+        if name == moving.id or judgement.status not in ("broke", "untested")
+        else Judgement(id=name, status="untested", note=judgement.note or note)
+        for name, judgement in judgements.items()
+    }
 
 
 def finding(bench: Bench, factor: Factor, level: str) -> Finding:
@@ -62,7 +85,8 @@ def finding(bench: Bench, factor: Factor, level: str) -> Finding:
     evidence = bench.alone.get((factor.id, level), [])
     ran = [outcome for outcome in evidence if outcome.status == "ok"]
     diverged = [outcome for outcome in ran if bench.diverged(outcome)]
-    if diverged and factor.race and not bench.unsteady((factor.id, level)):
+    steady = factor.race and not factor.forced and not bench.unsteady((factor.id, level))
+    if diverged and steady:
         return Finding(
             level=_level(level, diverged=False, outcome=ran[0]),
             race=(0, len(ran)),
@@ -93,7 +117,9 @@ def _diverged(bench: Bench, factor: Factor, level: str, ran: list[Outcome]) -> F
         level=_level(level, diverged=True, outcome=ordered[0]),
         confidence="proven" if repeated and bench.pinned else "suspected",
         repeat=ordered[1].trial if len(ordered) > 1 else None,
-        race=bench.tally((factor.id, level)) if bench.unsteady((factor.id, level)) else None,
+        race=bench.tally((factor.id, level))
+        if factor.forced or bench.unsteady((factor.id, level))
+        else None,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from repro_audit.probe.detailed import Detailed
@@ -63,6 +63,8 @@ class Probe:
     """Where DataLoader workers report their generators, a JSON line each."""
     detailed: Detailed | None = None
     """Is told the step and the phase; whoever made it installs it, before the program's own import."""
+    prepare: Callable[[], None] | None = None
+    """Called first in a worker that begins as a new interpreter, so it must be fit to be pickled."""
 
     steps: int = 0
     """Optimizer steps completed; those of a program without an optimizer, by the changes of its parameters."""

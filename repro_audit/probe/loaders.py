@@ -165,6 +165,7 @@ class Loaders:
                 seeded=loader.worker_init_fn is not None,
                 files=files.installed(),
                 detail=self._probe.detailed and self._probe.detailed.for_workers(),
+                prepare=self._probe.prepare,
                 original=self._worker_loop,
             )
 

@@ -132,20 +132,18 @@ class WorkerLoop:
     """What `files.install` was given, for workers that begin as new interpreters."""
     detail: WorkerDetail | None = None
     """What to write of lines, draws and files, where a detailed trace is wanted."""
+    prepare: Callable[[], None] | None = None
+    """Called as this is unpickled in a new interpreter: before the dataset is, whose module that imports."""
     original: Callable[..., None] | None
     """Torch's own loop, where this process inherits it."""
 
     def __getstate__(self) -> dict[str, Any]:
-        from repro_audit.trial import inherited
-
-        return {**self.__dict__, "original": None, "inherited": inherited.state()}
+        return {**self.__dict__, "original": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """In the new interpreter, before the program's objects, and so its modules, are loaded."""
-        from repro_audit.trial import inherited
-
-        inherited.begin(state.pop("inherited"))
         self.__dict__.update(state)
+        if self.prepare is not None:
+            self.prepare()
 
     def __call__(self, *args: Any) -> None:
         """Run torch's loop, with this worker's generators watched."""

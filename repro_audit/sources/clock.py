@@ -334,5 +334,4 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
-    in_workers=True,
 )

@@ -244,5 +244,4 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
-    in_workers=True,
 )

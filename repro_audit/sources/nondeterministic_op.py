@@ -78,6 +78,7 @@ def build(seed):
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -85,7 +86,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.trial.processes import die_with_parent
+from repro_audit.sources._load import busy_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +110,7 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
         trial.when_imported("torch", _pin)
         yield
         return
-    busy = _busy_process()
+    busy = busy_process()
     try:
         yield
     finally:
@@ -120,27 +121,42 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
 def _pin() -> None:
     """Deterministic algorithms with warnings only, against the program's own wish if need be.
 
-    They also fill the memory of `torch.empty`, which is another source's business, so that is switched off.
+    They also fill the memory of `torch.empty`. That is another source's business, and a mend of the program's own where
+    it asks for deterministic algorithms itself: then memory is filled, unless it says otherwise.
     """
     torch: Any = sys.modules["torch"]
     set_mode = torch.use_deterministic_algorithms
+    fill = _Fill(torch.utils.deterministic)
     set_mode(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
 
     def pinned(mode: bool, *, warn_only: bool = False) -> Any:  # noqa: FBT001 - as torch has it
+        fill.asked_for(mode=mode)
         return set_mode(True, warn_only=warn_only or not mode)
 
     torch.use_deterministic_algorithms = pinned
 
 
-def _busy_process() -> int:
-    """A process that only takes processor time, so that the trial's threads finish in other orders."""
-    pid = os.fork()
-    if pid == 0:
-        die_with_parent()
-        while True:
-            pass
-    return pid
+class _Fill:
+    """`torch.utils.deterministic.fill_uninitialized_memory`, in force only while the program's own mode is on."""
+
+    def __init__(self, module: Any) -> None:
+        self._set = functools.partial(type(module).fill_uninitialized_memory.fset, module)
+        self._mode = False
+        self._wanted: bool = module.fill_uninitialized_memory
+        type(module).fill_uninitialized_memory = property(self._get, self._want)
+        self.asked_for(mode=False)
+
+    def asked_for(self, *, mode: bool) -> None:
+        """The program switches deterministic algorithms on or off."""
+        self._mode = mode
+        self._set(self._mode and self._wanted)
+
+    def _get(self, _module: Any) -> bool:
+        return self._wanted
+
+    def _want(self, _module: Any, wanted: bool) -> None:  # noqa: FBT001 - a property's setter
+        self._wanted = wanted
+        self._set(self._mode and self._wanted)
 
 
 def judge(judgement: Judgement, _facts: Facts) -> Verdict:

@@ -297,5 +297,4 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
-    in_workers=True,
 )

@@ -21,7 +21,7 @@ from repro_audit.errors import NeverTrainedError, SourceFailedError, TargetError
 from repro_audit.facts import Facts, Failure
 from repro_audit.sources import of_trial
 from repro_audit.trace import TraceWriter
-from repro_audit.trial.context import TrialContext
+from repro_audit.trial.spawned import Setting, context_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from repro_audit.probe.detailed import Detailed
     from repro_audit.source import Source
     from repro_audit.target import Target
+    from repro_audit.trial.context import TrialContext
     from repro_audit.trial.driver import Notes
     from repro_audit.trial.loading import Build
     from repro_audit.trial.request import TrialRequest
@@ -47,15 +48,7 @@ def run_trial(request: TrialRequest) -> int:
     fresh = "torch" not in sys.modules
     directory = request.directory
     _private_temporary_directory(directory)
-    context = TrialContext(
-        seed=request.seed,
-        setting=request.setting,
-        directory=directory,
-        root=request.tree.map(request.tree.root),
-        elsewhere=request.tree.elsewhere(),
-        instant=request.instant,
-        first_run_wrote=request.first_run_wrote,
-    )
+    context = context_of(request)
     facts = _run(request, context, fresh=fresh)
     facts.save(directory / "facts.json")
     return 1 if facts.failure else 0
@@ -100,13 +93,12 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
 def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
     """Load the target under the setting, and train; the probe of the last run in this process."""
     from repro_audit.probe import files
-    from repro_audit.trial import inherited, loading
+    from repro_audit.trial import loading
 
     sources = of_trial(request.plugins)
     trace = TraceWriter(request.directory / "trace")
     with ExitStack() as stack:
         files.install(request.tree.map(request.tree.root), request.directory / "files.jsonl")
-        inherited.remember(context)
         for name, level in request.setting.items():
             stack.enter_context(_in_force(sources[name], level, context))
         _seed(context)
@@ -204,6 +196,7 @@ def _run_once(
         capture=frozenset(request.watch.capture),
         max_steps=steps,
         workers=request.directory / "workers.jsonl",
+        prepare=Setting(str(request.directory), context.processes),
     )
     context.processes.restart()
     for callback in context.on_run:

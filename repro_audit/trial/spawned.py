@@ -1,0 +1,51 @@
+"""The setting of a trial, put in force in a process of it that begins as a new interpreter.
+
+A worker that is forked inherits what the sources have patched; one that is spawned has nothing of it. Without this,
+what the trial pins would be loose there, and the difference be blamed on the way in which workers start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from repro_audit.trial.context import TrialContext
+from repro_audit.trial.numbering import Numbering
+from repro_audit.trial.request import TrialRequest
+
+_in_force = ExitStack()
+"""Never left: the levels hold until the process ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Puts a trial's setting in force, when called; plain data, so that it can be pickled."""
+
+    directory: str
+    processes: Numbering
+    """Of the trial; the worker goes on with it."""
+
+    def __call__(self) -> None:
+        """Apply each source's level, as the trial does, before the program is imported."""
+        from repro_audit.sources import of_trial
+
+        request = TrialRequest.load(Path(self.directory))
+        context = dataclasses.replace(context_of(request), processes=self.processes)
+        sources = of_trial(request.plugins)
+        for name, level in request.setting.items():
+            _in_force.enter_context(sources[name].apply(level, context))
+
+
+def context_of(request: TrialRequest) -> TrialContext:
+    """What the sources may touch, in a process of the trial."""
+    return TrialContext(
+        seed=request.seed,
+        setting=request.setting,
+        directory=request.directory,
+        root=request.tree.map(request.tree.root),
+        elsewhere=request.tree.elsewhere(),
+        instant=request.instant,
+        first_run_wrote=request.first_run_wrote,
+    )
