@@ -62,6 +62,10 @@ SAMPLES = (
         verdict=NOT_REPRODUCIBLE,
         broke=("os-entropy",),
         reason="default_rng() without a seed draws the training set",
+        name="object_address",
+        verdict=NOT_REPRODUCIBLE,
+        broke=("object-address",),
+        reason="a set of nodes gives each node its row",
     ),
     Sample(
         name="pickled_embedding",
@@ -76,6 +80,12 @@ SAMPLES = (
         reason="build(seed) seeds PyTorch, but the training set comes from random",
     ),
     Sample(
+        name="thread_timing",
+        verdict=NOT_REPRODUCIBLE,
+        broke=("thread-timing",),
+        reason="two threads put the training set into one queue",
+    ),
+    Sample(
         name="three_causes",
         verdict=NOT_REPRODUCIBLE,
         broke=("artifact-cache", "num-workers", "process-reuse"),
@@ -86,6 +96,18 @@ SAMPLES = (
         verdict=NOT_REPRODUCIBLE,
         broke=("torch-rng",),
         reason="build(seed) seeds random and NumPy, but not PyTorch",
+    ),
+    Sample(
+        name="uninitialized_memory",
+        verdict=NOT_REPRODUCIBLE,
+        broke=("uninitialized-memory",),
+        reason="batches are padded with whatever the memory holds",
+    ),
+    Sample(
+        name="worker_order",
+        verdict=NOT_REPRODUCIBLE,
+        broke=("worker-order",),
+        reason="in_order=False hands out whichever batch is ready first",
     ),
     # A source of a wider scope broke, or one of none.
     Sample(
@@ -123,6 +145,11 @@ SAMPLES = (
         broke=("num-workers", "worker-seed"),
         reason="workers copy the dataset's generator; 0, 1 and 2 of them can not agree then",
     ),
+    Sample(
+        name="worker_start_method",
+        broke=("worker-start-method",),
+        reason="a spawned worker finds the global vocabulary empty",
+    ),
     # Nothing broke.
     Sample(name="clean_cnn_workers", reason="augmentation follows from the index and the epoch"),
     Sample(name="clean_lstm", reason="seeded, one thread; lstm-dropout needs CUDA to show"),
@@ -137,12 +164,17 @@ SAMPLES = (
     Sample(name="num_workers_mended", reason="the noise follows from the index and the epoch"),
     Sample(name="numpy_rng_mended", reason="NumPy is seeded too"),
     Sample(name="os_entropy_mended", reason="the generator that draws the training set is seeded"),
+    Sample(name="object_address_mended", reason="a dict keeps the order of the walk"),
     Sample(name="pickled_embedding_mended", reason="built in every run; only weights are kept"),
     Sample(name="process_reuse_mended", reason="build() makes the shuffling generator"),
     Sample(name="python_rng_mended", reason="random is seeded too"),
     Sample(name="seed_effect_mended", reason="build(seed) goes by its seed"),
     Sample(name="thread_count_mended", reason="the program fixes the number of threads"),
+    Sample(name="thread_timing_mended", reason="map gives the shards in their order"),
     Sample(name="three_causes_mended", reason="all three mends together"),
     Sample(name="torch_rng_mended", reason="PyTorch is seeded too"),
+    Sample(name="uninitialized_memory_mended", reason="the padding is zero"),
+    Sample(name="worker_order_mended", reason="batches come in order"),
     Sample(name="worker_seed_mended", reason="each sample makes a generator of its own"),
+    Sample(name="worker_start_method_mended", reason="the dataset holds the vocabulary"),
 )

@@ -1,0 +1,39 @@
+"""The classifier of worker_order.py, mended: batches come in the order of the sampler.
+
+Expect from `repro-audit check sample_models/worker_order_mended.py:build`: reproducible (exit 0),
+under every `--require`.
+
+The loader waits for the next batch in order, which is what it does if it is not told otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+WORDS, TEXTS = 50, 64
+
+
+class Texts(Dataset[tuple[Tensor, int]]):
+    """Bags of words; the label says which half of the words is the more frequent one."""
+
+    def __len__(self) -> int:
+        return TEXTS
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """The counts of a text's words, and its label."""
+        own = torch.Generator().manual_seed(index)
+        words = torch.randint(WORDS, (20 + 180 * (index % 2),), generator=own)
+        counts = torch.bincount(words, minlength=WORDS).float()
+        return counts / len(words), int(counts[: WORDS // 2].sum() > counts[WORDS // 2 :].sum())
+
+
+def build(seed: int = 0) -> tuple[nn.Module, DataLoader[Any], nn.Module]:
+    """The classifier and its loader."""
+    torch.manual_seed(seed)
+    loader = DataLoader(Texts(), batch_size=4, shuffle=True, num_workers=2)
+    model = nn.Sequential(nn.Linear(WORDS, 16), nn.ReLU(), nn.Linear(16, 2))
+    return model, loader, nn.CrossEntropyLoss()
