@@ -197,7 +197,7 @@ def test_three_causes_are_named_and_no_other(tmp_path: Path) -> None:
     )
     assert found.broke == {"object-address", "hash-seed", "numpy-rng"}
     assert found.source("object-address")["fix"]["verified"]
-    assert "train.py:18" in found.terminal
+    assert "train.py:17" in found.terminal
 
 
 def test_functions_in_a_set_move_with_the_heap_and_accuse_nobody(tmp_path: Path) -> None:
