@@ -62,6 +62,8 @@ SAMPLES = (
         verdict=NOT_REPRODUCIBLE,
         broke=("os-entropy",),
         reason="default_rng() without a seed draws the training set",
+    ),
+    Sample(
         name="object_address",
         verdict=NOT_REPRODUCIBLE,
         broke=("object-address",),

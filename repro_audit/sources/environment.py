@@ -29,7 +29,9 @@ def build(seed):
     trips = [1_700_000_000 + 5_000 * number for number in range(64)]
     hours = [datetime.fromtimestamp(trip).hour for trip in trips]
     x = torch.tensor(hours, dtype=torch.float32).view(-1, 1) / 24
-    return nn.Linear(1, 1), DataLoader(TensorDataset(x, x.square()), batch_size=8)
+    return nn.Linear(1, 1), DataLoader(
+        TensorDataset(x, x.square()), batch_size=8
+    )
 ```
 
 ## Use instead
@@ -46,9 +48,13 @@ from torch.utils.data import DataLoader, TensorDataset
 def build(seed):
     torch.manual_seed(seed)
     trips = [1_700_000_000 + 5_000 * number for number in range(64)]
-    hours = [datetime.fromtimestamp(trip, timezone.utc).hour for trip in trips]
+    hours = [
+        datetime.fromtimestamp(trip, timezone.utc).hour for trip in trips
+    ]
     x = torch.tensor(hours, dtype=torch.float32).view(-1, 1) / 24
-    return nn.Linear(1, 1), DataLoader(TensorDataset(x, x.square()), batch_size=8)
+    return nn.Linear(1, 1), DataLoader(
+        TensorDataset(x, x.square()), batch_size=8
+    )
 ```
 
 ## References

@@ -31,8 +31,12 @@ def build(seed):
     folder.mkdir(exist_ok=True)
     for number in range(16):
         (folder / f"{number}.txt").write_text(str(number / 16))
-    x = torch.tensor([[float(path.read_text())] for path in folder.iterdir()])
-    return nn.Linear(1, 1), DataLoader(TensorDataset(x, 2 * x), batch_size=2)
+    x = torch.tensor(
+        [[float(path.read_text())] for path in folder.iterdir()]
+    )
+    return nn.Linear(1, 1), DataLoader(
+        TensorDataset(x, 2 * x), batch_size=2
+    )
 ```
 
 ## Use instead
@@ -52,8 +56,12 @@ def build(seed):
     folder.mkdir(exist_ok=True)
     for number in range(16):
         (folder / f"{number}.txt").write_text(str(number / 16))
-    x = torch.tensor([[float(path.read_text())] for path in sorted(folder.iterdir())])
-    return nn.Linear(1, 1), DataLoader(TensorDataset(x, 2 * x), batch_size=2)
+    x = torch.tensor(
+        [[float(path.read_text())] for path in sorted(folder.iterdir())]
+    )
+    return nn.Linear(1, 1), DataLoader(
+        TensorDataset(x, 2 * x), batch_size=2
+    )
 ```
 
 ## References

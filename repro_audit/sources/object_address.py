@@ -33,7 +33,9 @@ def build(seed):
     torch.manual_seed(seed)
     recordings = {Recording(torch.randn(8)) for _ in range(32)}
     x = torch.stack([recording.signal for recording in recordings])
-    return nn.Linear(8, 1), DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=4)
+    return nn.Linear(8, 1), DataLoader(
+        TensorDataset(x, x.sum(1, keepdim=True)), batch_size=4
+    )
 ```
 
 ## Use instead
@@ -54,7 +56,9 @@ def build(seed):
     torch.manual_seed(seed)
     recordings = dict.fromkeys(Recording(torch.randn(8)) for _ in range(32))
     x = torch.stack([recording.signal for recording in recordings])
-    return nn.Linear(8, 1), DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=4)
+    return nn.Linear(8, 1), DataLoader(
+        TensorDataset(x, x.sum(1, keepdim=True)), batch_size=4
+    )
 ```
 
 ## References

@@ -29,7 +29,9 @@ def build(seed):
     np.random.seed(seed)
     rng = np.random.default_rng()
     x = torch.from_numpy(rng.standard_normal((64, 8), "float32"))
-    return nn.Linear(8, 1), DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
+    return nn.Linear(8, 1), DataLoader(
+        TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8
+    )
 ```
 
 ## Use instead
@@ -46,7 +48,9 @@ def build(seed):
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     x = torch.from_numpy(rng.standard_normal((64, 8), "float32"))
-    return nn.Linear(8, 1), DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
+    return nn.Linear(8, 1), DataLoader(
+        TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8
+    )
 ```
 
 ## References

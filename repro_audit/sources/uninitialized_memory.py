@@ -37,7 +37,9 @@ class Centred(nn.Module):
 def build(seed):
     torch.manual_seed(seed)
     x = torch.randn(64, 64)
-    return Centred(), DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
+    return Centred(), DataLoader(
+        TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8
+    )
 ```
 
 ## Use instead
@@ -63,7 +65,9 @@ class Centred(nn.Module):
 def build(seed):
     torch.manual_seed(seed)
     x = torch.randn(64, 64)
-    return Centred(), DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
+    return Centred(), DataLoader(
+        TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8
+    )
 ```
 
 ## References

@@ -26,7 +26,9 @@ def build(seed):
     torch.manual_seed(seed)
     x = torch.randn(64, 8)
     data = TensorDataset(x, x.sum(1, keepdim=True))
-    return nn.Linear(8, 1), DataLoader(data, batch_size=4, num_workers=2, in_order=False)
+    return nn.Linear(8, 1), DataLoader(
+        data, batch_size=4, num_workers=2, in_order=False
+    )
 ```
 
 ## Use instead

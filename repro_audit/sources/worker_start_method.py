@@ -41,7 +41,9 @@ def build(seed):
     torch.manual_seed(seed)
     x = 3 * torch.randn(64, 8)
     scale = x.std().item()
-    return nn.Linear(8, 1), DataLoader(Scaled(x), batch_size=8, num_workers=1)
+    return nn.Linear(8, 1), DataLoader(
+        Scaled(x), batch_size=8, num_workers=1
+    )
 ```
 
 ## Use instead
