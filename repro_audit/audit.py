@@ -388,6 +388,7 @@ def _factor(source: Source, levels: Levels) -> Factor:
         race=levels.race,
         alone=levels.alone,
         interpreter=levels.interpreter,
+        parts=levels.parts,
         removal=levels.removal,
         carrier=levels.carrier,
         unpinnable=levels.unpinnable,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from repro_audit.compare import Difference, compare
 from repro_audit.experiment import Outcome, Run, Setting
 from repro_audit.facts import Facts
-from repro_audit.sources import artifact_cache, installed
+from repro_audit.sources import artifact_cache, checkpoint_resume, installed
 from repro_audit.trace import Trace
-from repro_audit.trial.request import Key, TrialRequest, Watch
+from repro_audit.trial.request import FIRST, Key, TrialRequest, Watch
 from repro_audit.trial.runner import Ended, Environment, Job, Runner
 from repro_audit.trial.sandbox import Isolation, Tree, written
 
@@ -164,7 +164,8 @@ class TrialOracle:
         warm = (
             setting.get(artifact_cache.SOURCE.id) == artifact_cache.WARM and self.floor is not None
         )
-        tree = self.isolation.tree(trial_id, after=self.floor.id if warm and self.floor else None)
+        tree = self._tree(trial_id, warm=warm)
+        resumed = setting.get(checkpoint_resume.SOURCE.id) == checkpoint_resume.RESUMED
         directory = self.isolation.scratch / "trials" / trial_id
         directory.mkdir(parents=True)
         pinned = {name: source.pinned for name, source in self.sources.items()}
@@ -181,12 +182,21 @@ class TrialOracle:
             },
             instant=self.instant,
             first_run_wrote=self.floor.facts.written if warm and self.floor else (),
+            half="second" if resumed else "whole",
+            first_tree=self._tree(f"{trial_id}-{FIRST}", warm=warm) if resumed else None,
         )
+
+    def _tree(self, name: str, *, warm: bool) -> Tree:
+        """A tree as the user has it, or as the floor left it."""
+        return self.isolation.tree(name, after=self.floor.id if warm and self.floor else None)
 
     def _keep(self, setting: Setting, job: Job, ended: Ended) -> Trial:
         """Record a trial; the first one's tree stays, since it is the warm tree of others."""
         request = job.request
-        shutil.rmtree(request.directory / "tmp", ignore_errors=True)
+        for directory in (request.directory, request.first_half):
+            shutil.rmtree(directory / "tmp", ignore_errors=True)
+        if request.first_tree is not None:
+            self.isolation.discard(request.first_tree)
         if self._floor_tree is None:
             self._floor_tree = request.tree
             if ended.facts is not None:

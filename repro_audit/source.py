@@ -39,6 +39,8 @@ class Levels:
     """Expected to change the trace, so not tried in a group."""
     interpreter: bool = False
     """A level needs an interpreter of its own, which costs an import of torch."""
+    parts: tuple[str, ...] = ()
+    """Levels that are tried only where a varied one diverged, to tell which part of it did that."""
     removal: str | None = None
     """The level that takes the suspect out (or applies the mend): the pair that diverged must then agree."""
     carrier: tuple[str, str] | None = None

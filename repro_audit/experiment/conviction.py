@@ -105,8 +105,9 @@ def _longest_unsteady(bench: Bench) -> int:
 
 
 def _convict(bench: Bench, factor: Factor) -> Plan[None]:
-    """Run a suspect alone at every level, and again wherever it diverged."""
+    """Run a suspect alone at every level and in parts, and again wherever it diverged."""
     yield from try_alone(bench, factor)
+    yield from bench.observe([{factor.id: part} for part in factor.parts])
     yield from in_step([_repeat(bench, factor, level) for level in factor.varied])
 
 

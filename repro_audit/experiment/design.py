@@ -34,6 +34,8 @@ class Factor:
     """Never varied together with others."""
     interpreter: bool = False
     """Each level needs an interpreter of its own, which is costly."""
+    parts: tuple[str, ...] = ()
+    """Levels that only explain a divergence: run once the factor is a suspect, and no ground for blame."""
     removal: str | None = None
     """The level that takes the suspect out of the program, or mends it."""
     carrier: tuple[str, str] | None = None

@@ -140,6 +140,8 @@ def _own(bench: Bench, factor: Factor) -> Judgement:
         note=next((found.note for found in findings if found.note), None),
     )
     if any(level.diverged for level in levels):
+        parts = tuple(finding(bench, factor, part).level for part in factor.parts)
+        judgement = replace(judgement, levels=(*levels, *parts))
         return _broke_alone(bench, factor, judgement, findings)
     if together is not None and all(map(bench.diverged, together.failures)):
         return _broke_together(bench, judgement, together)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from repro_audit.probe.detailed import Detailed
     from repro_audit.probe.hooks import Hooks
-    from repro_audit.trace import TraceWriter
+    from repro_audit.trace import Trace, TraceWriter
     from repro_audit.values import ValueWriter
 
     Key = tuple[int, int, str, int]
@@ -92,6 +92,16 @@ class Probe:
             msg = "the probe is not installed"
             raise RuntimeError(msg)
         return self._hooks
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether parameters were changed with no optimizer of torch's."""
+        return self._installed().by_hand
+
+    def resume(self, earlier: Trace, *, steps: int, losses: Sequence[float], by_hand: bool) -> None:
+        """Go on from a training of another process, whose rows replace all that was observed here so far."""
+        self.steps, self.losses[:] = steps, losses
+        self._installed().resume(earlier, by_hand=by_hand)
 
     def module(self, model: Any) -> None:
         """Observe a model's parameters and buffers as they are; the first model's names have no prefix."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
     from repro_audit.probe import Probe
+    from repro_audit.trace import Trace
 
 _INIT, _DATA, _FORWARD = int(Phase.INIT), int(Phase.DATA), int(Phase.FORWARD)
 _BACKWARD, _OPTIMIZER = int(Phase.BACKWARD), int(Phase.OPTIMIZER)
@@ -62,7 +63,8 @@ class Hooks:
         self._loss: float | None = None
         self._before: list[tuple[weakref.ref[Any], bytes]] | None = None
         """While no optimizer has stepped: the parameters at the last backward."""
-        self._by_hand = False
+        self.by_hand = False
+        """Parameters were changed with no optimizer of torch's."""
         self._begun = False
         self._generators_seen = False
         """A batch of this step came with the states of the generators."""
@@ -263,13 +265,13 @@ class Hooks:
 
     def _remember_parameters(self) -> None:
         """Before a backward of a program of which no optimizer is known: a change after it is a step."""
-        if not self._stepping and (self._by_hand or self._probe.steps == 0):
+        if not self._stepping and (self.by_hand or self._probe.steps == 0):
             self._before = self._models.bits()
 
     def settle(self) -> None:
         """Count a step where parameters were changed by hand since the last backward."""
         if self._before is not None and self._models.changed(self._before):
-            self._by_hand = True
+            self.by_hand = True
             self.stepped()
 
     def stepped(self) -> None:
@@ -279,6 +281,13 @@ class Hooks:
         self._count_step()
 
     # For the driver
+
+    def resume(self, earlier: Trace, *, by_hand: bool) -> None:
+        """Go on from the rows of another process, and take everything here as it is now for known."""
+        self.recorder.resume(earlier, self._probe.trace, self._probe.steps)
+        self._models.resume()
+        self.by_hand, self._begun = by_hand, True
+        self._before, self._loss = None, None
 
     def module(self, model: Any) -> None:
         """Observe the modules of a model: itself, or those in a container of several."""

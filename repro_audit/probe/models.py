@@ -116,7 +116,7 @@ class Models:
             place = Place(self._recorder.intern(f"buffer.{prefix}{_clean(name)}"))
             self._buffers.append((weakref.ref(module.get_submodule(owner)), key, place))
             if not is_lazy(buffer):
-                self._recorder.again(_INIT, place, buffer)
+                self._recorder.first(_INIT, place, buffer)
         if any(is_lazy(item) for _, item in (*parameters, *buffers)):
             self._lazy.append(weakref.ref(module))
         return label
@@ -136,7 +136,7 @@ class Models:
         self._parameters.set(parameter, known)
         if not is_lazy(parameter):
             known.version = _version(parameter)
-            self._recorder.again(_INIT, known.param, parameter)
+            self._recorder.first(_INIT, known.param, parameter)
 
     def materialised(self) -> None:
         """Observe the parameters of lazy modules that their first forward has made."""
@@ -154,7 +154,7 @@ class Models:
                 known = self._parameters.get(parameter)
                 if known is not None and known.version == _NEVER:
                     known.version = _version(parameter)
-                    self._recorder.again(_INIT, known.param, parameter)
+                    self._recorder.first(_INIT, known.param, parameter)
 
     def _of(self, parameter: torch.Tensor, fallback: str) -> Parameter:
         """What is known of a parameter, which may have joined its module late, or belong to none."""
@@ -242,6 +242,12 @@ class Models:
         for parameter, known in self._parameters.items():
             if known.version not in {_version(parameter), _NEVER}:
                 self._observe_change(parameter, known)
+
+    def resume(self) -> None:
+        """Take every parameter for observed as it is now, after a checkpoint was loaded."""
+        for parameter, known in self._parameters.items():
+            if known.version != _NEVER:
+                known.version = _version(parameter)
 
     def finish(self) -> None:
         """Observe what the last step did not: writes through `.data` leave no version behind."""

@@ -10,13 +10,13 @@ import xxhash
 
 from repro_audit.probe.leaves import leaves
 from repro_audit.probe.tensors import describe, digest
-from repro_audit.trace import Role
+from repro_audit.trace import Phase, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from repro_audit.probe import Key
-    from repro_audit.trace import TraceWriter
+    from repro_audit.trace import Trace, TraceWriter
     from repro_audit.values import ValueWriter
 
 _UNREADABLE = bytes(16)
@@ -93,6 +93,8 @@ class Recorder:
         self._values = values
         self._capture = capture if values is not None else frozenset()
         self._seen: dict[tuple[int, int, int], int] = {}
+        self._begun: set[int] = set()
+        """Names that a process before this one has first seen."""
         self._names = {trace.intern(name): name for _, _, name, _ in self._capture}
 
     def tell(self, observed: Callable[[int, int, int, Iterable[str]], None]) -> None:
@@ -137,6 +139,21 @@ class Recorder:
             return
         self.outcome(phase, place.name, value)
         place.remember(value, self.intern)
+
+    def first(self, phase: int, place: Place, value: Any) -> None:
+        """Observe a tensor that is new here, unless the training began with it in a process before this one."""
+        if place.name not in self._begun:
+            self.again(phase, place, value)
+
+    def resume(self, earlier: Trace, trace: TraceWriter, step: int) -> None:
+        """Go on at `step`, after the rows of another process, which replace those of this one."""
+        self.step = step
+        trace.clear()
+        for row in earlier:
+            name = trace.intern(row.name)
+            self._add(row.step, row.phase, row.role, name, trace.intern(row.meta), row.digest)
+            if row.phase is Phase.INIT:
+                self._begun.add(name)
 
     def tree(self, phase: int, name: str, value: object) -> None:
         """Observe a nested value leaf by leaf."""

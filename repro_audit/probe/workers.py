@@ -300,7 +300,7 @@ def owned_generators(roots: dict[str, Any]) -> dict[str, Any]:
         if is_generator(value):
             found[name] = value
             continue
-        waiting.extend((f"{name}.{key}", item) for key, item in _inside(value))
+        waiting.extend((f"{name}.{key}", item) for key, item in inside(value))
     return found
 
 
@@ -321,7 +321,7 @@ def _module_generators() -> Iterator[tuple[str, Any]]:
                     yield f"{module_name}.{key}", value
 
 
-def _inside(value: Any) -> Iterator[tuple[object, Any]]:
+def inside(value: Any) -> Iterator[tuple[object, Any]]:
     """What an object holds, by name or position."""
     if isinstance(value, dict):
         yield from islice(value.items(), _MOST_ITEMS)

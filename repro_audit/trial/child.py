@@ -21,6 +21,8 @@ from repro_audit.errors import NeverTrainedError, SourceFailedError, TargetError
 from repro_audit.facts import Facts, Failure
 from repro_audit.sources import of_trial
 from repro_audit.trace import TraceWriter
+from repro_audit.trial.checkpoint import Checkpoint
+from repro_audit.trial.request import FACTS
 from repro_audit.trial.spawned import Setting, context_of
 
 if TYPE_CHECKING:
@@ -49,8 +51,9 @@ def run_trial(request: TrialRequest) -> int:
     directory = request.directory
     _private_temporary_directory(directory)
     context = context_of(request)
+    context.checkpoint = Checkpoint(half=request.half, directory=request.first_half)
     facts = _run(request, context, fresh=fresh)
-    facts.save(directory / "facts.json")
+    facts.save(directory / FACTS)
     return 1 if facts.failure else 0
 
 
@@ -110,12 +113,12 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
         run = partial(
             _run_once, build, request, context, notes=notes, trace=trace, detailed=detailed
         )
-        probe = run()
         for _ in range(context.runs - 1):
+            run(checkpoint=Checkpoint())
             rng.restore(states)
             trace.clear()
             context.models.clear()
-            probe = run()
+        probe = run(checkpoint=context.checkpoint)
         trace.close()
         for name in request.setting:
             if sources[name].survey is not None:
@@ -177,10 +180,9 @@ def _run_once(
     notes: Notes,
     trace: TraceWriter,
     detailed: Detailed | None,
+    checkpoint: Checkpoint,
 ) -> Probe:
     """One run of the program, under a probe of its own."""
-    if detailed is not None and not _keeps_loading(request):
-        detailed.begin_again()
     if detailed is not None and not _keeps_loading(request):
         detailed.begin_again()
     from repro_audit.probe import Probe
@@ -211,9 +213,12 @@ def _run_once(
             steps=request.steps,
             built=context.built,
             notes=notes,
+            checkpoint=checkpoint,
         )
     finally:
         probe.uninstall()
+    if checkpoint.half == "first" and checkpoint.steps is None:
+        raise TargetError("The training was over before it could be cut in two.")
     context.training_seconds = time.monotonic() - started
     return probe
 

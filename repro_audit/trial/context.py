@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.trial.checkpoint import Checkpoint
 from repro_audit.trial.imports import when_imported
 from repro_audit.trial.numbering import Numbering
 
@@ -36,6 +37,8 @@ class TrialContext:
     """Where each ambient generator starts: `python`, `numpy`, `torch`, `cuda`; `seed` unless a level says otherwise."""
     processes: Numbering = field(default_factory=Numbering)
     """Tells the processes of the run under way apart."""
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    """Where the training can be cut in two."""
     runs: int = 1
     """How often the program runs in this process; the last run is the one that is traced."""
     on_run: list[Callable[[], None]] = field(default_factory=list)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from repro_audit.errors import NeverTrainedError, TargetError
 from repro_audit.probe import StopTraining
+from repro_audit.trial.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from repro_audit.probe import LoaderFacts, Probe
@@ -42,12 +43,22 @@ class Notes:
             self.assumptions.append(text)
 
 
-def train(build: Build, *, probe: Probe, seed: int, steps: int, built: Built, notes: Notes) -> None:
+def train(
+    build: Build,
+    *,
+    probe: Probe,
+    seed: int,
+    steps: int,
+    built: Built,
+    notes: Notes,
+    checkpoint: Checkpoint | None = None,
+) -> None:
     """Build and train for at most `steps` optimizer steps, under an installed probe.
 
     Args:
         built: called with the model, or None where it isn't known, after `build` and before training.
         notes: emptied and filled anew.
+        checkpoint: where the training may be cut in two, and whether it is; None: it is not.
 
     Raises:
         TargetError: `build` returned something that is not accepted, or nothing trained. What the program itself
@@ -58,7 +69,10 @@ def train(build: Build, *, probe: Probe, seed: int, steps: int, built: Built, no
     try:
         bundle = _build(build, probe, seed, notes)
         if bundle is not None:
-            what = _train(bundle, probe=probe, steps=steps, built=built, notes=notes)
+            cut = checkpoint or Checkpoint()
+            what = _train(
+                bundle, probe=probe, steps=steps, built=built, notes=notes, checkpoint=cut
+            )
     except StopTraining:
         pass
     finally:
@@ -107,7 +121,15 @@ def _arguments(build: Build, seed: int) -> dict[str, int]:
     return arguments
 
 
-def _train(bundle: Bundle, *, probe: Probe, steps: int, built: Built, notes: Notes) -> str:
+def _train(
+    bundle: Bundle,
+    *,
+    probe: Probe,
+    steps: int,
+    built: Built,
+    notes: Notes,
+    checkpoint: Checkpoint,
+) -> str:
     """Train what `build` returned; its name for messages."""
     from repro_audit.trial.bundle import Procedure
     from repro_audit.trial.loop import Loop
@@ -116,9 +138,10 @@ def _train(bundle: Bundle, *, probe: Probe, steps: int, built: Built, notes: Not
     if bundle.model is not None:
         probe.module(bundle.model)
     if isinstance(bundle, Procedure):
+        checkpoint.procedure = True
         bundle.run()
         return bundle.what
-    Loop(bundle, probe=probe, steps=steps, notes=notes).run()
+    Loop(bundle, probe=probe, steps=steps, notes=notes, checkpoint=checkpoint).run()
     return "train_step" if bundle.train_step is not None else "the loop over the loader"
 
 

@@ -21,12 +21,13 @@ import sys
 import traceback
 import warnings
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from repro_audit.errors import InternalError
 from repro_audit.trial.processes import die_with_parent, no_core_dumps
-from repro_audit.trial.request import TrialRequest
+from repro_audit.trial.request import FACTS, TrialRequest
 from repro_audit.trial.sandbox import enter
 
 DEFECT = "defect.txt"
@@ -137,12 +138,7 @@ class Server:
             os.close(descriptor)
         status = InternalError.exit_code
         try:
-            request = TrialRequest.load(directory)
-            # First of all: a process with threads, which importing NumPy starts, can not leave its namespaces.
-            enter(request.tree)
-            from repro_audit.trial.child import run_trial
-
-            status = run_trial(request)
+            status = run(TrialRequest.load(directory))
         except BaseException:  # the target's own errors end in the facts: this is one of ours
             (directory / DEFECT).write_text(traceback.format_exc(), encoding="utf-8")
         finally:
@@ -173,6 +169,43 @@ class Server:
             self.control.sendall(json.dumps(fields).encode() + b"\n")
         except OSError:
             os._exit(0)
+
+
+def run(request: TrialRequest) -> int:
+    """Run a trial in this process; its first half, where it has one, before that in a process of its own."""
+    if request.half == "second":
+        status = first_half(request)
+        if status:
+            with suppress(FileNotFoundError):  # it died without a word
+                (request.first_half / FACTS).replace(request.directory / FACTS)
+            return status
+    # First of all: a process with threads, which importing NumPy starts, can not leave its namespaces.
+    enter(request.tree)
+    from repro_audit.trial.child import run_trial
+
+    return run_trial(request)
+
+
+def first_half(request: TrialRequest) -> int:
+    """Train up to the checkpoint in a child, which leaves nothing in this process; its exit status."""
+    request.first_half.mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # as in Server.fork
+        child = os.fork()
+    if child:
+        _, code = os.waitpid(child, 0)
+        return abs(os.waitstatus_to_exitcode(code))
+    status = InternalError.exit_code
+    try:
+        die_with_parent()
+        tree = request.first_tree or request.tree
+        status = run(replace(request, directory=request.first_half, tree=tree, half="first"))
+    except BaseException:
+        (request.directory / DEFECT).write_text(traceback.format_exc(), encoding="utf-8")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def preload(modules: list[str]) -> None:

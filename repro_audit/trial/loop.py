@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from repro_audit.probe import Probe
     from repro_audit.trial.bundle import Parts
+    from repro_audit.trial.checkpoint import Checkpoint
     from repro_audit.trial.driver import Notes
 
 _MOST_IDLE = 256
@@ -28,8 +29,13 @@ _DEFAULT_LR = 0.01
 class Loop:
     """Batches through the model, losses through the optimizers, until enough steps were made."""
 
-    def __init__(self, parts: Parts, *, probe: Probe, steps: int, notes: Notes) -> None:
+    def __init__(
+        self, parts: Parts, *, probe: Probe, steps: int, notes: Notes, checkpoint: Checkpoint
+    ) -> None:
         self._parts = parts
+        self._checkpoint = checkpoint
+        self._idle = 0
+        """Batches since the last step."""
         self._probe = probe
         self._steps = steps
         self._notes = notes
@@ -44,7 +50,6 @@ class Loop:
             # As from_pretrained() returns it; a submodule that is frozen on purpose stays as it is otherwise.
             model.train()
             self._notes.assume("model: built in evaluation mode, put in training mode")
-        idle = 0
         for batch in self._batches():
             before = self._probe.steps
             moved = on_device(batch, self._device)
@@ -52,18 +57,35 @@ class Loop:
                 self._users_step(moved)
             else:
                 self._own_step(moved)
-            idle = 0 if self._probe.steps > before else idle + 1
-            if idle > _MOST_IDLE:
+            self._idle = 0 if self._probe.steps > before else self._idle + 1
+            if self._idle > _MOST_IDLE:
                 return
+
+    def roots(self, *, optimizers: bool) -> dict[str, Any]:
+        """What the training consists of, by name; with `optimizers`, the default one is made if need be."""
+        parts = self._parts
+        steppers = self._get_optimizers() if optimizers else self._optimizers
+        named = {
+            "model": parts.model,
+            "optimizer": steppers[0] if len(steppers) == 1 else steppers,
+            "scheduler": parts.schedulers[0] if len(parts.schedulers) == 1 else parts.schedulers,
+            "loader": parts.loader,
+            "loss_fn": parts.loss_fn,
+            "train_step": parts.train_step,
+        }
+        absent = (type(None), tuple)
+        return {name: part for name, part in named.items() if part or not isinstance(part, absent)}
 
     # Batches
 
     def _batches(self) -> Iterator[Any]:
         """Batches of the loader, entered anew at its end, and half way where it has not ended by then."""
         loader, half = self._parts.loader, max(1, self._steps // 2)
-        epochs, taken = 1, 0
+        # A training that is resumed enters the loader as the first one did after its first epoch.
+        epochs, taken = 1 + self._checkpoint.begins(self, self._probe), 0
         batches = self._probe.enter(loader)
-        if batches is loader:
+        read_once = batches is loader
+        if read_once:
             self._notes.assume("loader: an iterator, which can be read only once")
         while True:
             ended = epochs == 1 and taken > 0 and self._probe.steps >= half
@@ -82,6 +104,8 @@ class Loop:
                 return
             # The old iterator goes first, so that its workers end before those of the new one start.
             del batches
+            if not self._idle:
+                self._checkpoint.epoch_over(self, self._probe, read_once=read_once)
             batches = self._probe.enter(loader)
             epochs, taken = epochs + 1, 0
 

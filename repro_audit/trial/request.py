@@ -5,13 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from repro_audit.target import Target
 from repro_audit.trial.sandbox import Tree
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+Half = Literal["whole", "first", "second"]
+"""Of a training: what a trial's process does of it."""
+
+FIRST = "first"
+FACTS = "facts.json"
+"""In a trial's directory: what it learnt."""
 
 Key = tuple[int, int, str, int]
 """An observation's place in a trace: step, phase, name, occurrence."""
@@ -62,6 +69,15 @@ class TrialRequest:
     """Noon of the audit's day, in seconds since 1970."""
     first_run_wrote: tuple[str, ...] = ()
     """Files that the floor's trial left in the tree, relative to its root; empty where the tree is cold."""
+    half: Half = "whole"
+    """`second`: a process of its own has saved the first half in `first_half`, and this one goes on from there."""
+    first_tree: Tree | None = None
+    """The tree of that other process; set where, and only where, this is a second half."""
+
+    @property
+    def first_half(self) -> Path:
+        """The directory of the process that trains up to the checkpoint; this one's own where it is that process."""
+        return self.directory / FIRST if self.half == "second" else self.directory
 
     def save(self) -> None:
         """Write `request.json` into the trial's directory."""
@@ -75,6 +91,8 @@ class TrialRequest:
             "plugins": self.plugins,
             "instant": self.instant,
             "first_run_wrote": self.first_run_wrote,
+            "half": self.half,
+            "first_tree": self.first_tree.to_json() if self.first_tree else None,
         }
         (self.directory / "request.json").write_text(
             json.dumps(data, default=str), encoding="utf-8"
@@ -95,6 +113,8 @@ class TrialRequest:
             plugins=data["plugins"],
             instant=data["instant"],
             first_run_wrote=tuple(data["first_run_wrote"]),
+            half=data["half"],
+            first_tree=Tree.from_json(data["first_tree"]) if data["first_tree"] else None,
         )
 
 

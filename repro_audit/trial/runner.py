@@ -20,6 +20,7 @@ from repro_audit.errors import InternalError
 from repro_audit.facts import Facts
 from repro_audit.trial.interpreter import DEFECT, PRELOADED
 from repro_audit.trial.processes import become_subreaper, kill_descendants, kill_group
+from repro_audit.trial.request import FACTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -361,7 +362,7 @@ class Runner:
             )
         facts = None
         with suppress(FileNotFoundError):
-            facts = Facts.load(directory / "facts.json")
+            facts = Facts.load(directory / FACTS)
         self._ended[running.index] = Ended(
             status=_status(facts, timed_out=running.timed_out),
             seconds=time.monotonic() - running.started,
