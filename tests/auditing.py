@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 
 from repro_audit.report import as_json
+from repro_audit.sources import cpu_isa
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLES = REPOSITORY / "sample_models"
@@ -49,12 +50,16 @@ def write_target(directory: Path, body: str, name: str = "train.py") -> Path:
     return path
 
 
-def check(spec: str, *options: str, cwd: Path, saved: Path) -> Audited:
-    """Audit a target from `cwd`; the JSON report goes to `saved`."""
+def check(spec: str, *options: str, cwd: Path, saved: Path, baseline: bool = True) -> Audited:
+    """Audit a target from `cwd`; the JSON report goes to `saved`.
+
+    With `baseline`, this CPU counts as the smallest one, so that audits find the same on every machine. Otherwise
+    nearly every program breaks `cpu-isa`: hardly a step is without a kernel that another CPU rounds otherwise.
+    """
     ended = subprocess.run(
         command(spec, *options, "--json", str(saved)),
         cwd=cwd,
-        env=environment(),
+        env=environment(baseline=baseline),
         capture_output=True,
         text=True,
         check=False,
@@ -71,10 +76,11 @@ def command(spec: str, *options: str) -> list[str]:
     return [sys.executable, "-m", "repro_audit", "check", spec, *options]
 
 
-def environment() -> dict[str, str]:
-    """The caller's, with this tree importable."""
+def environment(*, baseline: bool = True) -> dict[str, str]:
+    """The caller's, with this tree importable, and kernels for the smallest CPU if wished."""
     path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "80"}
+    caps = cpu_isa.capped(cpu_isa.BASELINE) if baseline else {}
+    return {**os.environ, **caps, "PYTHONPATH": path, "COLUMNS": "80"}
 
 
 def fingerprint(tree: Path) -> dict[str, str]:

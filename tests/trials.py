@@ -1,0 +1,59 @@
+"""Single trials of small programs under chosen settings: one zygote for many, so that each is quick."""
+
+from __future__ import annotations
+
+import textwrap
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from repro_audit.oracle import Trial, TrialOracle
+from repro_audit.sources import catalogue
+from repro_audit.target import parse
+from repro_audit.trial.runner import Runner
+from repro_audit.trial.sandbox import plan_isolation
+from tests.auditing import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Lab:
+    """Runs programs that it writes into one tree."""
+
+    def __init__(self, tree: Path, runner: Runner, stack: ExitStack) -> None:
+        self._tree = tree
+        self._runner = runner
+        self._stack = stack
+
+    def trials(
+        self, name: str, body: str, *settings: dict[str, str], steps: int = 6
+    ) -> list[Trial]:
+        """Run a program with everything pinned, then under each setting."""
+        (self._tree / f"{name}.py").write_text(textwrap.dedent(body), encoding="utf-8")
+        isolation = plan_isolation(self._tree)
+        self._stack.callback(isolation.cleanup)
+        oracle = TrialOracle(
+            runner=self._runner,
+            isolation=isolation,
+            sources=catalogue(),
+            target=parse(f"{name}.py:build"),
+            seed=0,
+            steps=steps,
+            fresh=False,
+        )
+        return oracle.try_settings([(setting, ()) for setting in ({}, *settings)])
+
+
+@contextmanager
+def lab(tree: Path, temporary: Path) -> Iterator[Lab]:
+    """A lab whose tree is the working directory."""
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.chdir(tree)
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        runner = stack.enter_context(Runner(side_by_side=1, timeout=120, temporary=temporary))
+        yield Lab(tree, runner, stack)
