@@ -1,7 +1,7 @@
 """The regression of artifact_cache.py, mended: the first run, too, trains on what it finds in the cache.
 
-Expect from `repro-audit check sample_models/artifact_cache_mended.py:build`: reproducible (exit
-0), under every `--require`. The file `.cache/artifact_cache_mended.pt` is still in 16 bits; but
+Expect from `repro-audit check sample_models/artifact_cache_mended.py:build`: reproducible (exit 0),
+also under `--require settings`. The file `.cache/artifact_cache_mended.pt` is still in 16 bits; but
 what was just written is read back, so the first run trains on the same rounded numbers as every
 later one.
 """

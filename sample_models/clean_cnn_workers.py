@@ -9,8 +9,14 @@ other cores adds in the same order. The images are synthetic.
 
 from __future__ import annotations
 
+import os
 import random
 from typing import TYPE_CHECKING, Any
+
+# Before PyTorch is imported: kernels that every x86 CPU has, for `--require portable`.
+os.environ["ATEN_CPU_CAPABILITY"] = "default"
+os.environ["ONEDNN_MAX_CPU_ISA"] = "SSE41"
+os.environ["MKL_CBWR"] = "COMPATIBLE"
 
 import numpy as np
 import torch

@@ -9,7 +9,13 @@ the same order.
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+# Before PyTorch is imported: kernels that every x86 CPU has, for `--require portable`.
+os.environ["ATEN_CPU_CAPABILITY"] = "default"
+os.environ["ONEDNN_MAX_CPU_ISA"] = "SSE41"
+os.environ["MKL_CBWR"] = "COMPATIBLE"
 
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,7 @@
 """The sentiment classifier of hash_seed.py, mended: the set is sorted before it numbers the words.
 
 Expect from `repro-audit check sample_models/hash_seed_mended.py:build`: reproducible (exit 0),
-under every `--require`.
+also under `--require settings`.
 """
 
 from __future__ import annotations

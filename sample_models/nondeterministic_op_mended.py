@@ -1,8 +1,8 @@
 """The graph network of nondeterministic_op.py, mended: it asks for deterministic algorithms.
 
 Expect from `repro-audit check sample_models/nondeterministic_op_mended.py:build`: reproducible
-(exit 0), under every `--require`. The backward pass of the gather then sorts the indices first
-and adds in that order, which costs some time.
+(exit 0), also under `--require settings`. The backward pass of the gather then sorts the indices
+first and adds in that order, which costs some time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The classifier of signals of num_workers.py, mended: the noise follows from the sample's index and the epoch.
 
 Expect from `repro-audit check sample_models/num_workers_mended.py:build`: reproducible (exit 0),
-under every `--require`. The sampler passes the epoch along with each index. So it does not matter
-which process adds the noise, and 0, 1 and 2 workers give the same model.
+also under `--require settings`. The sampler passes the epoch along with each index. So it does not
+matter which process adds the noise, and 0, 1 and 2 workers give the same model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The bagged regression of numpy_rng.py, mended: NumPy's global generator, which draws the sample, is seeded too.
 
 Expect from `repro-audit check sample_models/numpy_rng_mended.py:build`: reproducible (exit 0),
-under every `--require`.
+also under `--require settings`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The classifier of questions of pickled_embedding.py, mended: the Embedding is built in every run.
 
 Expect from `repro-audit check sample_models/pickled_embedding_mended.py:build`: reproducible
-(exit 0), under every `--require`. Only its weights are kept, in
+(exit 0), also under `--require settings`. Only its weights are kept, in
 `.cache/pickled_embedding_mended.pt`, and loaded into the Embedding that was just built. Building
 it draws the same random numbers whether the file is there or not, so all that comes after them is
 the same.

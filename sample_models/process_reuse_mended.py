@@ -1,7 +1,7 @@
 """The digit classifier of process_reuse.py, mended: build() makes the generator that shuffles the batches.
 
 Expect from `repro-audit check sample_models/process_reuse_mended.py:build`: reproducible (exit
-0), under every `--require`.
+0), also under `--require settings`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The flower classifier of python_rng.py, mended: `random`, which draws the training set, is seeded too.
 
 Expect from `repro-audit check sample_models/python_rng_mended.py:build`: reproducible (exit 0),
-under every `--require`.
+also under `--require settings`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The classifier of seed_effect.py, mended: build() goes by the seed that it takes.
 
 Expect from `repro-audit check sample_models/seed_effect_mended.py:build`: reproducible (exit 0),
-under every `--require`.
+also under `--require settings`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The classifier of wide rows of thread_count.py, mended: the program fixes the number of threads.
 
 Expect from `repro-audit check sample_models/thread_count_mended.py:build`: reproducible (exit 0),
-under every `--require`. Every machine then splits the sums in two, however many cores it has.
-Other causes remain on another machine, such as its instruction set.
+also under `--require settings`. Every machine then splits the sums in two, however many cores it
+has. Other causes remain on another machine, such as its instruction set.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The forecast of three_causes.py, with all three causes mended.
 
 Expect from `repro-audit check sample_models/three_causes_mended.py:build`: reproducible (exit 0),
-under every `--require`.
+also under `--require settings`.
   - `artifact-cache`: the first run, too, trains on what it finds in
     `.cache/three_causes_mended.pt`;
   - `num-workers`: the noise follows from the day and the epoch, which the sampler passes along;

@@ -1,7 +1,7 @@
 """The churn predictor of torch_rng.py, mended: PyTorch is seeded too, before the model is built.
 
 Expect from `repro-audit check sample_models/torch_rng_mended.py:build`: reproducible (exit 0),
-under every `--require`.
+also under `--require settings`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The classifier of signals of worker_seed.py, mended: every sample makes a generator of its own.
 
 Expect from `repro-audit check sample_models/worker_seed_mended.py:build`: reproducible (exit 0),
-under every `--require`.
+also under `--require settings`.
 
 The generator is seeded by the sample's index and the epoch, which the sampler passes along with
 the index. So no two workers and no two epochs share a stream, and the number of workers does not
