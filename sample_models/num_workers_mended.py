@@ -37,6 +37,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
         order = np.random.default_rng((self.seed, epoch)).permutation(self.count)
         return ((epoch, int(index)) for index in order)
 
+    def state_dict(self) -> dict[str, int]:
+        """The epoch that comes next, for checkpoints."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on with the epoch that came next."""
+        self.epoch = state["epoch"]
+
 
 class Signals(Dataset[tuple[Tensor, int]]):
     """Sine waves of four frequencies; every epoch adds fresh noise to each."""

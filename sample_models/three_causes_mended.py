@@ -61,6 +61,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
         order = np.random.default_rng((self.seed, epoch)).permutation(self.count)
         return ((epoch, int(index)) for index in order)
 
+    def state_dict(self) -> dict[str, int]:
+        """The epoch that comes next, for checkpoints."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on with the epoch that came next."""
+        self.epoch = state["epoch"]
+
 
 class Days(Dataset[tuple[Tensor, Tensor]]):
     """A day with noise on top, against overfitting, and the day that follows it."""

@@ -148,6 +148,27 @@ def test_a_conviction_holds_with_everything_else_pinned() -> None:
     assert program.trials[pair[1]][0].setting == {"b": "v0"}
 
 
+def test_parts_are_run_only_to_explain_a_divergence() -> None:
+    parted = replace(factor("b", scope="settings"), parts=("part0", "part1"))
+    clean = Program()
+    judgement = audit(clean, [parted]).judgements["b"]
+    assert [level.level for level in judgement.levels] == ["v0"]
+    assert all("part" not in run.setting.get("b", "") for run, _ in clean.trials.values())
+
+    program = Program(culprits=frozenset({("b", "v0"), ("b", "part1")}))
+    judgement = audit(program, [parted, factor("c", scope="settings")]).judgements["b"]
+    assert judgement.status == "broke"
+    assert judgement.confidence == "proven"
+    diverged = {level.level: level.diverged for level in judgement.levels}
+    assert diverged == {"v0": True, "part0": False, "part1": True}
+
+
+def test_a_part_alone_convicts_nobody() -> None:
+    parted = replace(factor("b", scope="settings"), parts=("part",))
+    result = audit(Program(culprits=frozenset({("b", "part")})), [parted])
+    assert result.judgements["b"].status == "held"
+
+
 # Conjunctions
 
 
