@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro_audit import summary
+from repro_audit import summary, yardstick
 from repro_audit.evidence import finding, measure, not_tried, reference_setting
 from repro_audit.experiment import Factor, Judgement, Outcome, Result, experiment
 from repro_audit.facts import Facts
@@ -266,6 +266,7 @@ class Audit:
             if parting is not None:
                 partings[name] = parting
         divergences = self._located(measure(partings, self.oracle), partings, levels)
+        measured = self._measured(partings, judgements)
         return tuple(
             not_tried(source, Verdict(status="not-exercised", reason=untried[name]))
             if name in untried
@@ -276,6 +277,7 @@ class Audit:
                 trials=trials,
                 parting=partings.get(name),
                 divergence=divergences.get(name),
+                measured=measured.get(name, ()),
             )
             for name, source in self.sources.items()
         )
@@ -302,6 +304,19 @@ class Audit:
         return {
             name: dataclasses.replace(divergence, cause=words[name][0], no_cause=words[name][1])
             for name, divergence in divergences.items()
+        }
+
+    def _measured(
+        self, partings: Mapping[str, Parting], judgements: Mapping[str, Judgement]
+    ) -> dict[str, tuple[str, ...]]:
+        """In words, by source: the size of what broke beside the seed's effect, and the cost of the mend."""
+        if not partings:
+            return {}
+        seeds = yardstick.seeds(self.oracle, judgements)
+        costs = yardstick.costs(self.oracle, partings)
+        return {
+            name: tuple(filter(None, (yardstick.share(parting, seeds), costs.get(name))))
+            for name, parting in partings.items()
         }
 
     def _with_diverged(self, facts: Facts, name: str, judgement: Judgement) -> Facts:

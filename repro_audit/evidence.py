@@ -128,8 +128,9 @@ def finding(
     trials: Mapping[str, Trial],
     parting: Parting | None,
     divergence: Divergence | None,
+    measured: tuple[str, ...] = (),
 ) -> SourceResult:
-    """The report's entry for a source that the experiment tried."""
+    """The report's entry for a source that the experiment tried; `measured` ends its evidence."""
     verdict = _explained(source.judge(judgement, facts), judgement, trials)
     broke = verdict.status == "broke"
     return SourceResult(
@@ -145,7 +146,7 @@ def finding(
         ),
         divergence=divergence if broke else None,
         fix=_fix(source, judgement, facts, trials) if broke else None,
-        evidence=(*_agreement(source, judgement, trials), *verdict.evidence)
+        evidence=(*_agreement(source, judgement, trials), *verdict.evidence, *measured)
         if broke
         else verdict.evidence,
         losses=_losses(source, judgement, parting) if broke else None,

@@ -64,6 +64,8 @@ class Facts:
     options: dict[str, Json] = field(default_factory=dict)
     """For a source's own functions: what the user chose of its options, by name; see `Option.of`."""
     training_seconds: float = 0.0
+    step_seconds: float = 0.0
+    """From one optimizer step to the next, the median; 0 where there were too few."""
     failure: Failure | None = None
 
     def save(self, path: Path) -> None:

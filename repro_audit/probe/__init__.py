@@ -70,6 +70,8 @@ class Probe:
     """Optimizer steps completed; those of a program without an optimizer, by the changes of its parameters."""
     losses: list[float] = field(default_factory=list)
     """The first loss that was backpropagated in each step."""
+    step_ends: list[float] = field(default_factory=list)
+    """When each step ended, in seconds from no particular moment."""
     backwards: int = 0
     loaders: list[LoaderFacts] = field(default_factory=list)
     _hooks: Hooks | None = None

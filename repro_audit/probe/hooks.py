@@ -10,6 +10,7 @@ import functools
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ _INIT, _DATA, _FORWARD = int(Phase.INIT), int(Phase.DATA), int(Phase.FORWARD)
 _BACKWARD, _OPTIMIZER = int(Phase.BACKWARD), int(Phase.OPTIMIZER)
 _is_compiling = torch.compiler.is_compiling
 _thread = threading.get_ident
+_clock = time.perf_counter
 
 
 class Hooks:
@@ -252,6 +254,7 @@ class Hooks:
         self._generators_seen = False
         self._probe.losses.append(float("nan") if self._loss is None else self._loss)
         self._loss = None
+        self._probe.step_ends.append(_clock())
         self._probe.steps += 1
         self.recorder.step = self._probe.steps
         if self._probe.detailed is not None:

@@ -96,6 +96,8 @@ if TYPE_CHECKING:
     from repro_audit.trial.context import TrialContext
 
 PINNED, RELEASED = "deterministic", "as written, under load"
+UNLOADED = "as written"
+"""Only to time a step beside the pinned level."""
 
 
 def levels(_facts: Facts) -> Levels:
@@ -108,6 +110,9 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Switch deterministic algorithms on, or release them with a busy process beside the trial."""
     if level == PINNED:
         trial.when_imported("torch", _pin)
+        yield
+        return
+    if level == UNLOADED:
         yield
         return
     busy = busy_process()

@@ -62,7 +62,11 @@ if TYPE_CHECKING:
     from repro_audit.facts import Facts
     from repro_audit.trial.context import TrialContext
 
-PINNED, ARGUMENT, AMBIENT = "A", "B, as the argument of build()", "B, in every generator"
+PINNED = "A"
+SEEDS = "ABCD"
+"""The audit's seed and the following ones; the last two serve as a yardstick for what broke."""
+_ARGUMENT, _AMBIENT = ", as the argument of build()", ", in every generator"
+ARGUMENT, AMBIENT = f"B{_ARGUMENT}", f"B{_AMBIENT}"
 
 
 def levels(facts: Facts) -> Levels:
@@ -73,11 +77,17 @@ def levels(facts: Facts) -> Levels:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Give the next seed to build(), or to every ambient generator."""
-    if level == ARGUMENT:
-        trial.seed += 1
-    if level == AMBIENT:
-        trial.seeds.update({library: seed + 1 for library, seed in trial.seeds.items()})
+    further = SEEDS.index(level[0])
+    if level.endswith(_ARGUMENT):
+        trial.seed += further
+    else:
+        trial.seeds.update({library: seed + further for library, seed in trial.seeds.items()})
     yield
+
+
+def further(level: str) -> tuple[str, ...]:
+    """The levels for more seeds, given in the way of a level that was tried."""
+    return tuple(f"{seed}{level[1:]}" for seed in SEEDS[2:])
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:

@@ -12,7 +12,9 @@ import time
 import traceback
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from repro_audit import rng
@@ -258,6 +260,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         steps=probe.steps,
         runs=context.runs,
         training_seconds=context.training_seconds,
+        step_seconds=_median_step(probe.step_ends),
         losses=tuple(probe.losses),
         assumptions=tuple(notes.assumptions),
         accepts_seed=notes.accepts_seed,
@@ -277,6 +280,10 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         unseen=opaque_forms(),
         survey=context.notes,
     )
+
+
+def _median_step(ends: list[float]) -> float:
+    return median(after - before for before, after in pairwise(ends)) if len(ends) > 1 else 0.0
 
 
 def _importable_modules() -> tuple[str, ...]:
