@@ -149,4 +149,5 @@ def test_the_guilty_are_named() -> None:
     aten, onednn, mkl = cpu_isa.PARTS
     assert judged(cpu_isa.BASELINE, aten).endswith("ATen by itself")
     assert judged(cpu_isa.BASELINE, onednn, mkl).endswith("oneDNN and MKL by themselves")
+    assert judged(*cpu_isa.PARTS, cpu_isa.BASELINE).endswith("ATen, oneDNN and MKL by themselves")
     assert judged(cpu_isa.BASELINE).endswith("only several together")

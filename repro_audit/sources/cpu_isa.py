@@ -163,7 +163,8 @@ def _by_whom(judgement: Judgement) -> str:
     ]
     ran = [level for level in judgement.levels if level.level in PARTS]
     if guilty:
-        return f"; {' and '.join(guilty)} by {'itself' if len(guilty) == 1 else 'themselves'}"
+        names = " and ".join(filter(None, (", ".join(guilty[:-1]), guilty[-1])))
+        return f"; {names} by {'itself' if len(guilty) == 1 else 'themselves'}"
     return "; no library by itself, only several together" if ran else ""
 
 
