@@ -16,6 +16,7 @@ from repro_audit.sources import (
     seed_effect,
     thread_count,
 )
+from repro_audit.trial.request import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -61,7 +62,7 @@ def seeds(oracle: TrialOracle, judgements: Mapping[str, Judgement]) -> list[Sequ
     reference, other = (oracle.trials[name] for name in judgement.pair)
     further = oracle.try_settings(
         [
-            ({seed_effect.SOURCE.id: level}, ())
+            ({seed_effect.SOURCE.id: level}, Watch())
             for level in seed_effect.further(other.setting[seed_effect.SOURCE.id])
         ]
     )
@@ -102,7 +103,7 @@ def _percent(ratio: float) -> str:
 def costs(oracle: TrialOracle, broke: Iterable[str]) -> dict[str, str]:
     """What the mend of each source that broke costs, for those where it costs speed."""
     wanted = [name for name in broke if name in MENDS]
-    settings = [(setting, ()) for name in wanted for setting in MENDS[name][1:] * RUNS]
+    settings = [(setting, Watch()) for name in wanted for setting in MENDS[name][1:] * RUNS]
     trials = iter(oracle.try_settings(settings) if settings else ())
     found = {}
     for name in wanted:

@@ -11,6 +11,7 @@ import pytest
 from repro_audit.oracle import Trial, TrialOracle
 from repro_audit.sources import catalogue
 from repro_audit.target import parse
+from repro_audit.trial.request import Watch
 from repro_audit.trial.runner import Runner
 from repro_audit.trial.sandbox import plan_isolation
 from tests.auditing import environment
@@ -44,7 +45,7 @@ class Lab:
             steps=steps,
             fresh=False,
         )
-        return oracle.try_settings([(setting, ()) for setting in ({}, *settings)])
+        return oracle.try_settings([(setting, Watch()) for setting in ({}, *settings)])
 
 
 @contextmanager

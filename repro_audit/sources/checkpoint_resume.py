@@ -37,7 +37,9 @@ class Gated(nn.Module):
 def build(seed):
     torch.manual_seed(seed)
     x = torch.randn(64, 8)
-    return Gated(), DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True)
+    return Gated(), DataLoader(
+        TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True
+    )
 ```
 
 ## Use instead
@@ -63,7 +65,9 @@ class Gated(nn.Module):
 def build(seed):
     torch.manual_seed(seed)
     x = torch.randn(64, 8)
-    return Gated(), DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True)
+    return Gated(), DataLoader(
+        TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True
+    )
 ```
 
 ## References

@@ -28,8 +28,14 @@ def build(seed):
     torch.manual_seed(seed)
     exact = "CUBLAS_WORKSPACE_CONFIG" in os.environ
     images = torch.rand(32, 1, 8, 8)
-    up = nn.Upsample(scale_factor=2, mode="nearest" if exact else "bilinear")
-    model = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), up, nn.Conv2d(4, 1, 3, padding=1))
+    up = nn.Upsample(
+        scale_factor=2, mode="nearest" if exact else "bilinear"
+    )
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1),
+        up,
+        nn.Conv2d(4, 1, 3, padding=1),
+    )
     return model, DataLoader(TensorDataset(images, images), batch_size=4)
 ```
 
@@ -39,7 +45,9 @@ The program decides for itself, and sets the variable where it wants it.
 ```python
 import os
 
-os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # before the first CUDA call
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = (
+    ":4096:8"  # before the first CUDA call
+)
 
 import torch
 from torch import nn
@@ -50,7 +58,11 @@ def build(seed):
     torch.manual_seed(seed)
     images = torch.rand(32, 1, 8, 8)
     up = nn.Upsample(scale_factor=2, mode="nearest")
-    model = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), up, nn.Conv2d(4, 1, 3, padding=1))
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1),
+        up,
+        nn.Conv2d(4, 1, 3, padding=1),
+    )
     return model, DataLoader(TensorDataset(images, images), batch_size=4)
 ```
 

@@ -29,8 +29,15 @@ def build(seed):
     data = TensorDataset(x, x.sum(1, keepdim=True))
     model = nn.Linear(8, 1)
     rounded = torch.get_float32_matmul_precision() != "highest"
-    optimizer = torch.optim.Adam(model.parameters(), eps=1e-4 if rounded else 1e-8)
-    return model, DataLoader(data, batch_size=8, shuffle=True), nn.MSELoss(), optimizer
+    optimizer = torch.optim.Adam(
+        model.parameters(), eps=1e-4 if rounded else 1e-8
+    )
+    return (
+        model,
+        DataLoader(data, batch_size=8, shuffle=True),
+        nn.MSELoss(),
+        optimizer,
+    )
 ```
 
 ## Use instead
@@ -49,8 +56,15 @@ def build(seed):
     data = TensorDataset(x, x.sum(1, keepdim=True))
     model = nn.Linear(8, 1)
     rounded = torch.get_float32_matmul_precision() != "highest"
-    optimizer = torch.optim.Adam(model.parameters(), eps=1e-4 if rounded else 1e-8)
-    return model, DataLoader(data, batch_size=8, shuffle=True), nn.MSELoss(), optimizer
+    optimizer = torch.optim.Adam(
+        model.parameters(), eps=1e-4 if rounded else 1e-8
+    )
+    return (
+        model,
+        DataLoader(data, batch_size=8, shuffle=True),
+        nn.MSELoss(),
+        optimizer,
+    )
 ```
 
 ## References

@@ -10,10 +10,13 @@ import dataclasses
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from repro_audit.trial.context import TrialContext
-from repro_audit.trial.numbering import Numbering
 from repro_audit.trial.request import TrialRequest
+
+if TYPE_CHECKING:
+    from repro_audit.trial.numbering import Numbering
 
 _in_force = ExitStack()
 """Never left: the levels hold until the process ends."""
