@@ -21,6 +21,7 @@ from repro_audit.sources import (
     artifact_cache,
     built_in,
     catalogue,
+    checkpoint_resume,
     installed,
     process_reuse,
     seed_effect,
@@ -299,10 +300,14 @@ class Audit:
                 runs=max(self.options.runs, LEAST_CHANCES),
             )
             for name, parting in partings.items()
+            # The state that a resumed training lost is named by the source; its two processes have no line in common.
+            if name != checkpoint_resume.SOURCE.id
         }
         words = {name: in_words(found) for name, found in inspect(suspicions, self.oracle).items()}
         return {
             name: dataclasses.replace(divergence, cause=words[name][0], no_cause=words[name][1])
+            if name in words
+            else divergence
             for name, divergence in divergences.items()
         }
 

@@ -44,13 +44,15 @@ class _Reading:
     words: str
 
 
-def explain(pair: Pair, step: int, phase: Phase, stop: int) -> Cause | None:
+def explain(
+    pair: Pair, step: int, phase: Phase, stop: int, *, form: str | None = None
+) -> Cause | None:
     """The cause of what differs at a step and phase, seen before a place in the first span; None where nothing does."""
     alignment = align(pair.a, pair.b)
     items = items_module.read(alignment, stop)
     if not any(item.before or item.after or item.gap >= 0 for item in items.all[: items.stop]):
         return None
-    return _Explanation(pair, alignment, items).cause(step, phase)
+    return _Explanation(pair, alignment, items).cause(step, phase, form)
 
 
 class _Explanation:
@@ -61,8 +63,8 @@ class _Explanation:
         self._items = items
         self._reasons: dict[int, bool] = {}
 
-    def cause(self, step: int, phase: Phase) -> Cause:
-        ranking = rank(self._items, step, phase, self._own_reason)
+    def cause(self, step: int, phase: Phase, form: str | None) -> Cause:
+        ranking = rank(self._items, step, phase, self._own_reason, form=form)
         if ranking is None:
             first = next(item for item in self._items.all if item.before or item.after)
             return self._cause(

@@ -45,6 +45,8 @@ class Item:
     function: tuple[str, str, int]
     """File, name and first line of the function."""
     site: str
+    form: str
+    """Of what an op left; empty for a line."""
     names: tuple[str, ...]
     sets: tuple[str, ...]
     """Names that it assigns to; all that it mentions where that is not known."""
@@ -199,7 +201,8 @@ class _Reader:
             self._sites[text] = Site.read(text)
         site = self._sites[text]
         kind = Kind(int(detail.kind[row]))
-        meta = strings[int(detail.meta[row])] if kind is Kind.LINE else ""
+        form = strings[int(detail.meta[row])]
+        meta = form if kind is Kind.LINE else ""
         if meta not in self._names:
             line = Line.read(meta)
             self._names[meta] = line.names, line.sets
@@ -210,6 +213,7 @@ class _Reader:
             "file": site.file if site else "",
             "function": (site.file, site.function, site.first) if site else ("", "", 0),
             "site": text,
+            "form": form if kind is Kind.OP else "",
             "names": names,
             "sets": sets,
             "step": int(detail.step[row]),

@@ -23,8 +23,9 @@ Texts: TypeAlias = "npt.NDArray[np.uint32]"
 _LOOK_BACK = 1 << 16
 _ALIKE = 4
 """So many draws that follow each other at the same lines show which run has one more."""
-_SEED = "seed"
+_SEED, _MADE = "seed", "made"
 _RESEEDED = "was reseeded: with another seed in each run"
+_MADE_OTHERWISE = "was made with another state in each run"
 _UNSEEDED = "started from another state: nothing that was seen seeded it"
 _MADE = "made"
 _RANDOM = re.compile(
@@ -44,7 +45,7 @@ class Departure:
     unseeded: bool = False
     """The generator stood elsewhere from the beginning."""
     reseeded: bool = False
-    """The same line gave it another seed in each run."""
+    """The same line gave it another seed in each run, or made it from one."""
 
 
 def same_site(detail: Detail, index: int, kind: Kind, *, site: int | None = None) -> list[int]:
@@ -142,7 +143,9 @@ def follow(a: Detail, row_a: int, b: Detail, row_b: int) -> Departure | None:
             if stands == found and stands[0] != stands[1] and drew[place]:
                 return Departure(a=mine, b=theirs, words=_UNSEEDED, unseeded=True)
             words = _change(a, mine, b, theirs)
-            return Departure(a=mine, b=theirs, words=words, reseeded=words == _RESEEDED)
+            return Departure(
+                a=mine, b=theirs, words=words, reseeded=words in {_RESEEDED, _MADE_OTHERWISE}
+            )
         # The run that has an event more is the one whose next ones are the other's.
         extra_a = _go_along(lines_a[place + 1 :], lines_b[place:])
         extra_b = _go_along(lines_a[place:], lines_b[place + 1 :])
@@ -170,6 +173,8 @@ def _put_back(detail: Detail, rows: Rows) -> Flags:
 
 def _change(a: Detail, row_a: int, b: Detail, row_b: int) -> str:
     """How an event at the same line differs."""
+    if _id(a, _MADE) == a.meta[row_a]:
+        return _MADE_OTHERWISE
     if _id(a, _SEED) == a.meta[row_a] or _id(b, _SEED) == b.meta[row_b]:
         return _RESEEDED
     if a.before[row_a] == b.before[row_b]:

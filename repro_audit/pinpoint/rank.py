@@ -42,7 +42,12 @@ class Ranking:
 
 
 def rank(
-    items: Items, step: int, phase: Phase, own_reason: Callable[[Item], bool]
+    items: Items,
+    step: int,
+    phase: Phase,
+    own_reason: Callable[[Item], bool],
+    *,
+    form: str | None = None,
 ) -> Ranking | None:
     """Rank the places; None where all rows that differ have started from something else already.
 
@@ -51,11 +56,13 @@ def rank(
         step: of the difference that is to be explained.
         phase: likewise.
         own_reason: whether a line drew or read something else itself.
+        form: of what differs, as an op that makes it has it.
     """
     begins = list(islice(_begins(items, own_reason), MAX_CANDIDATES))
     if not begins:
         return None
-    ends = _ends(items, step, phase)
+    ends = _makers(items, form) if phase is Phase.INIT else []
+    ends = ends or _ends(items, step, phase)
     flows: dict[int, Flow] = {}
     reaches: dict[int, int] = {}
     explained: set[int] = set()
@@ -121,6 +128,18 @@ def _begins(items: Items, own_reason: Callable[[Item], bool]) -> Iterable[int]:
             )
             if not follows or (not item.returned and own_reason(item)):
                 yield number
+
+
+def _makers(items: Items, form: str | None) -> list[int]:
+    """The first op that left a parameter of a form different; those of a model are made one after the other."""
+    made = (
+        number
+        for number in range(items.stop)
+        if items.all[number].kind is Kind.OP
+        and items.all[number].after
+        and items.all[number].form == form
+    )
+    return list(islice(made, 1))
 
 
 def _ends(items: Items, step: int, phase: Phase) -> list[int]:
