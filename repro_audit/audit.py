@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 SHORT_TRAINING = 2.0
 """Seconds of training in a trial below which trials run side by side; longer ones have the cores to themselves."""
-LEAST_CHANCES = 5
+LEAST_CHANCES = 8
 """How often a race is run again, at least, before it is given up."""
 
 

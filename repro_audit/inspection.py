@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from repro_audit.detail import DETAIL, MAIN, Detail, processes, truncation
 from repro_audit.oracle import part
-from repro_audit.pinpoint import Cause, Run, address, pinpoint
+from repro_audit.pinpoint import Cause, Run, address, alike_rows, pinpoint
 from repro_audit.trace import Phase
 from repro_audit.trial.request import Key, Watch, Window
 from repro_audit.values import Magnitude, magnitude, open_values
@@ -70,13 +70,17 @@ class Pair:
         return pinpoint(_events(self.reference), _events(self.diverged), first)
 
     def located(self, cause: Cause) -> Located:
-        """A cause, and the keys of its outputs if it is an op in both runs."""
-        keys: tuple[Key, ...] = ()
-        if cause.kind == "op" and cause.event is not None and cause.process == MAIN:
-            detail = Detail.open(self.reference.directory / DETAIL / MAIN)
-            step, phase, name, occurrence = address(detail, cause.event.index)
-            keys = tuple((step, phase, f"{name}|{n}", occurrence) for n in range(MOST_OUTPUTS))
-        return Located(cause=cause, pair=self, outputs=keys)
+        """A cause, and where it stands in the program; of an op in both runs, the keys of its outputs in every step."""
+        event = cause.event
+        if event is None or cause.process != MAIN:
+            return Located(cause=cause)
+        detail = Detail.open(self.reference.directory / DETAIL / MAIN)
+        alike = alike_rows(detail, event.index)
+        keys: list[Key] = []
+        if cause.kind == "op":
+            for step, phase, name, occurrence in (address(detail, row) for row in alike):
+                keys += [(step, phase, f"{name}|{n}", occurrence) for n in range(MOST_OUTPUTS)]
+        return Located(cause=cause, outputs=tuple(keys), rank=alike[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +97,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
-    """A cause, in the pair that showed it."""
+    """A cause, and how to have the values of the op that it is."""
 
     cause: Cause
-    pair: Pair
     outputs: tuple[Key, ...] = ()
-    """Of an op in both runs: the keys of its outputs, as many as it may have."""
+    """Of an op in both runs: the keys of its outputs in every step of the window, as many as it may have."""
+    rank: int = 0
+    """When the program first did the like: which of several causes comes first."""
     size: Magnitude | None = None
     """Of an op's first output that differs."""
 
@@ -160,7 +165,8 @@ def _inspect(suspicion: Suspicion) -> Plan:
     loading = parting.reference.facts.runs == parting.diverged.facts.runs == 1
     # Batches are drawn ahead of their steps, and a race parts the runs at another step each time.
     early = first.phase in {Phase.INIT, Phase.DATA} or suspicion.race
-    windows = [Window(first=0 if early else first.step, last=first.step, loading=loading)]
+    last = max(first.step, parting.reference.facts.steps - 1) if suspicion.race else first.step
+    windows = [Window(first=0 if early else first.step, last=last, loading=loading)]
     if not early and first.step > 0:
         windows.append(Window(first=0, last=first.step, loading=loading))
     finding = Finding()
@@ -188,8 +194,14 @@ def _look(suspicion: Suspicion, window: Window) -> Plan:
         parted = pair.first is not None
         reason = "no op, line, draw or file that was watched differs before it" if parted else ""
         return Finding(vanished=not parted, reason=pair.truncated or reason)
-    found = [pair.located(each) for each in (cause, *cause.independent)][:MOST_CAUSES]
+    found = _distinct([pair.located(each) for each in (cause, *cause.independent)])
     return (yield from _others(suspicion, window, found, pair.truncated))
+
+
+def _distinct(found: list[Located]) -> list[Located]:
+    """Each op once, though it may part the runs in several steps."""
+    by_op = {each.outputs or (number,): each for number, each in reversed([*enumerate(found)])}
+    return [each for each in found if each in by_op.values()][:MOST_CAUSES]
 
 
 def _others(suspicion: Suspicion, window: Window, found: list[Located], truncated: str) -> Plan:
@@ -198,7 +210,7 @@ def _others(suspicion: Suspicion, window: Window, found: list[Located], truncate
     sizes: dict[Key, Magnitude] = {}
     for _ in range(MOST_ROUNDS):
         keys = tuple(key for each in found for key in each.outputs)
-        if not keys or len(found) >= MOST_CAUSES or set(keys) <= set(sizes):
+        if not keys or len(found) >= MOST_CAUSES:
             break
         (reference,) = yield [(settings[0], Watch(window=window, capture=keys))]
         fed_by = str(reference.directory / "values")
@@ -216,6 +228,8 @@ def _others(suspicion: Suspicion, window: Window, found: list[Located], truncate
         if another is None or any(each.outputs == another.outputs for each in found):
             break
         found.append(another)
+    if suspicion.race:
+        found.sort(key=lambda each: each.rank)
     measured = (
         replace(each, size=next((sizes[key] for key in each.outputs if key in sizes), None))
         for each in found

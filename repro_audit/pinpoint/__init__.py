@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from repro_audit.compare import Mismatch
     from repro_audit.pinpoint.fetches import Fetch
 
-__all__ = ["Cause", "CauseKind", "Link", "Place", "Run", "Sample", "address", "pinpoint"]
+__all__ = [
+    "Cause",
+    "CauseKind",
+    "Link",
+    "Place",
+    "Run",
+    "Sample",
+    "address",
+    "alike_rows",
+    "pinpoint",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +126,18 @@ def _stop(detail: Detail, first: Mismatch) -> int:
         if len(last):
             return start + int(last[-1]) + 1
     return end
+
+
+_MOST_ALIKE = 64
+
+
+def alike_rows(detail: Detail, index: int) -> list[int]:
+    """The rows of the same thing as one: the same op, line and module in any step; at most 64, and always this one."""
+    same = np.ones(len(detail), dtype=np.bool_)
+    for column in (detail.kind, detail.phase, detail.name, detail.site, detail.module):
+        same &= column == column[index]
+    rows: list[int] = np.flatnonzero(same)[:_MOST_ALIKE].tolist()
+    return rows if index in rows else [*rows, index]
 
 
 def address(detail: Detail, index: int) -> tuple[int, int, str, int]:
