@@ -413,4 +413,5 @@ def _factor(source: Source, levels: Levels) -> Factor:
         carrier=levels.carrier,
         unpinnable=levels.unpinnable,
         forced=levels.forced,
+        hiding=levels.hiding,
     )

@@ -49,6 +49,8 @@ class Levels:
     """A varied level that moves what no level pins: where it diverges, so may runs that vary anything else."""
     forced: bool = False
     """Of a race: the varied level also forces an outcome, so released runs that agree convict as well."""
+    hiding: tuple[str, ...] = ()
+    """Varied levels under which other sources can not show: without workers, nothing that happens in one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

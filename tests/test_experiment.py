@@ -64,7 +64,7 @@ TWELVE = [
 def test_a_clean_program_takes_a_handful_of_trials_in_two_batches() -> None:
     program = Program()
     audit(program, TWELVE)
-    assert program.batches == [1, 3]
+    assert program.batches == [1, 4]
     settings_run = [run.setting for run, _ in program.trials.values()]
     assert all("hash-seed" in setting for setting in settings_run[1:])  # one warm interpreter
 
@@ -130,7 +130,7 @@ def test_the_guards_notice_what_they_guard_against() -> None:
 
 @pytest.mark.parametrize(
     ("culprits", "trials"),
-    [((), 5), (("setting1",), 14), (("rerun1",), 19), (("rerun1", "hash-seed", "setting1"), 26)],
+    [((), 6), (("setting1",), 15), (("rerun1",), 19), (("rerun1", "hash-seed", "setting1"), 26)],
 )
 def test_how_many_trials_twelve_factors_take(culprits: tuple[str, ...], trials: int) -> None:
     program = Program(culprits=frozenset((name, "v0") for name in culprits))
@@ -212,6 +212,27 @@ def test_pairs_that_break_only_together_are_found(
         together = result.judgements[name].together
         assert together is not None
         assert frozenset(together.items()) in pairs
+
+
+def test_a_pair_of_different_scopes_is_found() -> None:
+    together = {"hash": "v0", "workers": "2"}
+    factors = [
+        factor("hash"),
+        factor("a"),
+        factor("b", scope="settings"),
+        factor("workers", "0", "2", scope="settings", hiding=("0",)),
+    ]
+    program = Program(conjunctions=(frozenset(together.items()),))
+    result = audit(program, factors)
+    assert result.interactions == (together,)
+    assert overlooked(result, set(together)) == wrongly_blamed(result, set(together)) == set()
+    assert unproven(result) == set()
+
+
+def test_a_level_that_hides_others_would_overlook_it() -> None:
+    program = Program(conjunctions=(frozenset({("hash", "v0"), ("workers", "2")}),))
+    factors = [factor("hash"), factor("workers", "0", "2", scope="settings")]
+    assert audit(program, factors).interactions == ()
 
 
 def test_one_at_a_time_overlooks_a_pair() -> None:

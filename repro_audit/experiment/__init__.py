@@ -24,7 +24,7 @@ from repro_audit.experiment.design import (
     RunStatus,
     Setting,
 )
-from repro_audit.experiment.grouping import hold_rounds, rounds
+from repro_audit.experiment.grouping import clear, hold_rounds, rounds
 from repro_audit.experiment.judging import conclude, unpinned
 
 if TYPE_CHECKING:
@@ -87,13 +87,18 @@ def _experiment(bench: Bench) -> Plan[Result]:
             return (yield from by_layout(bench, noise))
 
     racing = any(factor.race for factor in others)
-    yield from in_step(
+    # In one go with the rest, though it is looked into last: it costs a clean program no time.
+    together = [{factor.id: factor.open_level for factor in grouped}] if rerun and others else []
+    *_, outcomes = yield from in_step(
         [
             hold_rounds(bench, groups, first),
             hold_rounds(bench, rounds(others, at_least=bench.runs if racing else 1)),
             *(try_alone(bench, factor) for factor in alone),
+            bench.observe(together),
         ]
     )
+    for group, outcome in zip(together, outcomes or (), strict=True):
+        yield from clear(bench, group, outcome)
     noise = yield from convict_all(bench)
     if noise is not None:
         return (yield from by_layout(bench, noise))

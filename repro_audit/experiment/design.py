@@ -44,6 +44,8 @@ class Factor:
     """A varied level that moves what no level pins: where it diverges, so may runs that vary anything else."""
     forced: bool = False
     """Of a race: the varied levels force an outcome too, so that steady ones convict."""
+    hiding: tuple[str, ...] = ()
+    """Varied levels under which other factors can not show."""
 
     @property
     def grouped(self) -> bool:
@@ -58,6 +60,11 @@ class Factor:
     def removed(self, level: str) -> str:
         """Name the level that varies as `level` does, but with the suspect taken out."""
         return f"{level}, {self.removal}"
+
+    @property
+    def open_level(self) -> str:
+        """The first varied level that hides no other factor, if there is one."""
+        return next((level for level in self.varied if level not in self.hiding), self.varied[0])
 
     def level(self, index: int) -> str:
         """Return the varied level for a round of group tests; few levels come round again."""

@@ -124,7 +124,7 @@ def levels(facts: Facts) -> Levels | str:
     varied = tuple(str(count) for count in WORKERS.of(facts) if own != {count})
     if not varied:
         return f"every DataLoader has num_workers={min(own)} anyway"
-    return Levels(varied=varied, removal=PER_SAMPLE)
+    return Levels(varied=varied, removal=PER_SAMPLE, hiding=("0",))
 
 
 @contextmanager

@@ -88,7 +88,8 @@ def levels(facts: Facts) -> Levels | str:
     """One, two, and twice the machine's cores; without the number that the program runs with."""
     chosen = THREADS.of(facts) or (1, 2, 2 * max(os.cpu_count() or 1, 2))
     varied = tuple(str(count) for count in chosen if count != facts.threads)
-    return Levels(varied=varied) if varied else f"it runs with {facts.threads} threads anyway"
+    # A single thread races with none.
+    return Levels(varied=varied, hiding=("1",)) if varied else f"it runs with {facts.threads} threads anyway"
 
 
 @contextmanager
