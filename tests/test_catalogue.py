@@ -42,6 +42,14 @@ REQUIRED = {
     "thread-count",
     "process-reuse",
     "seed-effect",
+    "os-entropy",
+    "clock",
+    "file-order",
+    "environment",
+    "cpu-isa",
+    "matmul-precision",
+    "cublas-workspace",
+    "checkpoint-resume",
 }
 
 

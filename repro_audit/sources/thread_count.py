@@ -89,7 +89,11 @@ def levels(facts: Facts) -> Levels | str:
     chosen = THREADS.of(facts) or (1, 2, 2 * max(os.cpu_count() or 1, 2))
     varied = tuple(str(count) for count in chosen if count != facts.threads)
     # A single thread races with none.
-    return Levels(varied=varied, hiding=("1",)) if varied else f"it runs with {facts.threads} threads anyway"
+    return (
+        Levels(varied=varied, hiding=("1",))
+        if varied
+        else f"it runs with {facts.threads} threads anyway"
+    )
 
 
 @contextmanager
