@@ -6,8 +6,13 @@ program but those that cap the instruction sets themselves.
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
+from typing import Any
 
+from repro_audit.sources import cpu_isa
+
+CPU_ISA = cpu_isa.SOURCE.id
 REPRODUCIBLE = "reproducible"
 NOT_REPRODUCIBLE = "not-reproducible"
 
@@ -29,6 +34,21 @@ class Sample:
     def exit_code(self) -> int:
         """What the command exits with: sources of a wider scope than `rerun` break no required promise."""
         return 0 if self.verdict == REPRODUCIBLE else 1
+
+    def wrong(self, report: dict[str, Any]) -> str:
+        """What is wrong with a report about it; empty where nothing is."""
+        broke = {source["id"] for source in report["sources"] if source["status"] == "broke"}
+        emulated = set() if self.capped else {CPU_ISA}
+        expected = set(self.broke)
+        if CPU_ISA in expected and platform.machine() not in cpu_isa.X86:
+            expected.remove(CPU_ISA)
+        said = [f"overlooked: {name}" for name in sorted(expected - broke)]
+        said += [f"accused: {name}" for name in sorted(broke - expected - emulated)]
+        if report["verdict"] != self.verdict or report["exit_code"] != self.exit_code:
+            said.append(f"verdict: {report['verdict']}, exit {report['exit_code']}")
+        if report["unexplained"] is not None:
+            said.append("something is unexplained")
+        return "; ".join(said)
 
 
 SAMPLES = (
