@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -14,10 +15,8 @@ from torch import nn
 from torch.utils._debug_mode import DebugMode
 from torch.utils.data import DataLoader, TensorDataset
 
-from repro_audit.detail import DetailWriter
-from repro_audit.probe.clock import Clock
+from repro_audit.probe.detailed import Detailed
 from repro_audit.probe.ops import Ops
-from repro_audit.probe.sites import Sites
 from tests.benchmarks.plain import train
 from tests.benchmarks.probe import Program, small_transformer, tiny_mlp
 from tests.benchmarks.table import Row
@@ -58,19 +57,19 @@ def _plain() -> Iterator[None]:
 
 @contextmanager
 def _probed() -> Iterator[None]:
+    """All that a trial watches: ops with the lines that they are due to, and every line and draw besides."""
     with tempfile.TemporaryDirectory() as directory:
-        writer = DetailWriter(Path(directory, "main"))
-        ops = Ops(writer=writer, sites=Sites(writer.intern), clock=Clock())
+        detailed = Detailed(
+            Path(directory, "detail"), lines=True, ops=Ops, from_step=0, to_step=sys.maxsize
+        )
         call = nn.Module.__call__
-        ops.install()
-        nn.Module.__call__ = ops.telling(call)  # type: ignore[method-assign]
-        ops.active = True
-        try:
-            yield
-        finally:
-            nn.Module.__call__ = call  # type: ignore[method-assign]
-            ops.uninstall()
-            writer.close()
+        with detailed:
+            assert detailed.ops is not None
+            nn.Module.__call__ = detailed.ops.telling(call)  # type: ignore[method-assign]
+            try:
+                yield
+            finally:
+                nn.Module.__call__ = call  # type: ignore[method-assign]
 
 
 @contextmanager
