@@ -32,8 +32,9 @@ def complaint(section: str, entry: dict[str, Any], answer: Answer) -> str | None
         return "it does not say why it was not exercised"
     if section == MEND:
         return f"it {status}: {reason}" if status in {"broke", "error"} else None
-    wanted = "not-exercised" if answer is Answer.NO else "broke"
-    return None if status == wanted else f"it is {status}, not {wanted}: {reason}"
+    # What no kernel here obeys may still be something that a program asks for, and goes by.
+    wanted = {"broke", "not-exercised"} if answer is Answer.NO else {"broke"}
+    return None if status in wanted else f"it is {status}, not {' or '.join(wanted)}: {reason}"
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,6 @@ def test_an_example_must_break_and_its_mend_must_not(answer: Answer) -> None:
     assert not complaint(MEND, held, answer)
     assert complaint(EXAMPLE, held, answer)
     assert complaint(EXAMPLE, silent, answer)
-    assert bool(complaint(EXAMPLE, broke, answer)) is (answer is Answer.NO)
+    assert not complaint(EXAMPLE, broke, answer)
     reasoned = {**silent, "reason": "no CUDA device"}
     assert bool(complaint(EXAMPLE, reasoned, answer)) is (answer is not Answer.NO)
