@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from repro_audit.oracle import Parting, Trial, TrialOracle
 
 MOST_ROUNDS = 3
-"""How often the reference outputs of the ops known so far are fed in, to see whether others part the runs too."""
+"""How often the reference outputs of a race's ops known so far are fed in, to see whether others part the runs too.
+
+Of what is forced, one run shows all ops that part the runs by themselves, and a second round what they hid."""
 MOST_CAUSES = 5
 MOST_OUTPUTS = 4
 """Outputs of an op that are fed and measured."""
@@ -208,7 +210,7 @@ def _others(suspicion: Suspicion, window: Window, found: list[Located], truncate
     """Feed in the reference outputs of the ops that part the runs, measure them, and see what else does."""
     settings = (suspicion.reference, suspicion.parting.diverged.setting)
     sizes: dict[Key, Magnitude] = {}
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MOST_ROUNDS if suspicion.race else 1):
         keys = tuple(key for each in found for key in each.outputs)
         if not keys or len(found) >= MOST_CAUSES:
             break

@@ -71,6 +71,7 @@ def build(
     """A small model that predicts the next day, and the days in random order."""
     np.random.seed(seed)
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     loader = DataLoader(
         Days(), batch_size=16, shuffle=True, num_workers=num_workers, generator=SHUFFLING
     )

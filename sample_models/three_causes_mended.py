@@ -93,6 +93,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A small model that predicts the next day, and the days in random order."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     dataset = Days(seed)
     sampler = EpochSampler(seed, len(dataset))
     loader = DataLoader(dataset, batch_size=16, sampler=sampler, num_workers=num_workers)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
+from repro_audit.probe.detailed import Detailed
 from repro_audit.trace import Phase
 from tests.op_traces import line_of, recording
 from tests.probing import watching
@@ -159,7 +160,10 @@ def run(recording, rows):
 def test_the_hooks_of_a_trial_tell_of_modules(tmp_path: Path) -> None:
     with recording(tmp_path / "ops", tell=False) as made:
         made.ops.active = True
-        with watching(tmp_path, ops=made.ops):
+        detailed = Detailed(
+            tmp_path / "rest", lines=False, ops=lambda **_: made.ops, from_step=100, to_step=200
+        )
+        with watching(tmp_path, detailed=detailed):
             model, loader, loss, optimizer = build()
             for inputs, targets in loader:
                 optimizer.zero_grad()
