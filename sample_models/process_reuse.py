@@ -37,6 +37,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A small classifier, and the digits in random order."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     loader = DataLoader(TensorDataset(*digits()), batch_size=20, shuffle=True, generator=SHUFFLING)
     model = nn.Sequential(nn.Linear(25, 24), nn.ReLU(), nn.Linear(24, 10))
     return model, loader, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=0.01)

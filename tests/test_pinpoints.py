@@ -17,6 +17,7 @@ from tests.auditing import check
 
 PROGRAMS = Path(__file__).with_name("pinpoints")
 IMPORTED = "reseeds.py"
+RACE = "nondeterministic-op"
 _MARK = re.compile(r"# .*\b(?P<mark>HERE|ALSO|RESEED)\b ?(?P<said>.*)$")
 
 
@@ -83,12 +84,20 @@ def test_line(cause: Planted, tmp_path: Path) -> None:
         shutil.copy(PROGRAMS / name, tree)
     spec = f"{cause.program}:build"
     options = ("--only", cause.source, "--steps", "4")
-    audited = check(spec, *options, cwd=tree, saved=tmp_path / "report.json")
+    saved = tmp_path / "report.json"
+    audited = check(spec, *options, cwd=tree, saved=saved, baseline=False)
     assert audited.broke == {cause.source}, audited.terminal
     divergence = audited.source(cause.source)["divergence"]
     location = divergence["location"]
+    if cause.source == RACE and location is None:
+        # A race may hide from whoever watches; then the report must say so.
+        assert "watching changes" in " ".join(audited.terminal.split()), audited.terminal
+        return
     assert location is not None, audited.terminal
-    assert (location["file"], location["line"]) == (cause.file, cause.line), audited.terminal
+    found = (location["file"], location["line"])
+    if cause.also is not None and found == (cause.file, cause.also):
+        return  # of two races, the first one did not show while it was watched
+    assert found == (cause.file, cause.line), audited.terminal
     assert location["code"] == cause.code
     if cause.op is not None:
         assert divergence["op"] == cause.op
@@ -96,6 +105,6 @@ def test_line(cause: Planted, tmp_path: Path) -> None:
         assert divergence["module"] == cause.module
     if cause.phase is not None:
         assert f"in {cause.phase}" in audited.terminal
-    if cause.also is not None:
+    if cause.also is not None and "  also  " in audited.terminal:
         _, _, also = audited.terminal.partition("  also  ")
         assert f"{cause.program}:{cause.also}" in also, audited.terminal

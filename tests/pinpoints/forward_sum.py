@@ -8,12 +8,12 @@ from torch.utils.data import DataLoader, TensorDataset
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
+        self.scale = nn.Parameter(torch.full((1,), 1e-6))
 
     def forward(self, x):
-        doubled = x * self.scale
+        doubled = x * 2
         total = doubled.flatten().sum()  # HERE aten::sum
-        return total.reshape(1, 1) / x.numel()
+        return total.reshape(1, 1) * self.scale
 
 
 def build(seed=0):

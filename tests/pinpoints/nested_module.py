@@ -33,11 +33,11 @@ class Encoder(nn.Module):
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
+        self.scale = nn.Parameter(torch.full((1,), 1e-6))
         self.encoder = Encoder()
 
     def forward(self, x):
-        return self.encoder(x * self.scale) / x.numel()
+        return self.encoder(x * 2) * self.scale
 
 
 def build(seed=0):
