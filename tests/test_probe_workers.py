@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import subprocess
 import sys
@@ -438,3 +439,18 @@ def test_objects_that_hold_each_other() -> None:
     assert set(owned_generators({"d": loop})) >= {"d.0"}
     many = [[number] for number in range(100_000)]
     owned_generators({"d": [many] * 100})
+
+
+def test_stand_ins_for_the_worker_loop_show_its_arguments(tmp_path: Path) -> None:
+    """The line-level probe asks whatever stands there for the worker's number."""
+    from torch.utils.data._utils import worker
+
+    from repro_audit.sources import _turns, worker_seed
+
+    original = worker._worker_loop
+    try:
+        with _turns.in_order(_turns.IN_TURN, tmp_path / "turns"):
+            worker_seed._perturb_workers()
+            assert "worker_id" in inspect.signature(worker._worker_loop).parameters
+    finally:
+        worker._worker_loop = original

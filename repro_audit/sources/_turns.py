@@ -7,6 +7,7 @@ other has its tasks let go.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import sys
@@ -199,6 +200,7 @@ class _Hooks:
         return _shutdown_workers
 
     def worker_loop(self, original: Any) -> Any:
+        @functools.wraps(original)  # whoever stands in for it next asks for its signature
         def _worker_loop(*args: Any) -> None:
             board = _board_here(self._directory)
             if board is not None:

@@ -94,6 +94,7 @@ def build(seed):
 
 from __future__ import annotations
 
+import functools
 import random
 import sys
 from contextlib import contextmanager
@@ -135,6 +136,7 @@ def _perturb_workers() -> None:
     worker = sys.modules["torch"].utils.data._utils.worker
     original = worker._worker_loop
 
+    @functools.wraps(original)  # whoever stands in for it next asks for its signature
     def loop(*args: Any) -> None:
         before, init_fn, after = args[:INIT_FN], args[INIT_FN], args[INIT_FN + 1 :]
         original(*before, _reseeded(init_fn), *after)
