@@ -133,12 +133,15 @@ def finding(
     """The report's entry for a source that the experiment tried; `measured` ends its evidence."""
     verdict = _explained(source.judge(judgement, facts), judgement, trials)
     broke = verdict.status == "broke"
+    together = tuple(name for name in judgement.together or () if name != source.id)
     return SourceResult(
         id=source.id,
         title=source.title,
         scope=source.scope,
         status=SourceStatus(verdict.status),
-        reason=verdict.reason,
+        reason=f"only together with {_listed(together)}: {verdict.reason}"
+        if broke and together
+        else verdict.reason,
         confidence=_confidence(judgement) if broke else None,
         levels=tuple(
             LevelResult(level=level.level, diverged=level.diverged, trial=level.trial)
@@ -150,6 +153,7 @@ def finding(
         if broke
         else verdict.evidence,
         losses=_losses(source, judgement, parting) if broke else None,
+        together=together if broke else (),
     )
 
 
@@ -208,9 +212,6 @@ def _agreement(
         )
     elif len(apart) > 1:
         lines.append(f"{_listed(apart)} differ from each other")
-    if judgement.together is not None:
-        others = [name for name in judgement.together if name != source.id]
-        lines.append(f"only together with {_listed(others)}")
     return tuple(lines)
 
 

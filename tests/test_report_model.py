@@ -152,3 +152,12 @@ def test_exit_codes() -> None:
         "hostile-failure": 3,
     }
     assert CLEAN.verdict is Outcome.REPRODUCIBLE
+
+
+def test_a_conjunction_breaks_the_widest_promise_of_its_members() -> None:
+    """The same command, again, has the same number of workers."""
+    hashes = replace(source("hash-seed", RERUN, BROKE), together=("num-workers",))
+    workers = replace(source("num-workers", SETTINGS, BROKE), together=("hash-seed",))
+    decision = decide([hashes, workers], require=RERUN)
+    assert decision.verdict is Outcome.REPRODUCIBLE
+    assert [status.value for status in decision.scopes.values()] == ["held", "broke", "unknown"]

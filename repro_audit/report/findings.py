@@ -42,7 +42,8 @@ def broken_source(source: SourceResult, look: Look) -> RenderableType:
         (f"{look.bad} ", "bold red"), (text.line(source.id), "bold"), overflow="fold"
     )
     promise = "no promise" if source.scope is Scope.NONE else source.scope.value
-    title.append(f"  breaks {promise}", style="red")
+    only = f"only together with {text.listed(source.together)}" if source.together else promise
+    title.append(f"  breaks {only}", style="red")
     title.append(f", {(source.confidence or Confidence.SUSPECTED).value}", style="dim")
     parts: list[RenderableType] = [heading(title, look, "red"), rows(_source_rows(source, look))]
     if source.fix is not None:

@@ -256,6 +256,8 @@ class SourceResult:
     """Only in the terminal, a line each: which levels agree, how many of how many runs differ."""
     losses: tuple[LossCurve, LossCurve] | None = None
     """The pinned run's, then the diverging one's."""
+    together: tuple[str, ...] = ()
+    """Of one that breaks nothing alone: the ids of the others that it takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,6 +358,13 @@ def required_promises(require: Scope) -> tuple[Scope, ...]:
     return PROMISES[: PROMISES.index(require) + 1]
 
 
+def broken_promise(source: SourceResult, sources: Sequence[SourceResult]) -> Scope:
+    """The promise that a source counts for: what takes several is broken only where all of them may vary."""
+    scopes = [source.scope, *(other.scope for other in sources if other.id in source.together)]
+    promises = [scope for scope in scopes if scope in PROMISES]
+    return max(promises, key=PROMISES.index, default=source.scope)
+
+
 def decide(
     sources: Sequence[SourceResult],
     *,
@@ -366,8 +375,9 @@ def decide(
 ) -> Decision:
     """What the sources add up to.
 
-    A promise broke where a source of its scope did; an unexplained difference breaks `rerun`. It is
-    unknown where a source of it ended in an error and none broke, or where nothing of it could be
+    A promise broke where a source of its scope did, or several together of which it is the widest; an
+    unexplained difference breaks `rerun`. It is unknown
+    where a source of it ended in an error and none broke, or where nothing of it could be
     exercised. The latter does not stand in the way of a verdict: there was nothing to ask. The
     repeats of the pinned run exercise `rerun` by themselves, unless they were `inconclusive`.
     Sources without a scope decide nothing.
@@ -383,7 +393,10 @@ def decide(
         return Decision(
             verdict=Outcome.TARGET_FAILED, scopes=dict.fromkeys(PROMISES, PromiseStatus.UNKNOWN)
         )
-    seen = {scope: {s.status for s in sources if s.scope is scope} for scope in PROMISES}
+    seen = {
+        scope: {s.status for s in sources if broken_promise(s, sources) is scope}
+        for scope in PROMISES
+    }
     seen[Scope.RERUN].add(SourceStatus.ERROR if inconclusive else SourceStatus.HELD)
     if unexplained:
         seen[Scope.RERUN].add(SourceStatus.BROKE)

@@ -28,6 +28,7 @@ from repro_audit.report.model import (
     SourceResult,
     SourceStatus,
     TargetFailure,
+    broken_promise,
     required_promises,
 )
 from repro_audit.source import Scope
@@ -182,7 +183,8 @@ def _single_sources(sources: list[SourceResult], look: Look) -> RenderableType:
         status = Text(
             f"{look.source_sign(source.status)} {source.status.value}", SOURCE_STYLES[source.status]
         )
-        scope = "" if source.scope is Scope.NONE else source.scope.value
+        promise = broken_promise(source, sources)
+        scope = "" if promise is Scope.NONE else promise.value
         cells = [words(source.id, "bold"), words(scope), words(_summary(source))]
         grid.add_row(status, *([Text("\n").join(c for c in cells if c)] if look.narrow else cells))
     return indented(grid, 2)
@@ -231,7 +233,9 @@ def _promises(report: Report, look: Look) -> RenderableType:
 
 
 def _because(report: Report, scope: Scope, status: PromiseStatus) -> str:
-    sources = [source for source in report.sources if source.scope is scope]
+    sources = [
+        source for source in report.sources if broken_promise(source, report.sources) is scope
+    ]
     by_status = {s: [source.id for source in sources if source.status is s] for s in SourceStatus}
     if status is PromiseStatus.BROKE:
         unexplained = scope is Scope.RERUN and report.unexplained is not None

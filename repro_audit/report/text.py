@@ -47,9 +47,8 @@ def block(text: str, limit: int = BLOCK_LIMIT) -> str:
 
 def bounded(text: str, limit: int) -> str:
     """The beginning, and how much was left out."""
-    return (
-        text if len(text) <= limit else f"{text[:limit]} [{len(text) - limit} characters left out]"
-    )
+    mark = f" [{len(text) - limit} characters left out]"
+    return text if len(text) <= limit + len(mark) else f"{text[:limit]}{mark}"
 
 
 def ascii_typography(text: str) -> str:
