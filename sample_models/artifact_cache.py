@@ -49,6 +49,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A small model that predicts the next reading, and the windows in random order."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     data = windows()
     loader = DataLoader(TensorDataset(data[:, :-1], data[:, -1:]), batch_size=16, shuffle=True)
     model = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))

@@ -34,6 +34,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A classifier of two hidden layers, and the points in random order."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     loader = DataLoader(TensorDataset(*two_spirals()), batch_size=16, shuffle=True)
     model = nn.Sequential(
         nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2)

@@ -41,6 +41,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A small regression, and the trips in random order."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     began, fares = trips()
     data = TensorDataset(torch.tensor([features(moment) for moment in began]), fares)
     loader = DataLoader(data, batch_size=8, shuffle=True)

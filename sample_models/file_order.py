@@ -64,6 +64,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A small classifier, and the pictures in random order."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     unpack()
     loader = DataLoader(ImageFolder(PICTURES), batch_size=4, shuffle=True)
     model = nn.Sequential(nn.Linear(SIDE * SIDE, 16), nn.ReLU(), nn.Linear(16, len(CLASSES)))

@@ -50,6 +50,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A bag-of-words classifier, and the reviews in random order."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     counts, favourable = word_counts()
     loader = DataLoader(TensorDataset(counts, favourable), batch_size=3, shuffle=True)
     model = nn.Sequential(nn.Linear(counts.shape[1], 16), nn.ReLU(), nn.Linear(16, 2))

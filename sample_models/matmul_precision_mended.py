@@ -31,6 +31,7 @@ def build(
     """A regressor of one hidden layer, and the rows in random order."""
     torch.set_float32_matmul_precision("highest")
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     loader = DataLoader(TensorDataset(*rows()), batch_size=12, shuffle=True)
     model = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 1))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, eps=epsilon())

@@ -31,6 +31,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A small regression, and as many houses as there are, drawn with replacement."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     features, prices = houses()
     drawn = np.random.choice(len(prices), size=len(prices))
     loader = DataLoader(TensorDataset(features[drawn], prices[drawn]), batch_size=16, shuffle=True)

@@ -74,6 +74,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A classifier, and the questions in random order."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     words, kinds, count = encoded()
     model = Classifier(word_vectors(count))
     loader = DataLoader(TensorDataset(words, kinds), batch_size=3, shuffle=True)

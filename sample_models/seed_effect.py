@@ -31,6 +31,7 @@ def build(
     seed: int = 0,
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A small classifier, and the points in random order."""
+    torch.set_num_threads(1)  # whatever the machine has
     torch.manual_seed(SEED)
     loader = DataLoader(TensorDataset(*two_moons()), batch_size=20, shuffle=True)
     model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2))

@@ -26,6 +26,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A small classifier, and the points in random order."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     loader = DataLoader(TensorDataset(*two_moons()), batch_size=20, shuffle=True)
     model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2))
     return model, loader, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=0.01)

@@ -48,6 +48,7 @@ def load() -> Tensor:
 def build(seed: int = 0) -> tuple[nn.Module, DataLoader[Any]]:
     """A small regression on what the threads have read."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     x = load()
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
     return model, DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)

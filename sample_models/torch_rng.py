@@ -32,6 +32,7 @@ def build(
     seed: int = 0,
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A classifier with dropout, and the customers in random order."""
+    torch.set_num_threads(1)  # whatever the machine has
     random.seed(seed)
     np.random.seed(seed)
     loader = DataLoader(TensorDataset(*customers()), batch_size=20, shuffle=True)

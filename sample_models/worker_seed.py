@@ -53,6 +53,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A small classifier, and the signals in random order."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     loader = DataLoader(Signals(seed), batch_size=8, shuffle=True, num_workers=2)
     model = nn.Sequential(nn.Linear(LENGTH, 16), nn.ReLU(), nn.Linear(16, 4))
     return model, loader, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=0.01)

@@ -77,6 +77,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """A small classifier, and the signals in random order."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # whatever the machine has
     signals = Signals(seed)
     sampler = EpochSampler(seed, len(signals))
     loader = DataLoader(signals, batch_size=8, sampler=sampler, num_workers=2)
