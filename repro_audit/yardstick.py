@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from repro_audit.experiment import Judgement, Setting
-    from repro_audit.oracle import Parting, TrialOracle
+    from repro_audit.oracle import Parting, Trial, TrialOracle
 
 RUNS = 2
 """Of a mend, and as many without it."""
@@ -104,7 +104,7 @@ def costs(oracle: TrialOracle, broke: Iterable[str]) -> dict[str, str]:
     """What the mend of each source that broke costs, for those where it costs speed."""
     wanted = [name for name in broke if name in MENDS]
     settings = [(setting, Watch()) for name in wanted for setting in MENDS[name][1:] * RUNS]
-    trials = iter(oracle.try_settings(settings) if settings else ())
+    trials = iter(_one_by_one(oracle, settings))
     found = {}
     for name in wanted:
         seconds = [next(trials).facts.step_seconds for _ in range(2 * RUNS)]
@@ -112,6 +112,16 @@ def costs(oracle: TrialOracle, broke: Iterable[str]) -> dict[str, str]:
         if line is not None:
             found[name] = line
     return found
+
+
+def _one_by_one(oracle: TrialOracle, settings: Sequence[tuple[Setting, Watch]]) -> list[Trial]:
+    """Trials that share no cores with each other."""
+    runner = oracle.runner
+    before, runner.side_by_side = runner.side_by_side, 1
+    try:
+        return oracle.try_settings(settings)
+    finally:
+        runner.side_by_side = before
 
 
 def cost(words: str, mended: Sequence[float], without: Sequence[float]) -> str | None:

@@ -4,9 +4,9 @@ Expect from `repro-audit check sample_models/nondeterministic_op.py:build`: not 
 1); `nondeterministic-op` broke, alone. The gather `nodes[self.source]` reads a node once for each
 of its edges, so its backward pass adds many rows into one. Above 32,768 elements PyTorch splits
 that among its threads, which add in whatever order they come: a real race, nothing is simulated.
-It needs two threads, and with luck some runs agree, so the audit releases it several times and
-says how many differed. The losses agree to several digits; the first gradients do not agree in
-their last bits.
+It needs two threads, which the program fixes, and with luck some runs agree, so the audit releases
+it several times and says how many differed. The losses agree to several digits; the first
+gradients do not agree in their last bits.
 
 The mend is `torch.use_deterministic_algorithms(True)`: see nondeterministic_op_mended.py. The
 graph is synthetic.
@@ -75,6 +75,7 @@ def build(
     seed: int = 0,
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """The network with the whole graph in it, and the numbers of the nodes to learn from in random order."""
+    torch.set_num_threads(2)  # the least that a race needs
     torch.manual_seed(seed)
     features, classes, edges = citations()
     loader = DataLoader(TensorDataset(torch.arange(NODES), classes), batch_size=20, shuffle=True)

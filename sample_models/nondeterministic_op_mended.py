@@ -69,6 +69,7 @@ def build(
 ) -> tuple[nn.Module, DataLoader[Any], nn.Module, torch.optim.Optimizer]:
     """The network with the whole graph in it, and the numbers of the nodes to learn from in random order."""
     torch.use_deterministic_algorithms(mode=True)
+    torch.set_num_threads(2)  # the least that a race needs
     torch.manual_seed(seed)
     features, classes, edges = citations()
     loader = DataLoader(TensorDataset(torch.arange(NODES), classes), batch_size=20, shuffle=True)

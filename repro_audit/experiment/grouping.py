@@ -19,11 +19,17 @@ MOST_CONJUNCTIONS = 4
 
 
 def rounds(pool: Sequence[Factor], at_least: int) -> list[Setting]:
-    """Vary a pool of factors all at once, as often as it takes to see each of their levels."""
+    """Vary a pool of factors all at once, as often as it takes to see each of their levels.
+
+    A factor stays out of the rounds that others still need, once all its levels were seen and it was in `at_least`.
+    """
     if not pool:
         return []
-    count = max(at_least, *(len(factor.varied) for factor in pool))
-    return [{factor.id: factor.level(index) for factor in pool} for index in range(count)]
+    needed = {factor.id: max(at_least, len(factor.varied)) for factor in pool}
+    return [
+        {factor.id: factor.level(index) for factor in pool if index < needed[factor.id]}
+        for index in range(max(needed.values()))
+    ]
 
 
 def hold_rounds(

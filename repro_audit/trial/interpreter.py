@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from repro_audit.errors import InternalError
+from repro_audit.sources import built_in
 from repro_audit.trial.processes import die_with_parent, no_core_dumps
 from repro_audit.trial.request import FACTS, TrialRequest
 from repro_audit.trial.sandbox import enter
@@ -38,13 +39,15 @@ PRELOADED = (
     "torch",
     "torch._dynamo",  # comes with the first step of an optimizer
     "repro_audit.trial.child",
+    "repro_audit.trial.driver",
     "repro_audit.trial.loading",
     "repro_audit.trial.loop",
     "repro_audit.probe.hooks",
-    "repro_audit.probe.files",
+    "repro_audit.probe.detailed",
+    "repro_audit.probe.ops",
     "repro_audit.values",
 )
-"""What every trial imports sooner or later; a zygote has it before its first child."""
+"""What trials import sooner or later, the sources apart; a zygote has it before its first child."""
 
 
 def main(descriptor: int) -> NoReturn:
@@ -215,6 +218,7 @@ def preload(modules: list[str]) -> None:
         with suppress(Exception), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             importlib.import_module(name)
+    built_in()
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -36,6 +36,10 @@ Environment = tuple[tuple[str, str], ...]
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""OpenMP's threads spin while they wait, which costs trials that share cores most of their time; bits do not depend on
+it. What the user has set stays."""
+
 BOOT = """
 import sys
 sys.path = [entry for entry in sys.path if entry]
@@ -128,7 +132,7 @@ class Interpreter:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **dict(environment), "TMPDIR": str(temporary)},
+            env={**WAITING, **os.environ, **dict(environment), "TMPDIR": str(temporary)},
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
