@@ -64,11 +64,16 @@ def check(spec: str, *options: str, cwd: Path, saved: Path, baseline: bool = Tru
         text=True,
         check=False,
     )
+    return read(saved, exit_code=ended.returncode, terminal=ended.stderr + ended.stdout)
+
+
+def read(saved: Path, *, exit_code: int, terminal: str) -> Audited:
+    """What an audit left, its report validated."""
     report = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
     if report:
         jsonschema.validate(report, as_json.schema())
-        assert report["exit_code"] == ended.returncode, ended.stderr
-    return Audited(exit_code=ended.returncode, report=report, terminal=ended.stderr + ended.stdout)
+        assert report["exit_code"] == exit_code, terminal
+    return Audited(exit_code=exit_code, report=report, terminal=terminal)
 
 
 def command(spec: str, *options: str) -> list[str]:

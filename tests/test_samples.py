@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.auditing import REPOSITORY, check
+from tests.auditing import REPOSITORY
 from tests.samples import CPU_ISA, SAMPLES, Sample
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.sharing import Interpreters
+
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
-def test_sample(sample: Sample, tmp_path: Path) -> None:
+def test_sample(sample: Sample, tmp_path: Path, interpreters: Interpreters) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     shutil.copy(REPOSITORY / "sample_models" / f"{sample.name}.py", tree)
     saved = tmp_path / "report.json"
-    audited = check(
+    audited = interpreters.check(
         f"{sample.name}.py:build",
         cwd=tree,
         saved=saved,
