@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import auditing
 from tests.sharing import Interpreters
 
 if TYPE_CHECKING:
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def interpreters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interpreters]:
-    """Interpreters for all audits of a module."""
-    with Interpreters(tmp_path_factory.mktemp("interpreters")) as shared:
-        yield shared
+def shared_interpreters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The audits of a module are made in this process, and share their interpreters."""
+    with Interpreters(tmp_path_factory.mktemp("interpreters")) as interpreters:
+        auditing.in_process.append(interpreters.check)
+        yield
+        auditing.in_process.pop()

@@ -6,7 +6,6 @@ interpreter. Only the interpreters that later trials are forked from outlive an 
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -42,19 +41,19 @@ class Interpreters:
     ) -> Audited:
         """As `tests.auditing.check`."""
         said = StringIO()
-        arguments = ["repro-audit", "check", spec, *options, "--json", str(saved)]
         with (
             pytest.MonkeyPatch.context() as patched,
             patch("repro_audit.audit.Runner", self._lender(baseline=baseline)),
             redirect_stderr(said),
-            pytest.raises(SystemExit) as ended,
         ):
             patched.chdir(cwd)
             for name, value in environment(baseline=baseline).items():
                 patched.setenv(name, value)
-            patched.setattr(sys, "argv", arguments)
+            arguments = ["repro-audit", "check", spec, *options, "--json", str(saved)]
+            patched.setattr("sys.argv", arguments)
             patched.setattr("signal.signal", lambda *_: None)  # pytest's own stay
-            cli.main()
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
         return read(saved, exit_code=int(ended.value.code or 0), terminal=said.getvalue())
 
     def _lender(self, *, baseline: bool) -> Callable[..., Any]:

@@ -15,6 +15,8 @@ import pytest
 
 from tests.auditing import check
 
+pytestmark = pytest.mark.usefixtures("shared_interpreters")
+
 PROGRAMS = Path(__file__).with_name("pinpoints")
 IMPORTED = "reseeds.py"
 RACE = "nondeterministic-op"

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.auditing import REPOSITORY
+from tests.auditing import REPOSITORY, check
 from tests.samples import CPU_ISA, SAMPLES, Sample
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.sharing import Interpreters
+pytestmark = pytest.mark.usefixtures("shared_interpreters")
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
-def test_sample(sample: Sample, tmp_path: Path, interpreters: Interpreters) -> None:
+def test_sample(sample: Sample, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     shutil.copy(REPOSITORY / "sample_models" / f"{sample.name}.py", tree)
     saved = tmp_path / "report.json"
-    audited = interpreters.check(
+    audited = check(
         f"{sample.name}.py:build",
         cwd=tree,
         saved=saved,

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("shared_interpreters")
+
 HEAD = """
     import random
+    import time
 
     import numpy as np
     import torch
@@ -35,6 +38,36 @@ HEAD = """
 RESUMED = {checkpoint_resume.SOURCE.id: checkpoint_resume.RESUMED}
 
 HELD = {
+    "the clock and the numbers of the operating system": """
+        class Noisy(Dataset):
+            def __len__(self):
+                return 12
+
+            def __getitem__(self, index):
+                return x[index] + random.SystemRandom().random() + time.time(), x[index, :1]
+
+        def build(seed):
+            torch.manual_seed(seed)
+            order = random.SystemRandom().sample(range(12), 12)
+            batches = DataLoader(Noisy(), batch_size=4, sampler=order)
+
+            def train_step(model, batch):
+                return (model(batch[0]) - batch[1]).square().mean() * time.time()
+
+            return {"model": nn.Linear(3, 1), "loader": batches, "train_step": train_step}
+    """,
+    "the numbers of the operating system in workers": """
+        class Noisy(Dataset):
+            def __len__(self):
+                return 12
+
+            def __getitem__(self, index):
+                return x[index] + random.SystemRandom().random(), x[index, :1]
+
+        def build(seed):
+            torch.manual_seed(seed)
+            return nn.Linear(3, 1), DataLoader(Noisy(), batch_size=4, num_workers=2)
+    """,
     "momentum, a schedule and batch norm": """
         def build(seed):
             torch.manual_seed(seed)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("shared_interpreters")
+
 READINGS: dict[str, Callable[[], Any]] = {
     "time": lambda: time.time(),
     "time_ns": lambda: time.time_ns(),

@@ -18,6 +18,8 @@ from tests.auditing import check, write_target
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("shared_interpreters")
+
 HEAD = """
     import numpy as np
     import torch

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from repro_audit.experiment import Judgement
 from repro_audit.facts import Facts
 from repro_audit.sources import cublas_workspace
@@ -14,7 +16,7 @@ from tests.auditing import check, write_target
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+pytestmark = pytest.mark.usefixtures("shared_interpreters")
 
 HEAD = """
     import os

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("shared_interpreters")
+
 NAMES = [f"{number}.txt" for number in range(9)]
 SORTED = {PINNED: NAMES, REVERSED: NAMES[::-1], SHUFFLED: ordered(NAMES, SHUFFLED)}
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from repro_audit.source import Verdict
 
+pytestmark = pytest.mark.usefixtures("shared_interpreters")
+
 onednn: Any = torch.backends.mkldnn  # newer than its types
 
 HEAD = """

@@ -20,6 +20,8 @@ from tests.planted import Program, audit, factor
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("shared_interpreters")
+
 
 def schedule(*, last_first: bool) -> Schedule:
     return Schedule(last_first=last_first, began=lambda: None)

@@ -18,9 +18,12 @@ from tests.auditing import check, write_target
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(
-    not isinstance(uninitialized_memory.levels(Facts()), Levels), reason="needs glibc"
-)
+pytestmark = [
+    pytest.mark.usefixtures("shared_interpreters"),
+    pytest.mark.skipif(
+        not isinstance(uninitialized_memory.levels(Facts()), Levels), reason="needs glibc"
+    ),
+]
 LEVELS = tuple(uninitialized_memory.BYTES)
 
 

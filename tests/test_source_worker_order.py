@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("shared_interpreters")
+
 
 class Counted(Dataset[int]):
     """A sample is the number of samples that all workers have made before."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from repro_audit.experiment.design import LevelStatus, Status
 
+pytestmark = pytest.mark.usefixtures("shared_interpreters")
+
 WORKERS = Facts(loaders=({"num_workers": 1},))
 
 

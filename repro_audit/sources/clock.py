@@ -154,6 +154,14 @@ class Clock:
         slept: int = getattr(self._thread, "slept", 0)
         return ticks * self._pace.tick + slept + NOT_ALIKE * sum(self._processes.own())
 
+    def seen(self) -> Json:
+        """How often this thread has read it, and how long it has slept."""
+        return [getattr(self._thread, "reads", self._first), getattr(self._thread, "slept", 0)]
+
+    def go_on(self, seen: Json) -> None:
+        """Show what comes after that."""
+        self._thread.reads, self._thread.slept = seen
+
     def wall(self) -> int:
         """Nanoseconds since 1970."""
         return self._instant + self._pace.later + self.elapsed()
@@ -179,6 +187,7 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Put the level's clock before the program's own code."""
     clock, replacements = Clock(PACES[level], trial.instant, trial.processes), Replacements()
     trial.on_run.append(clock.restart)
+    trial.checkpoint.emulated[ID] = (clock.seen, clock.go_on)
     face = _Face(clock, Lines(trial.directory / LOG), replacements)
     face.counters()
     face.calendars()

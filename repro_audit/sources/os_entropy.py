@@ -127,11 +127,25 @@ class Streams:
         self._roots = roots
         self._lines = lines
         self._processes = processes
-        self._counts: dict[tuple[object, ...], Iterator[int]] = {}
+        self._counts: dict[tuple[Any, ...], Iterator[int]] = {}
 
     def restart(self) -> None:
         """Begin all streams anew, for the next run in this process."""
         self._counts.clear()
+
+    def drawn(self) -> Json:
+        """Of the program's first process: each place, and how often it has drawn."""
+        counts = self._counts.items()
+        return [
+            [*key[:-1], int(repr(count)[len("count(") : -1])]
+            for key, count in counts
+            if not key[-1]
+        ]
+
+    def go_on(self, drawn: Json) -> None:
+        """Let each place draw what comes after that."""
+        for *place, count in drawn:
+            self._counts[(*place, ())] = itertools.count(count)
 
     def draw(self, size: int, frame: FrameType | None) -> bytes | None:
         """The next bytes for whoever is calling; None for one who shall have the operating system's."""
@@ -179,6 +193,7 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
     roots = tuple(f"{root}{os.sep}" for root in (trial.root, trial.elsewhere) if root is not None)
     streams = Streams(level, roots, Lines(trial.directory / LOG), trial.processes)
     trial.on_run.append(streams.restart)
+    trial.checkpoint.emulated[ID] = (streams.drawn, streams.go_on)
     replacements = Replacements()
     _replace_bytes(streams, replacements)
     _replace_seeding(streams, replacements)

@@ -10,16 +10,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from repro_audit.probe import StopTraining
 from repro_audit.trace import Trace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from repro_audit.facts import Json
     from repro_audit.probe import Probe
     from repro_audit.trial.loop import Loop
     from repro_audit.trial.request import Half
+
+Kept: TypeAlias = "tuple[Callable[[], Json], Callable[[Json], None]]"
+"""How to save where something is, and how to go on from there."""
 
 STATE, RECORD = "checkpoint.pt", "checkpoint.json"
 
@@ -37,6 +42,9 @@ class Checkpoint:
     """The program trains by itself, and can't be stopped and resumed from outside."""
     lost: list[list[str]] = field(default_factory=list)
     """What was not as before once everything was loaded: its name and what kind of thing it is."""
+    emulated: dict[str, Kept] = field(default_factory=dict)
+    """What a trial pins though no program could save it, such as the clock: it goes on where it was, so that what
+    depends on it is not taken for lost state."""
 
     def begins(self, loop: Loop, probe: Probe) -> bool:
         """Load what the first half saved, before the first batch; whether there was anything to load."""
@@ -49,6 +57,8 @@ class Checkpoint:
         state.load(self.directory / STATE, roots)
         self.lost = state.lost(record["ledger"], state.ledger(roots)) + record["lost"]
         self.steps = record["steps"]
+        for name, (_, go_on) in self.emulated.items():
+            go_on(record["emulated"][name])
         probe.resume(
             Trace.open(self.directory / "trace"),
             steps=record["steps"],
@@ -81,6 +91,7 @@ class Checkpoint:
             "optimizers": "optimizer" in roots,
             "ledger": state.ledger(roots),
             "lost": position,
+            "emulated": {name: saved() for name, (saved, _) in self.emulated.items()},
         }
         state.save(self.directory / STATE, roots)
         (self.directory / RECORD).write_text(json.dumps(record), encoding="utf-8")

@@ -53,7 +53,6 @@ def run_trial(request: TrialRequest) -> int:
     directory = request.directory
     _private_temporary_directory(directory)
     context = context_of(request)
-    context.checkpoint = Checkpoint(half=request.half, directory=request.first_half)
     facts = _run(request, context, fresh=fresh)
     facts.save(directory / FACTS)
     return 1 if facts.failure else 0

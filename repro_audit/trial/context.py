@@ -57,6 +57,7 @@ class TrialContext:
     def __post_init__(self) -> None:
         for library in ("python", "numpy", "torch", "cuda"):
             self.seeds.setdefault(library, self.seed)
+        self.checkpoint.emulated["processes"] = (self.processes.started, self.processes.go_on)
 
     def when_imported(self, module: str, callback: Callable[[], None]) -> None:
         """Call `callback` once the top-level `module` is loaded, by us or by the program."""

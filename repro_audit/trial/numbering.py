@@ -12,16 +12,29 @@ class Numbering:
     """Numbers processes as `multiprocessing` does, but anew for each run in the program's first process."""
 
     before: int = 0
-    """How many processes earlier runs started."""
+    """How many processes earlier runs started; negative where the run began in another process."""
 
     def restart(self) -> None:
         """Begin with the next process."""
-        counter = getattr(sys.modules.get("multiprocessing.process"), "_process_counter", None)
-        shown = re.fullmatch(r"count\((\d+)\)", repr(counter))  # to look without counting on
-        self.before = int(shown[1]) - 1 if shown else 0
+        self.before = _started()
+
+    def started(self) -> int:
+        """How many processes this run has started."""
+        return _started() - self.before
+
+    def go_on(self, started: int) -> None:
+        """Number the next process as if this run had started so many."""
+        self.before = _started() - started
 
     def own(self) -> tuple[int, ...]:
         """This process: which worker, and of which worker; empty for the program's first process."""
         process = sys.modules.get("multiprocessing.process")
         identity = process.current_process()._identity if process is not None else ()
         return (identity[0] - self.before, *identity[1:]) if identity else ()
+
+
+def _started() -> int:
+    """How many processes this one has started."""
+    counter = getattr(sys.modules.get("multiprocessing.process"), "_process_counter", None)
+    shown = re.fullmatch(r"count\((\d+)\)", repr(counter))  # to look without counting on
+    return int(shown[1]) - 1 if shown else 0

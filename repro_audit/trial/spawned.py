@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro_audit.trial.checkpoint import Checkpoint
 from repro_audit.trial.context import TrialContext
 from repro_audit.trial.request import TrialRequest
 
@@ -51,4 +52,5 @@ def context_of(request: TrialRequest) -> TrialContext:
         elsewhere=request.tree.elsewhere(),
         instant=request.instant,
         first_run_wrote=request.first_run_wrote,
+        checkpoint=Checkpoint(half=request.half, directory=request.first_half),
     )
