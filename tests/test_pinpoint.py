@@ -370,7 +370,7 @@ def loaded(content: str, wrote: str = "w") -> list[Row]:
 def test_a_file_with_another_content() -> None:
     cause = found(loaded("one"), loaded("two")[1:])
     assert (cause.kind, cause.path, line_of(cause)) == ("file", "/data/cache", 1)
-    assert f"in the first run it was written by line 5 of {FILE}" in cause.detail
+    assert f"in the first run it was written by {FILE}:5" in cause.detail
     assert "the second run found it as it was" in cause.detail
 
 
@@ -393,7 +393,7 @@ def test_an_op_more_is_the_finding() -> None:
     assert cause.event is None
     assert cause.other is not None
     assert cause.other.name == "aten::neg"
-    assert f"is 1 of {FILE}" in cause.detail
+    assert f"is {FILE}:1" in cause.detail
     back = found(b, rows)
     assert (back.kind, line_of(back), back.other) == ("order", 9, None)
 
@@ -512,3 +512,23 @@ def test_an_address_counts_what_is_the_same() -> None:
     assert address(detail, 3) == (0, 2, f"aten::add|{site}|", 1)
     assert address(detail, 2) == (0, 2, f"aten::add|{site}|m", 0)
     assert address(detail, 4) == (1, 2, f"aten::add|{site}|", 0)
+
+
+def test_what_takes_batches_out_of_a_worker_is_no_cause() -> None:
+    """Not the seeds that the worker starts with, nor the memory that a batch is put into: no line has them."""
+
+    def rows(value: str, *room: Row) -> list[Row]:
+        fetched = fetching(value, 0)
+        drawn = draw(40, f"s{value}", f"s{value}+", function="get", phase=Phase.DATA)
+        stack = op(0, "stack", f"x7{value}", f"batch{value}", phase=Phase.DATA)
+        return [*fetched[:5], drawn, *fetched[5:-1], *room, stack, fetched[-1]]
+
+    seeds = [
+        Row(Kind.DRAW, generator, 0, "", "w", "seed", phase=Phase.DATA)
+        for generator in ("torch", "numpy", "python")
+    ]
+    room = op(0, "empty", "", "room", phase=Phase.DATA)
+    workers = {"worker-0-0-0": [*seeds, *rows("!", room)]}
+    cause = found(rows(""), [], BATCH, workers=({}, workers))
+    assert (cause.kind, line_of(cause), cause.generator) == ("draw", 40, "python")
+    assert cause.independent == ()

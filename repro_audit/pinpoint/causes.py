@@ -49,7 +49,7 @@ def explain(
 ) -> Cause | None:
     """The cause of what differs at a step and phase, seen before a place in the first span; None where nothing does."""
     alignment = align(pair.a, pair.b)
-    items = items_module.read(alignment, stop)
+    items = items_module.read(alignment, stop, across=pair.process != pair.other_process)
     if not any(item.before or item.after or item.gap >= 0 for item in items.all[: items.stop]):
         return None
     return _Explanation(pair, alignment, items).cause(step, phase, form)
@@ -137,7 +137,7 @@ class _Explanation:
         if decided is not None:
             event = self._a.event(decided[0])
             if event.site is not None:
-                words += f"; the last line that both runs have before it is {event.site.line} of {event.site.file}"
+                words += f"; the last line that both runs have before it is {event.site.file}:{event.site.line}"
         return self._cause("order", shown, words)
 
     def _drawn(self, draws_a: list[int], draws_b: list[int]) -> Cause | None:
@@ -246,7 +246,7 @@ class _Explanation:
             ]
             site = detail.event(wrote[-1]).site if wrote else None
             if site is not None:
-                told.append(f"in the {run} run it was written by line {site.line} of {site.file}")
+                told.append(f"in the {run} run it was written by {site.file}:{site.line}")
             elif wrote:
                 told.append(f"the {run} run had written it")
             else:

@@ -92,6 +92,12 @@ class Items:
     """Items from here on came after what is to be explained."""
     whole: bool
     """None was left out before `stop`."""
+    across: bool = False
+    """Another process ran the second run's, as where batches are fetched by workers or not."""
+
+    def is_transport(self, gap: int) -> bool:
+        """Whether a stretch is of what takes a batch from one process to another, of which no line is the program's."""
+        return self.across and not any(item.site for item in self.all if item.gap == gap)
 
 
 def differing(alignment: Alignment) -> Flags:
@@ -103,7 +109,7 @@ def differing(alignment: Alignment) -> Flags:
     return result
 
 
-def read(alignment: Alignment, stop: int) -> Items:
+def read(alignment: Alignment, stop: int, *, across: bool = False) -> Items:
     """The items from the first difference on to a place in the first span, and a few more lines behind it."""
     span = alignment.a
     kind = np.asarray(span.detail.kind[span.start : span.stop])
@@ -134,7 +140,7 @@ def read(alignment: Alignment, stop: int) -> Items:
     ]
     _nest(items)
     _mark(items)
-    return Items(all=items, stop=size, whole=total <= MAX_ITEMS)
+    return Items(all=items, stop=size, whole=total <= MAX_ITEMS, across=across)
 
 
 def _near(unequal: Flags, anchors: Rows) -> Flags:

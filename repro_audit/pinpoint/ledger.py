@@ -27,7 +27,6 @@ _SEED, _MADE = "seed", "made"
 _RESEEDED = "was reseeded: with another seed in each run"
 _MADE_OTHERWISE = "was made with another state in each run"
 _UNSEEDED = "started from another state: nothing that was seen seeded it"
-_MADE = "made"
 _RANDOM = re.compile(
     "rand|drop|bernoulli|normal|uniform|exponential|poisson|multinomial|attention|geometric|cauchy|gamma|dirichlet"
     "|binomial|rrelu"
@@ -62,8 +61,10 @@ def same_site(detail: Detail, index: int, kind: Kind, *, site: int | None = None
     """
     if site is None and detail.kind[index] == Kind.OP and kind is Kind.DRAW:
         return _beside(detail, index)
-    start = max(0, index - _LOOK_BACK)
     wanted = int(detail.site[index]) if site is None else site
+    if wanted < len(detail.strings) and not detail.strings[wanted]:
+        return []  # no line: what it has in common with others of the kind is no more than that
+    start = max(0, index - _LOOK_BACK)
     here = np.flatnonzero(detail.site[start:index] == wanted) + start
     lines = here[detail.kind[here] == Kind.LINE]
     if site is None and detail.kind[index] == Kind.LINE:
