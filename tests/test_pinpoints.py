@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from repro_audit.trial import sandbox
 from tests.auditing import check
 
 pytestmark = pytest.mark.usefixtures("shared_interpreters")
@@ -110,3 +111,13 @@ def test_line(cause: Planted, tmp_path: Path) -> None:
     if cause.also is not None and "  also  " in audited.terminal:
         _, _, also = audited.terminal.partition("  also  ")
         assert f"{cause.program}:{cause.also}" in also, audited.terminal
+
+
+@pytest.mark.parametrize("program", ["transform_workers", "nested_module"])
+def test_line_in_copies_of_the_tree(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each trial has the program at another path there; the report knows the tree's own."""
+    monkeypatch.setattr(sandbox, "_plan_overlay", lambda *_: (None, "no such luck"))
+    (cause,) = (each for each in PLANTED if each.program == f"{program}.py")
+    test_line(cause, tmp_path)

@@ -6,7 +6,7 @@ Importing this imports torch, which the plain probe leaves to the program.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
@@ -18,7 +18,7 @@ from repro_audit.probe.contents import Contents
 from repro_audit.probe.fetches import Fetches
 from repro_audit.probe.ledger import Ledger
 from repro_audit.probe.lines import Lines
-from repro_audit.probe.sites import Sites
+from repro_audit.probe.sites import Homes, Sites
 from repro_audit.trace import Phase
 
 if TYPE_CHECKING:
@@ -74,12 +74,13 @@ class Parts:
         clock: Clock,
         lines: bool,
         ops: MakeOps | None,
+        homes: Homes,
         options: Mapping[str, Any],
     ) -> None:
         self._directory = directory
         self.clock = clock
         self.writer = DetailWriter(directory)
-        self.sites = Sites(self.writer.intern)
+        self.sites = Sites(self.writer.intern, homes)
         self.ledger = Ledger(writer=self.writer, clock=clock)
         self.lines = (
             Lines(writer=self.writer, sites=self.sites, clock=clock, ledger=self.ledger)
@@ -153,6 +154,7 @@ class Detailed:
         ops: makes the op-level probe, where that is wanted: `repro_audit.probe.ops.Ops`.
         from_step: the first step of the window; 0 for all that comes before it too, the program's own import included.
         to_step: the last one.
+        homes: by directory below which this trial finds the tree: where the tree is.
         options: passed to `ops`: `values`, `capture`, `feed`.
     """
 
@@ -164,13 +166,20 @@ class Detailed:
         ops: MakeOps | None = None,
         from_step: int,
         to_step: int,
+        homes: Homes | None = None,
         **options: Any,
     ) -> None:
         self._directory = directory
+        self._homes = homes or {}
         self._from, self._to, self._last = from_step, to_step, to_step
         self.clock = Clock()
         self._parts = Parts(
-            directory / MAIN, clock=self.clock, lines=lines, ops=ops, options=options
+            directory / MAIN,
+            clock=self.clock,
+            lines=lines,
+            ops=ops,
+            homes=self._homes,
+            options=options,
         )
         self._make_ops = ops
         self.ops = self._parts.ops
@@ -254,6 +263,7 @@ class Detailed:
             lines=self._parts.lines is not None,
             ops=self._make_ops,
             step=self.clock.step,
+            homes=self._homes,
         )
 
     def observed(self, step: int, phase: int, name: int, texts: Iterable[str]) -> None:
@@ -289,12 +299,16 @@ class WorkerDetail:
     ops: MakeOps | None
     step: int
     """Under way when the worker started: it fetches for this one and for those to come, and knows no more."""
+    homes: Homes = field(default_factory=dict)
+    """As `Detailed` has them."""
 
     def begin(self, *, loader: int, epoch: int, worker: int) -> Parts:
         """In a worker: begin to write, a batch at a time, since it will be killed in the end."""
         directory = Path(self.directory) / f"worker-{loader}-{epoch}-{worker}"
         clock = Clock(self.step, int(Phase.DATA))
-        parts = Parts(directory, clock=clock, lines=self.lines, ops=self.ops, options={})
+        parts = Parts(
+            directory, clock=clock, lines=self.lines, ops=self.ops, homes=self.homes, options={}
+        )
         if parts.ops is not None:
             parts.ops.install()
         parts.fetches.ended = parts.flush

@@ -100,7 +100,7 @@ class Makers:
             frame = frame.f_back
         if frame is not None:
             code = frame.f_code
-            site = Site(code.co_filename, frame.f_lineno, code.co_name, made=True)
+            site = Site(self._sites.home(code), frame.f_lineno, code.co_name, made=True)
             self._lines.set(thing, self._intern(site.text()))
 
     def _noting(self, original: Any) -> Any:

@@ -143,6 +143,11 @@ def _detailed(request: TrialRequest) -> Detailed | None:
         ops=Ops,
         from_step=window.first,
         to_step=window.last,
+        homes={
+            str(place): str(request.tree.root)
+            for place in (request.tree.map(request.tree.root), request.tree.elsewhere())
+            if place is not None and place != request.tree.root
+        },
         values=ValueWriter(request.directory / "values") if watch.capture else None,
         capture=frozenset(watch.capture),
         feed={key: given[key] for key in watch.feed if key in given},
