@@ -34,6 +34,8 @@ _THREAD = 2.0
 """Seconds to wait for another thread, which may be there for good."""
 _BLOCKED_LOOKS = 5
 """So often in a row a thread is seen to wait before it counts as blocked."""
+_WAITING = {"wait", "wait_for", "join", "_wait_for_tstate_lock"}
+"""Functions of `threading` that wait for another thread."""
 _MOST_FRAMES = 12
 
 
@@ -81,7 +83,7 @@ class Schedule:
                     return
             else:
                 thread = self._threads[neighbour]()
-                if thread is None or not thread.is_alive():
+                if thread is None or (thread.ident is not None and not thread.is_alive()):
                     return
                 looks = looks + 1 if _waits(thread) else 0
                 if looks >= _BLOCKED_LOOKS:
@@ -198,7 +200,9 @@ class Pool:
 def _waits(thread: threading.Thread) -> bool:
     """Whether a thread waits in a lock, a queue or an event."""
     frame = sys._current_frames().get(thread.ident or 0)
-    return frame is not None and frame.f_globals.get("__name__") == "threading"
+    if frame is None or frame.f_globals.get("__name__") != "threading":
+        return False
+    return frame.f_code.co_name in _WAITING  # rather than beginning or ending
 
 
 @contextmanager
