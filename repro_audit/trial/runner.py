@@ -36,9 +36,9 @@ Environment = tuple[tuple[str, str], ...]
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""OpenMP's threads spin while they wait, which costs trials that share cores most of their time; bits do not depend on
-it. What the user has set stays."""
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
+"""OpenMP's threads spin while they wait for each other, which costs trials that share cores most of their time. Bits do
+not depend on it; that they spin a little lets races show. What the user has set stays."""
 
 BOOT = """
 import sys
@@ -127,12 +127,13 @@ class Interpreter:
         self.environment = environment
         ours, theirs = socket.socketpair()
         boot = BOOT.format(parent=PACKAGE_PARENT, descriptor=theirs.fileno())
+        waiting = {} if WAITING.keys() & os.environ.keys() else WAITING
         self.process = subprocess.Popen(
             [sys.executable, "-c", boot],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**WAITING, **os.environ, **dict(environment), "TMPDIR": str(temporary)},
+            env={**waiting, **os.environ, **dict(environment), "TMPDIR": str(temporary)},
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
