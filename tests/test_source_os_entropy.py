@@ -7,6 +7,7 @@ import os
 import random
 import secrets
 import tempfile
+import textwrap
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from repro_audit.sources.os_entropy import SOURCE
+from repro_audit.sources._ambient import OTHER
+from repro_audit.sources.os_entropy import ID, SOURCE
 from tests.auditing import check, write_target
 from tests.sourcing import context, in_force
+from tests.trials import lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,16 +268,15 @@ def test_workers_that_begin_as_new_interpreters(tmp_path: Path) -> None:
         )
         return nn.Linear(3, 1), loader
     """
-    program = write_target(tmp_path, HEAD + body)
-    audited = check(
-        "train.py:build",
-        # Each run takes an interpreter more.
-        *("--steps", "2", "--runs", "1", "--no-pinpoint", "--only", "os-entropy"),
-        cwd=program.parent,
-        saved=tmp_path / "report.json",
-    )
-    assert audited.broke == {"os-entropy"}
-    assert "train.py:19 draws from the operating system" in audited.terminal
+    for name in ("tree", "temporary"):
+        (tmp_path / name).mkdir()
+    other = {ID: OTHER}
+    with lab(tmp_path / "tree", tmp_path / "temporary") as opened:
+        pinned, varied, again = opened.trials(
+            "train", textwrap.dedent(HEAD) + textwrap.dedent(body), other, {}, steps=2
+        )
+    assert pinned.digest == again.digest != varied.digest
+    assert pinned.facts.survey[ID] == [["train.py", 19]]
 
 
 def test_a_program_that_draws_names_only(tmp_path: Path) -> None:

@@ -15,14 +15,13 @@ from repro_audit.probe.workers import WorkerLoop
 from repro_audit.sources import worker_start_method
 from repro_audit.sources.worker_start_method import ID, PINNED
 from repro_audit.trial.context import TrialContext
-from tests.auditing import check, write_target
+from tests.trials import lab
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from repro_audit.experiment.design import LevelStatus, Status
 
-pytestmark = pytest.mark.usefixtures("shared_interpreters")
 
 WORKERS = Facts(loaders=({"num_workers": 1},))
 
@@ -121,13 +120,11 @@ def test_what_the_trial_pins_is_pinned_in_spawned_workers_too(tmp_path: Path) ->
         loader = DataLoader(Partly(), batch_size=4, num_workers=1)
         return {"model": nn.Linear(400, 1), "loader": loader, "train_step": step}
     """
-    for value, broke in (("1.0", set()), ("2.0", {ID})):
-        directory = tmp_path / value
-        directory.mkdir()
-        program = write_target(directory, body.replace("SCALE", value))
-        saved = directory / "report.json"
-        found = check(
-            "train.py:build", "--steps", "2", "--only", ID, cwd=program.parent, saved=saved
-        )
-        assert found.broke == broke
-        assert found.report["unexplained"] is None
+    for name in ("tree", "temporary"):
+        (tmp_path / name).mkdir()
+    spawned = {ID: "spawn"}
+    with lab(tmp_path / "tree", tmp_path / "temporary") as opened:
+        for name, value, differs in (("same", "1.0", False), ("other", "2.0", True)):
+            pinned, varied = opened.trials(name, body.replace("SCALE", value), spawned, steps=2)
+            assert varied.ended.status == "ok", varied.ended
+            assert (pinned.digest != varied.digest) is differs
