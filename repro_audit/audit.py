@@ -97,11 +97,12 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
 
 
 def _in_force(options: Options) -> dict[str, Source]:
-    """The sources that each trial pins: a plugin that the user skips is not even imported there."""
+    """The sources that each trial pins: a plugin that the user leaves out is not even imported there."""
     return {
         name: source
         for name, source in catalogue().items()
-        if name in built_in() or name not in options.skip
+        if name in built_in()
+        or (name not in options.skip and (not options.only or name in options.only))
     }
 
 
@@ -184,7 +185,7 @@ class Audit:
         """The levels of the sources that apply to this program, and why the others do not."""
         levels, untried = {}, {}
         for name, source in self.sources.items():
-            answer = self._left_out(source) or source.levels(facts)
+            answer = self._left_out(source) or facts.failing.get(name) or source.levels(facts)
             if isinstance(answer, Levels):
                 levels[name] = answer
             else:

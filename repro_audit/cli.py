@@ -161,7 +161,12 @@ def check(
     else:
         terminal.print_report(report, console)
     if asked.json is not None:
-        as_json.write(report, asked.json)
+        try:
+            as_json.write(report, asked.json)
+        except OSError as error:
+            raise UsageError(
+                f"the report can not be saved as {asked.json!r}", where="--json", why=str(error)
+            ) from error
     raise typer.Exit(report.exit_code)
 
 

@@ -107,13 +107,18 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
         UsageError: one of both asks for what does not exist or can not be.
     """
     from repro_audit.audit import Options
+    from repro_audit.sources import catalogue
 
     config = load(directory)
     flags = {name: value for name, value in given.items() if value is not None}
     for name in {"only", "skip"} & flags.keys():
         flags[name] = _ids(",".join(flags[name]).split(","), where=f"--{name}")
+        if name == "only" and not flags[name]:
+            raise UsageError(
+                "no source is named", where="--only", next_step="see: repro-audit sources"
+            )
     chosen = {**{name: flag.default for name, flag in FLAGS.items()}, **config.flags, **flags}
-    if chosen["only"] and not set(chosen["only"]) - set(chosen["skip"]):
+    if not set(chosen["only"] or catalogue()) - set(chosen["skip"]):
         raise UsageError("nothing is left to try", where=_origins(config, flags, "only", "skip"))
     _check_json(chosen["json"], where=_origins(config, flags, "json"))
     return Check(
@@ -161,7 +166,13 @@ def _table(path: Path) -> Any:
             "the configuration can not be read", where=str(path), why=str(error)
         ) from None
     tool = content.get("tool")
-    return tool.get("repro-audit") if isinstance(tool, dict) else None
+    if not isinstance(tool, dict):
+        return None
+    if "repro_audit" in tool:
+        raise UsageError(
+            "there is no table [tool.repro_audit]", where=str(path), next_step=f"name it [{TABLE}]"
+        )
+    return tool.get("repro-audit")
 
 
 def _checked(table: Any, path: Path) -> Config:
@@ -181,7 +192,7 @@ def _checked(table: Any, path: Path) -> Config:
         flags[key] = _value(FLAGS[key], value, where)
         if key in {"only", "skip"}:
             flags[key] = _ids(flags[key], where=where)
-        if key == "json" and value != "-":
+        if key == "json" and value not in {"-", ""}:
             flags[key] = str(path.parent / value)
     return Config(path=path, flags=flags, sources=sources)
 
@@ -240,14 +251,21 @@ def _is_broken(name: str) -> bool:
 
 
 def _check_json(destination: str | None, *, where: str) -> None:
-    if destination in {None, "-"} or Path(str(destination)).absolute().parent.is_dir():
+    if destination in {None, "-"}:
         return
-    raise UsageError(
-        f"the report can not be saved as {destination}",
-        where=where,
-        why="its directory does not exist",
-        next_step="make the directory first",
-    )
+    path = Path(str(destination)).absolute()
+    why, next_step = "", ""
+    if not destination or path.is_dir():
+        why, next_step = "it names a directory", "name a file, such as report.json"
+    elif not path.parent.is_dir():
+        why, next_step = "its directory does not exist", "make the directory first"
+    if why:
+        raise UsageError(
+            f"the report can not be saved as {destination!r}",
+            where=where,
+            why=why,
+            next_step=next_step,
+        )
 
 
 def _origins(config: Config, flags: Mapping[str, Any], *names: str) -> str:

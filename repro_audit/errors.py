@@ -69,10 +69,10 @@ class SourceFailedError(InternalError):
     """A source itself fails in a trial, where it must not be taken for a failure of the target."""
 
     @classmethod
-    def of(cls, name: str, error: Exception) -> SourceFailedError:
-        """What to say of the error that the source with the id `name` raised."""
+    def of(cls, name: str, why: str) -> SourceFailedError:
+        """What to say of the source with the id `name`, and of the error that it raised."""
         return cls(
-            f"the source {name} fails with {type(error).__name__}: {error}",
+            f"the source {name} can not be used: {why}",
             next_step=f"where it comes from a plugin, leave it out: --skip {name}",
         )
 

@@ -66,6 +66,8 @@ class Facts:
     training_seconds: float = 0.0
     step_seconds: float = 0.0
     """From one optimizer step to the next, the median; 0 where there were too few."""
+    failing: dict[str, str] = field(default_factory=dict)
+    """Plugins that could not be in force, by their id, and why."""
     failure: Failure | None = None
 
     def save(self, path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from repro_audit.compare import Difference, compare
+from repro_audit.errors import SourceFailedError
 from repro_audit.experiment import Outcome, Run, Setting
 from repro_audit.facts import Facts
 from repro_audit.sources import artifact_cache, checkpoint_resume, installed
@@ -216,4 +217,8 @@ class TrialOracle:
         self.trials[trial.id] = trial
         if self.floor is None:
             self.floor = trial
+        for name, why in trial.facts.failing.items():
+            # What the other trials had in force, and this one had not, could be taken for another source's doing.
+            if name not in self.floor.facts.failing:
+                raise SourceFailedError.of(name, why)
         return trial

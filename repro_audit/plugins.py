@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
-from repro_audit.source import Fix, Levels, Source, Verdict
+from repro_audit.option import Option
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts
@@ -106,7 +108,33 @@ def load(place: str) -> Source:
         raise UnusableError(f"its SOURCE is {kind}, not a repro_audit.source.Source")
     if not ID.fullmatch(source.id):
         raise UnusableError(f"its id, {source.id!r}, is not in kebab case")
+    _check_fields(source)
     return source
+
+
+def _check_fields(source: Source) -> None:
+    """Refuse a source of which a field has another type than its annotation, which nothing else would check."""
+    functions = ("levels", "judge", "fix", "apply", "environment")
+    wrong = [name for name in functions if not callable(getattr(source, name))]
+    wrong += [
+        name
+        for name, kind in (("scope", Scope), ("pinned", str))
+        if not isinstance(getattr(source, name), kind)
+    ]
+    if not all(isinstance(option, Option) for option in source.options):
+        wrong.append("options")
+    if wrong:
+        raise UnusableError(f"these fields of its SOURCE have a wrong type: {', '.join(wrong)}")
+    if not source.title:
+        raise UnusableError("it has no docstring")
+    try:
+        variables: object = source.environment(source.pinned)
+    except Exception as error:
+        raise UnusableError(f"its environment() fails with {_words(error)}") from error
+    if not isinstance(variables, Mapping) or not all(
+        isinstance(text, str) for pair in variables.items() for text in pair
+    ):
+        raise UnusableError(f"its environment() returns {variables!r}, not strings by strings")
 
 
 def guarded(source: Source) -> Source:

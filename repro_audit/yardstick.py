@@ -48,7 +48,7 @@ MENDS: dict[str, tuple[str, Setting, Setting]] = {
             "True",
             {cudnn_deterministic.SOURCE.id: "False"},
         ),
-        (thread_count.SOURCE, "one thread takes", "1", {}),
+        (thread_count.SOURCE, "the surest mend, one thread, takes", "1", {}),
     )
 }
 """By source: the mend in words, and the settings with it and without."""
@@ -95,7 +95,7 @@ def share_of_spread(
 
 def _percent(ratio: float) -> str:
     """Two digits that count, and never 0 for what is not."""
-    if ratio >= 1:
+    if ratio >= 0.1:  # noqa: PLR2004
         return f"{100 * ratio:,.0f}%"
     return f"{100 * ratio:.2g}%" if ratio >= 1e-6 else "less than 0.0001%"  # noqa: PLR2004
 
@@ -130,4 +130,5 @@ def cost(words: str, mended: Sequence[float], without: Sequence[float]) -> str |
         return None
     ratio = median(mended) / median(without)
     runs = f"medians of {len(mended)} and {len(without)} short runs"
-    return f"{words} {ratio:.2g} times as long for a step ({runs})"
+    shown = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"  # noqa: PLR2004
+    return f"{words} {shown} times as long for a step ({runs})"

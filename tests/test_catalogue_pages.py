@@ -77,7 +77,7 @@ def test_the_table_lists_every_source(width: int) -> None:
         assert source.title in said
         assert width != 120 or source.scope is Scope.NONE or f"{source.id} " in page
     if width == 120:
-        assert "hash-seed rerun 0 / 1, 2 yes" in said
+        assert "hash-seed rerun 0 / 1; 2 yes" in said
 
 
 def test_the_table_names_plugins_and_those_left_out() -> None:

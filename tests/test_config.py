@@ -140,6 +140,8 @@ def test_the_nearest_table_up_to_the_root_of_the_repository(tmp_path: Path) -> N
         ("skip = ['hash-sed']", ("no source 'hash-sed'", "did you mean hash-seed?", "skip in [")),
         ("only = ['hash-seed']\nskip = ['hash-seed']", ("nothing is left to try", "only in ")),
         ("json = 'missing/report.json'", ("can not be saved", "json in ")),
+        ("json = '.'", ("can not be saved", "it names a directory")),
+        ("json = ''", ("can not be saved", "it names a directory")),
         ("sources = 3", ("[tool.repro-audit.sources] must be a table, not 3",)),
         ("[tool.repro-audit.sources]\nhash-seed = 3", ("sources.hash-seed] must be a table",)),
         ("[tool.repro-audit.sources.hash-sed]", ("no source 'hash-sed'", "did you mean")),

@@ -159,22 +159,41 @@ def test_a_plugin_beside_broken_ones(site: Path, tmp_path: Path) -> None:
     assert "no licence" in unusable.stderr
 
 
-def test_a_plugin_that_fails_in_a_trial_is_named_and_can_be_skipped(
-    site: Path, tmp_path: Path
-) -> None:
+def test_a_plugin_that_fails_in_a_trial_stops_no_audit(site: Path, tmp_path: Path) -> None:
     failing = GOOD["acme/daily_luck.py"].replace('os.environ["LUCK"] = level', "1 / 0")
     install(site, "acme_luck", {"acme/daily_luck.py": failing})
     program = write_target(tmp_path, PROGRAM)
     saved = tmp_path / "report.json"
     options = ("--only", "seed-effect", "--steps", "2")
-    audited = check("train.py:build", *options, cwd=program.parent, saved=saved)
-    assert audited.exit_code == 70
-    assert "the source daily-luck fails with ZeroDivisionError" in audited.terminal
-    assert "--skip daily-luck" in audited.terminal
-    skipping = (*options, "--skip", "daily-luck")
-    audited = check("train.py:build", *skipping, cwd=program.parent, saved=saved)
-    assert audited.exit_code == 0, audited.terminal
-    assert audited.source("daily-luck")["status"] == "not-exercised"
+    for more, why in (
+        (("--only", "daily-luck"), "its apply() fails with ZeroDivisionError: division by zero"),
+        ((), "left out by --only"),
+    ):
+        audited = check("train.py:build", *options, *more, cwd=program.parent, saved=saved)
+        assert audited.exit_code == 0, audited.terminal
+        entry = audited.source("daily-luck")
+        assert (entry["status"], entry["reason"]) == ("not-exercised", why)
+
+
+@pytest.mark.parametrize(
+    ("written", "wrong", "why"),
+    [
+        ("scope=Scope.SETTINGS", "scope='settings'", "have a wrong type: scope"),
+        ("apply=apply", "apply=None", "have a wrong type: apply"),
+        ("apply=apply", "apply=apply, environment=lambda level: 1 / 0", "its environment() fails"),
+        ("apply=apply", "apply=apply, environment=lambda level: {1: level}", "not strings by"),
+        ("doc=__doc__", "doc=None", "it has no docstring"),
+    ],
+)
+def test_a_plugin_with_wrong_fields_is_left_out(
+    site: Path, written: str, wrong: str, why: str
+) -> None:
+    body = GOOD["acme/daily_luck.py"]
+    assert written in body
+    install(site, "acme_luck", {"acme/daily_luck.py": body.replace(written, wrong)})
+    said = " ".join(run("sources").stdout.split())
+    assert "the plugin acme.daily_luck is left out: " in said
+    assert why in said
 
 
 def test_two_plugins_of_one_id(site: Path) -> None:

@@ -151,7 +151,7 @@ def test_a_gigabyte_is_not_walked_through() -> None:
         def __len__(self) -> int:
             return 10**9
 
-    assert text.line(Huge("x" * 1000)).endswith("[999999600 characters left out]")
+    assert text.line(Huge("x" * 1000)).endswith("[999999000 characters left out]")
     assert text.block(Huge("x" * 30_000)).startswith("[999980000 characters left out]")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from math import prod
 
+import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -135,6 +136,16 @@ class TestPeriod:
 
 
 class TestArithmetic:
+    def test_what_can_not_be_split_holds_no_prime_that_was_found(self) -> None:
+        prime, other = 68719476767, 2**61 - 1
+        found = factorise(prime**2 * other)
+        assert (prime, 2) in found.primes
+        assert found.rest in {1, other}
+
+    def test_no_generator_goes_backwards(self) -> None:
+        with pytest.raises(UsageError, match="negative"):
+            lcg(5, 1, 16).after(1, -1)
+
     @given(st.integers(1, 10**12))
     def test_factors_multiply_to_the_number(self, number: int) -> None:
         factors = factorise(number)
@@ -209,6 +220,17 @@ class TestRecovery:
         assert recover([1, 2, 4], 5).lcg == lcg(2, 0, 5)
         assert recover([1, 2, 4, 4], 5).lcg is None
         assert recover([1, 9, 4], 5).lcg is None
+
+    def test_integers_of_numpy_do_not_wrap(self) -> None:
+        generator = lcg(1664525, 1013904223, 2**32)
+        outputs = np.array(generator.outputs(1, 12), dtype=np.uint32)
+        assert recover(outputs.tolist()) == recover(outputs)  # type: ignore[arg-type]  # what users have
+        wide = Lcg(
+            multiplier=np.int64(25214903917),  # type: ignore[arg-type]  # likewise
+            increment=np.int64(11),  # type: ignore[arg-type]
+            modulus=np.int64(2**48),  # type: ignore[arg-type]
+        )
+        assert wide.outputs(1, 9) == lcg(25214903917, 11, 2**48).outputs(1, 9)
         assert recover([1, 2], 5).lcg is None
 
     def test_degenerate_outputs(self) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 HERE_WIDTH = 22
 SCOPE_WIDTH = 8
+LEAST_ROOM = 20
+"""Of the levels, in columns."""
 
 
 def print_catalogue(catalogue: Mapping[str, Source], plugins: Plugins, console: Console) -> None:
@@ -58,19 +60,20 @@ def _parts(
 
 def _row(cells: list[Text], width: int, look: Look) -> RenderableType:
     """One line; cells below one another where the terminal is narrow."""
-    if look.narrow:
+    room = look.width - width - SCOPE_WIDTH - HERE_WIDTH - 3 * 2
+    if look.narrow or room < LEAST_ROOM:
         return Text("\n").join(cells)
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(width=width, overflow="fold")
     grid.add_column(width=SCOPE_WIDTH)
-    grid.add_column(width=look.width - width - SCOPE_WIDTH - HERE_WIDTH - 3 * 2, overflow="fold")
+    grid.add_column(width=room, overflow="fold")
     grid.add_column(width=HERE_WIDTH, overflow="fold")
     grid.add_row(*cells)
     return grid
 
 
 def _levels(source: Source, expected: Prospect) -> str:
-    return f"{source.pinned} / {', '.join(expected.varied) or 'by program'}"
+    return f"{source.pinned} / {'; '.join(expected.varied) or 'by program'}"
 
 
 def _here(expected: Prospect) -> Text:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LINE_LIMIT = 400
+LINE_LIMIT = 1000
 """Characters of a name, a reason or a line of code."""
 BLOCK_LIMIT = 20_000
 """Characters of a traceback, of captured output or of a snippet."""

@@ -59,6 +59,10 @@ class _Factoring:
     def result(self) -> Factors:
         while self.open:
             self._split(self.open.pop())
+        for prime in list(self.found):  # what could not be split may hold more of them
+            while self.rest % prime == 0:
+                self._note(prime)
+                self.rest //= prime
         return Factors(primes=tuple(sorted(self.found.items())), rest=self.rest)
 
     def _without_small_factors(self, number: int) -> int:

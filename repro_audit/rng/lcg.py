@@ -98,6 +98,9 @@ class Lcg:
             )
         self._check("A", self.multiplier)
         self._check("B", self.increment)
+        # NumPy's integers would wrap around.
+        for field in ("multiplier", "increment", "modulus"):
+            object.__setattr__(self, field, operator.index(getattr(self, field)))
 
     def _check(self, name: str, value: int) -> None:
         number = _integer(name, value)
@@ -127,8 +130,16 @@ class Lcg:
         return states
 
     def after(self, seed: int, steps: int) -> int:
-        """The state that `steps` steps from `seed` lead to, in about log2(steps) multiplications."""
+        """The state that `steps` steps from `seed` lead to, in about log2(steps) multiplications.
+
+        Raises:
+            UsageError: `seed` is not in 0 <= seed < M, or `steps` is negative.
+        """
         self._check("seed", seed)
+        if steps < 0:
+            raise UsageError(
+                f"steps = {steps} is negative", next_step="a generator goes forward only"
+            )
         multiplier, increment = 1, 0
         double, add = self.multiplier, self.increment
         while steps:

@@ -177,7 +177,7 @@ def _orbit(orbit: Orbit, found: Anatomy, look: Look) -> Iterator[Row]:
         f"{orbit.period:,} of {plural(found.lcg.modulus, 'state')} {where}, by {orbit.by}",
     )
     if orbit.tail:
-        yield "tail", f"{plural(orbit.tail, 'state')} before the cycle that never come back"
+        yield "tail", f"{plural(orbit.tail, 'state')} before the cycle, which never come back"
     if found.walked:
         yield "checked", f"{look.good} cycle finding (Brent) walked it: the same numbers"
     else:
@@ -256,10 +256,17 @@ def _at_start(remedy: Remedy, found: Anatomy, look: Look) -> RenderableType:
             f"{remedy.tried:,} seconds in a day ({_bits(remedy.tried)}), {plural(seeds, 'seed')}",
         ),
         ("tried all", _search(remedy, _time(remedy.match))),
-        ("cost", "no run can be repeated, unless it writes its seed down"),
+        ("cost", _cost(remedy, "no run can be repeated, unless it writes its seed down")),
     ]
     title = "remedy: seed from the clock as the program starts"
     return Group(_title(title, look, good=False), _rows(lines))
+
+
+def _cost(remedy: Remedy, words: str) -> str:
+    """What a remedy costs; of a generator that forgets its seed, nothing."""
+    if remedy.equal == clock.DRAWS:
+        return "none here: the outputs are the same, whatever the clock says"
+    return words
 
 
 def _while_running(remedy: Remedy, look: Look) -> RenderableType:
@@ -278,9 +285,10 @@ def _while_running(remedy: Remedy, look: Look) -> RenderableType:
         ("tried all", _search(remedy, f"+{remedy.match:,} us")),
         (
             "cost",
-            (
+            _cost(
+                remedy,
                 "no run can be repeated, not even with its seed: every reading would have to be "
-                "kept. The period is lost too: a jump may land on states already used"
+                "kept. The period is lost too: a jump may land on states already used",
             ),
         ),
     ]

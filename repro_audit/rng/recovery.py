@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from dataclasses import dataclass
 from math import gcd
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ def recover(outputs: Sequence[int], modulus: int | None = None) -> Recovery:
     Sources: Boyar, "Inferring Sequences Produced by Pseudo-Random Number Generators", JACM 36(1), 1989.
     """
     needed = UNKNOWN_MODULUS_NEEDS if modulus is None else KNOWN_MODULUS_NEEDS
+    outputs = [operator.index(output) for output in outputs]  # NumPy's integers would wrap around
     if len(outputs) < needed:
         return _none(f"it takes {needed} outputs at least")
     if min(outputs) < 0 or (modulus is not None and max(outputs) >= modulus):
@@ -68,7 +70,7 @@ def _recover_all(outputs: Sequence[int]) -> Recovery:
         modulus = gcd(modulus, after - before // common * image)
     if modulus == 0:
         return _none(
-            "all determinants are 0, as where no output has wrapped round yet: M stays open"
+            "all determinants are 0, as before the first wrap, or once the outputs stand still: M stays open"
         )
     modulus = _solvable(common, image, modulus)
     highest = max(outputs)

@@ -50,7 +50,7 @@ def _of_plugin(name: str, place: str) -> Source:
     try:
         return load(place)
     except UnusableError as error:
-        raise SourceFailedError.of(name, error) from error
+        raise SourceFailedError.of(name, str(error)) from error
 
 
 def known(name: str, *, where: str) -> Source:

@@ -104,7 +104,9 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
     with ExitStack() as stack:
         files.install(request.tree.map(request.tree.root), request.directory / "files.jsonl")
         for name, level in request.setting.items():
-            stack.enter_context(_in_force(sources[name], level, context))
+            stack.enter_context(
+                _in_force(sources[name], level, context, plugin=name in request.plugins)
+            )
         _seed(context)
         detailed = _detailed(request)
         if detailed is not None:
@@ -123,7 +125,8 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
         trace.close()
         for name in request.setting:
             if sources[name].survey is not None:
-                context.notes[name] = _survey(sources[name], context)
+                plugin = name in request.plugins
+                context.notes[name] = _survey(sources[name], context, plugin=plugin)
     return probe
 
 
@@ -159,7 +162,7 @@ def _keeps_loading(request: TrialRequest) -> bool:
 
 
 @contextmanager
-def _in_force(source: Source, level: str, context: TrialContext) -> Iterator[None]:
+def _in_force(source: Source, level: str, context: TrialContext, *, plugin: bool) -> Iterator[None]:
     """The level, applied. That a varied one is impossible is a result; a pinned one fails us, not the target."""
     with ExitStack() as stack:
         try:
@@ -167,15 +170,26 @@ def _in_force(source: Source, level: str, context: TrialContext) -> Iterator[Non
         except Exception as error:
             if level != source.pinned:
                 raise
-            raise SourceFailedError.of(source.id, error) from error
+            _fails(source, "apply", error, context, plugin=plugin)
         yield
 
 
-def _survey(source: Source, context: TrialContext) -> Json:
+def _survey(source: Source, context: TrialContext, *, plugin: bool) -> Json:
     try:
         return source.survey(context) if source.survey is not None else None
     except Exception as error:
-        raise SourceFailedError.of(source.id, error) from error
+        _fails(source, "survey", error, context, plugin=plugin)
+        return None
+
+
+def _fails(
+    source: Source, what: str, error: Exception, context: TrialContext, *, plugin: bool
+) -> None:
+    """A plugin that fails is left out, and the report says so; a source of our own that does is a defect."""
+    why = f"its {what}() fails with {type(error).__name__}: {error}"
+    if not plugin:
+        raise SourceFailedError.of(source.id, why) from error
+    context.failing[source.id] = why
 
 
 def _run_once(
@@ -283,6 +297,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         modules=_importable_modules() if fresh else (),
         unseen=opaque_forms(),
         survey=context.notes,
+        failing=context.failing,
     )
 
 

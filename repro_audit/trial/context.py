@@ -54,6 +54,9 @@ class TrialContext:
     notes: dict[str, Json] = field(default_factory=dict)
     """Findings that a source keeps for its survey, by its id."""
 
+    failing: dict[str, str] = field(default_factory=dict)
+    """Plugins that could not be in force, by their id, and why."""
+
     def __post_init__(self) -> None:
         for library in ("python", "numpy", "torch", "cuda"):
             self.seeds.setdefault(library, self.seed)

@@ -7,7 +7,7 @@ what the trial pins would be loose there, and the difference be blamed on the wa
 from __future__ import annotations
 
 import dataclasses
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +39,9 @@ class Setting:
         context = dataclasses.replace(context_of(request), processes=self.processes)
         sources = of_trial(request.plugins)
         for name, level in request.setting.items():
-            _in_force.enter_context(sources[name].apply(level, context))
+            # A plugin that fails is left out, as in the trial's first process.
+            with suppress(Exception) if name in request.plugins else nullcontext():
+                _in_force.enter_context(sources[name].apply(level, context))
 
 
 def context_of(request: TrialRequest) -> TrialContext:
