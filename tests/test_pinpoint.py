@@ -514,6 +514,19 @@ def test_an_address_counts_what_is_the_same() -> None:
     assert address(detail, 4) == (1, 2, f"aten::add|{site}|", 0)
 
 
+def test_what_a_batch_is_made_by_is_no_sample() -> None:
+    def rows(value: str) -> list[Row]:
+        *fetched, end = fetching("", 0)
+        collate = Row(Kind.FETCH, "", 0, "", "", "collate", phase=Phase.DATA)
+        made = line(60, "x", "x", f"x{value}", function="collate", phase=Phase.DATA)
+        return [*fetched, collate, made, end]
+
+    cause = found(rows(""), rows("!"), BATCH)
+    assert line_of(cause) == 60
+    assert cause.sample is not None
+    assert (cause.sample.fetch, cause.sample.position) == ("0.0: 4, 7", None)
+
+
 def test_what_takes_batches_out_of_a_worker_is_no_cause() -> None:
     """Not the seeds that the worker starts with, nor the memory that a batch is put into: no line has them."""
 

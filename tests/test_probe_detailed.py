@@ -114,7 +114,7 @@ def test_without_workers(tmp_path: Path) -> None:
     assert draws_at(seen, ORDER) == [("torch", "draw")]
     assert draws_at(seen, COLLATE) == [("numpy", "draw")] * 2
     kinds = [meta for _, meta in fetches(seen)]
-    assert kinds == ["", "sample", "sample", "end"] * 2
+    assert kinds == ["", "sample", "sample", "collate", "end"] * 2
     first, one, two, _ = fetches(seen)[:4]
     assert first[0] == f"0.0: {one[0]}, {two[0]}"
 
@@ -129,7 +129,7 @@ def test_rows_between_a_fetchs_rows_belong_to_it(tmp_path: Path) -> None:
             inside = event.meta or "begin"
         elif event in of_program(seen, SAMPLE) or event in of_program(seen, COLLATE):
             places.append((line_of(event), inside))
-    assert places == [(SAMPLE, "sample"), (SAMPLE, "sample"), (COLLATE, "sample")] * 2
+    assert places == [(SAMPLE, "sample"), (SAMPLE, "sample"), (COLLATE, "collate")] * 2
 
 
 def test_phases_and_steps(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ if __name__ == "__main__":
     assert list(found) == [MAIN, "worker-0-0-0", "worker-0-0-1"]
     for name in ("worker-0-0-0", "worker-0-0-1"):
         seen = found[name]
-        assert [meta for _, meta in fetches(seen)] == ["", "sample", "sample", "end"]
+        assert [meta for _, meta in fetches(seen)] == ["", "sample", "sample", "collate", "end"]
         assert len(of_program(seen, SAMPLE)) == 2
         assert draws_at(seen, SAMPLE) == [("python", "draw")] * 2
         assert draws_at(seen, COLLATE) == [("numpy", "draw")]
@@ -251,7 +251,7 @@ def test_names_of_fetches(
         torch.cat([torch.atleast_1d(torch.as_tensor(batch)) for batch in batches]),
         torch.cat([torch.atleast_1d(torch.as_tensor(b)) for b in DataLoader(dataset, **options)]),
     )
-    names = [name for name, meta in fetches(seen_in(tmp_path)[MAIN]) if meta != "end"]
+    names = [name for name, meta in fetches(seen_in(tmp_path)[MAIN]) if meta in {"", "sample"}]
     assert names[: len(expected)] == expected
 
 

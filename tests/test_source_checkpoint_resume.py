@@ -38,6 +38,24 @@ HEAD = """
 RESUMED = {checkpoint_resume.SOURCE.id: checkpoint_resume.RESUMED}
 
 HELD = {
+    "a stream without a length": """
+        class Stream(IterableDataset):
+            def __iter__(self):
+                yield from zip(x, x[:, :1])
+
+        def build(seed):
+            torch.manual_seed(seed)
+            return nn.Linear(3, 1), DataLoader(Stream(), batch_size=6)
+    """,
+    "a model that says it is empty": """
+        class Bag(nn.Linear):
+            def __len__(self):
+                return 0
+
+        def build(seed):
+            torch.manual_seed(seed)
+            return Bag(3, 1), loader()
+    """,
     "the clock and the numbers of the operating system": """
         class Noisy(Dataset):
             def __len__(self):

@@ -16,6 +16,7 @@ from repro_audit.detail import MAIN, Detail, Kind
 from repro_audit.pinpoint.align import Span
 from repro_audit.pinpoint.causes import Pair, explain
 from repro_audit.pinpoint.fetches import fetches, parted, sample_at
+from repro_audit.pinpoint.ledger import Departure, follow
 from repro_audit.pinpoint.model import Cause, CauseKind, Link, Place, Sample
 from repro_audit.trace import Phase
 
@@ -74,11 +75,83 @@ def pinpoint(a: Run, b: Run, first: Mismatch, *, fetch: str | None = None) -> Ca
         if found is not None:
             return found
     found = _of_batch(mine, theirs, first, fetch)
+    if found is not None and found.kind == "draw" and found.process != MAIN:
+        found = _inherited(found, a, b)
     if found is not None and not found.incomplete:
         return found
     # What the samples are made of may have differed before any was fetched.
     earlier = _explain(main, first, stop)
-    return found if earlier is None or (found is not None and earlier.incomplete) else earlier
+    result = found if earlier is None or (found is not None and earlier.incomplete) else earlier
+    if (result is None or result.incomplete) and first.phase in {Phase.INIT, Phase.DATA}:
+        return _made_apart(a.main, b.main, stop) or result
+    return result
+
+
+def _made_apart(a: Detail, b: Detail, stop: int) -> Cause | None:
+    """The first generator that was another one from the beginning: an object may hide what was drawn from it."""
+    found = []
+    for name in dict.fromkeys(a.name[:stop][a.kind[:stop] == Kind.DRAW].tolist()):
+        text = a.strings[name]
+        mine = _draws(a, text, stop)
+        theirs = _draws(b, text, len(b))
+        departure = follow(a, mine[-1], b, theirs[-1]) if theirs else None
+        if departure is not None and departure.a is not None:
+            parted_from_the_beginning = departure.unseeded or departure.reseeded
+            found += [(departure.a, text, departure)] if parted_from_the_beginning else []
+    if not found:
+        return None
+    _, text, departure = min(found, key=lambda each: each[0])
+    return _departed(a, b, departure, text)
+
+
+def _draws(detail: Detail, generator: str, stop: int) -> list[int]:
+    """The rows of a generator before a place."""
+    if generator not in detail.strings:
+        return []
+    name = detail.strings.index(generator)
+    rows: list[int] = np.flatnonzero(
+        (detail.kind[:stop] == Kind.DRAW) & (detail.name[:stop] == name)
+    ).tolist()
+    return rows
+
+
+def _departed(a: Detail, b: Detail, departure: Departure, generator: str) -> Cause:
+    """Where a generator of the main process parted."""
+    return Cause(
+        kind="draw",
+        place=Place(
+            event=None if departure.a is None else a.event(departure.a),
+            other=None if departure.b is None else b.event(departure.b),
+        ),
+        detail=departure.words,
+        process=MAIN,
+        other_process=MAIN,
+        generator=generator,
+    )
+
+
+def _inherited(found: Cause, a: Run, b: Run) -> Cause:
+    """Of a generator that a worker has from the process that started it, what parted it there; else what was found."""
+    rows = []
+    for run, event, process in (
+        (a, found.place.event, found.process),
+        (b, found.place.other, found.other_process),
+    ):
+        if event is None:
+            return found
+        detail = run.processes[process]
+        if detail.strings[int(detail.meta[event.index])] != "made":
+            return found
+        state = detail.after[event.index]
+        known = np.flatnonzero((run.main.kind == Kind.DRAW) & (run.main.after == state))
+        if not len(known):
+            return found
+        rows.append(int(known[-1]))
+    departure = follow(a.main, rows[0], b.main, rows[1])
+    if departure is None:
+        return found
+    main = _departed(a.main, b.main, departure, a.main.strings[int(a.main.name[rows[0]])])
+    return replace(main, where_from=found.where_from, independent=found.independent)
 
 
 def _of_batch(
@@ -99,7 +172,9 @@ def _of_batch(
 
 def _explain(pair: Pair, first: Mismatch, stop: int) -> Cause | None:
     """The cause within a pair of stretches, and the sample that was being fetched when it did its work."""
-    found = explain(pair, first.step, first.phase, stop, form=first.meta_a)
+    found = explain(
+        pair, first.step, first.phase, stop, form=first.meta_a, leaf=first.name.rpartition(".")[2]
+    )
     if found is None:
         return None
     # Where something was drawn, rather than where its generator had parted.

@@ -45,14 +45,14 @@ class _Reading:
 
 
 def explain(
-    pair: Pair, step: int, phase: Phase, stop: int, *, form: str | None = None
+    pair: Pair, step: int, phase: Phase, stop: int, *, form: str | None = None, leaf: str = ""
 ) -> Cause | None:
     """The cause of what differs at a step and phase, seen before a place in the first span; None where nothing does."""
     alignment = align(pair.a, pair.b)
     items = items_module.read(alignment, stop, across=pair.process != pair.other_process)
     if not any(item.before or item.after or item.gap >= 0 for item in items.all[: items.stop]):
         return None
-    return _Explanation(pair, alignment, items).cause(step, phase, form)
+    return _Explanation(pair, alignment, items).cause(step, phase, form, leaf)
 
 
 class _Explanation:
@@ -63,8 +63,8 @@ class _Explanation:
         self._items = items
         self._reasons: dict[int, bool] = {}
 
-    def cause(self, step: int, phase: Phase, form: str | None) -> Cause:
-        ranking = rank(self._items, step, phase, self._own_reason, form=form)
+    def cause(self, step: int, phase: Phase, form: str | None, leaf: str = "") -> Cause:
+        ranking = rank(self._items, step, phase, self._own_reason, form=form, leaf=leaf)
         if ranking is None:
             first = next(item for item in self._items.all if item.before or item.after)
             return self._cause(
@@ -76,7 +76,8 @@ class _Explanation:
             another = self._of(each)
             # Whatever draws from a generator that has parted differs by that, and not by itself.
             parted = {cause.generator for cause in causes if cause.kind == "draw"}
-            if another.generator not in parted:
+            # What comes again, in the next sample or where a checkpoint recomputes, is no other cause.
+            if another.generator not in parted and _what(another) not in map(_what, causes):
                 causes.append(another)
         return replace(
             found,
@@ -320,3 +321,9 @@ class _Explanation:
     @staticmethod
     def _id(strings: tuple[str, ...], text: str) -> int:
         return strings.index(text) if text in strings else len(strings)
+
+
+def _what(cause: Cause) -> tuple[object, ...]:
+    """The like of a cause: what it is, and at which line."""
+    event = cause.place.either
+    return cause.kind, event.name, event.site

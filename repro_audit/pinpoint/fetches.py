@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _END = "end"
 _SAMPLE = "sample"
+_COLLATE = "collate"
+"""The samples are there, and are made a batch."""
+_INSIDE = {_SAMPLE, _COLLATE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +43,10 @@ def _of_process(process: str, detail: Detail) -> list[Fetch]:
     rows = _rows(detail)
     result = []
     for place, row in enumerate(rows):
-        if _meta(detail, row) in {_END, _SAMPLE}:
+        if _meta(detail, row) in {_END, *_INSIDE}:
             continue
         stop = next(
-            (each for each in rows[place + 1 :] if _meta(detail, each) != _SAMPLE), len(detail)
+            (each for each in rows[place + 1 :] if _meta(detail, each) not in _INSIDE), len(detail)
         )
         result.append(
             Fetch(
@@ -84,11 +87,14 @@ def _epoch(name: str) -> str:
 
 def sample_at(detail: Detail, index: int) -> Sample | None:
     """What was being fetched at a row; None where nothing was."""
-    position, sample = -1, None
+    position, sample, collating = -1, None, False
     for row in reversed([row for row in _rows(detail) if row <= index]):
         meta = _meta(detail, row)
         if meta == _END:
             return None
+        collating = collating or meta == _COLLATE
+        if collating and meta in _INSIDE:
+            continue
         if meta != _SAMPLE:
             return Sample(
                 fetch=_name(detail, row),

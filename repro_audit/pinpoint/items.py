@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from repro_audit.detail import Kind, Line, Site
+from repro_audit.trace import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,8 @@ _CLOSE = 32
 """Where lines are too many, those are kept that have a difference no more rows away."""
 _BEHIND = 512
 """So many more rows show which line was running at the end."""
+_ARRIVAL = "aten::set_"
+"""By which a tensor takes the memory in which a worker has sent it; how many have come by the end is chance."""
 
 NOWHERE = -1
 
@@ -96,8 +99,11 @@ class Items:
     """Another process ran the second run's, as where batches are fetched by workers or not."""
 
     def is_transport(self, gap: int) -> bool:
-        """Whether a stretch is of what takes a batch from one process to another, of which no line is the program's."""
-        return self.across and not any(item.site for item in self.all if item.gap == gap)
+        """Whether a stretch is of what takes batches from one process to another, of which no line is the program's."""
+        rows = [item for item in self.all if item.gap == gap]
+        if all(item.name == _ARRIVAL and item.phase == Phase.DATA for item in rows):
+            return True
+        return self.across and not any(item.site for item in rows)
 
 
 def differing(alignment: Alignment) -> Flags:

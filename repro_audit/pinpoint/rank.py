@@ -48,6 +48,7 @@ def rank(
     own_reason: Callable[[Item], bool],
     *,
     form: str | None = None,
+    leaf: str = "",
 ) -> Ranking | None:
     """Rank the places; None where all rows that differ have started from something else already.
 
@@ -57,25 +58,36 @@ def rank(
         phase: likewise.
         own_reason: whether a line drew or read something else itself.
         form: of what differs, as an op that makes it has it.
+        leaf: the last part of its name, under which a module keeps a parameter.
     """
     begins = list(islice(_begins(items, own_reason), MAX_CANDIDATES))
     if not begins:
         return None
-    ends = _makers(items, form) if phase is Phase.INIT else []
-    ends = ends or _ends(items, step, phase)
+    makers = _makers(items, form) if phase is Phase.INIT else []
+    setters = _setters(items, leaf) if phase is Phase.INIT and not makers else []
+    ends = makers or setters or _ends(items, step, phase)
     flows: dict[int, Flow] = {}
     reaches: dict[int, int] = {}
     explained: set[int] = set()
     independent = []
     for number in begins:
-        if number in explained:
+        if number in explained and number not in setters:
             continue
         flow = flows[number] = Flow(items, number, own_reason)
         reaches[number] = _reach(items, flow, ends, step, phase)
         if reaches[number] == _REACHES:
             independent.append(number)
             explained.update(flow.came_from)
-    candidates = sorted(flows, key=lambda number: (reaches[number], number))
+    candidates = sorted(
+        flows,
+        key=lambda number: (
+            reaches[number],
+            number not in setters,
+            # Another order comes of a choice, so it is last.
+            items.all[number].gap >= 0 and items.all[number].paired,
+            number,
+        ),
+    )
     candidates = _first_of_its_kind(items, candidates)
     chosen = candidates[0]
     flow = flows[chosen]
@@ -141,6 +153,19 @@ def _makers(items: Items, form: str | None) -> list[int]:
         and items.all[number].form == form
     )
     return list(islice(made, 1))
+
+
+def _setters(items: Items, leaf: str) -> list[int]:
+    """The first line that left the attribute different that a parameter is."""
+    name = f"self.{leaf}"
+    set_here = (
+        number
+        for number in range(items.stop)
+        if items.all[number].kind is Kind.LINE
+        and items.all[number].after
+        and name in items.all[number].sets
+    )
+    return list(islice(set_here, 1)) if leaf else []
 
 
 def _ends(items: Items, step: int, phase: Phase) -> list[int]:

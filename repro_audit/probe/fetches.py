@@ -61,6 +61,15 @@ class Fetches:
         else:
             fetcher.dataset_iter = _Numbered(fetcher.dataset_iter, self._sample)
 
+        collate = fetcher.collate_fn
+
+        def collated(samples: Any) -> Any:
+            if self.on:
+                self._row("", "collate")
+            return collate(samples)
+
+        fetcher.collate_fn = collated
+
         def observed(indices: Any) -> Any:
             nonlocal batches
             number, batches = batches, batches + 1

@@ -6,6 +6,7 @@ generator's state is the ledger's matter, and memory that nobody has written yet
 
 from __future__ import annotations
 
+import ctypes
 import marshal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -208,11 +209,21 @@ def note(value: Any, tree: list[Any]) -> None:
         tree.append(str(value))
     elif isinstance(value, torch.Generator):
         tree.append("generator")
+    elif kind is torch.UntypedStorage:
+        tree.append(_storage_bits(value))
     elif isinstance(value, torch.nn.Module):
         tree.append(type(value).__name__)
         note(state(value), tree)
     else:
         tree += (describe(value), digest(value))
+
+
+def _storage_bits(storage: torch.UntypedStorage) -> bytes:
+    """Of memory that `set_` gives a tensor, as where a worker's batch arrives: its bytes came from elsewhere."""
+    size = storage.nbytes()
+    if storage.device.type != "cpu" or not size or not (address := storage.data_ptr()):
+        return b""
+    return _hash((ctypes.c_char * size).from_address(address))
 
 
 def _note_form(value: Any, tree: list[Any]) -> None:

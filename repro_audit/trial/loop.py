@@ -74,7 +74,8 @@ class Loop:
             "train_step": parts.train_step,
         }
         absent = (type(None), tuple)
-        return {name: part for name, part in named.items() if part or not isinstance(part, absent)}
+        # The truth of anything else may be a length that it has not got.
+        return {name: part for name, part in named.items() if not isinstance(part, absent) or part}
 
     # Batches
 

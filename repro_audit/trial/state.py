@@ -139,6 +139,9 @@ def _globals() -> Iterator[tuple[str, Any]]:
 
 def _items(value: Any) -> Iterable[tuple[object, Any]]:
     """What an object holds, with names that are alike in every process."""
+    compiler = sys.modules.get("torch._dynamo.eval_frame")
+    if compiler is not None and isinstance(value, compiler.OptimizedModule):
+        return [("_orig_mod", value._orig_mod)]  # the rest is the compiler's, and leads everywhere
     if isinstance(value, nn.Module):
         return _items_of_module(value)
     if isinstance(value, DataLoader):
