@@ -25,6 +25,7 @@ from repro_audit.sources import (
     installed,
     process_reuse,
     seed_effect,
+    worker_seed,
 )
 from repro_audit.trace import Phase
 from repro_audit.trial.request import Watch
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 SHORT_TRAINING = 2.0
 """Seconds of training in a trial below which trials run side by side; longer ones have the cores to themselves."""
+NAMED_BY_THEMSELVES = {checkpoint_resume.SOURCE.id, worker_seed.SOURCE.id}
+"""Sources that say what is to blame: the state that was lost, whose two processes have no line in common, and the
+stream that two workers share, which is not what their reseeded generators show."""
 LEAST_CHANCES = 8
 """How often a race is run again, at least, before it is given up."""
 
@@ -301,8 +305,7 @@ class Audit:
                 runs=max(self.options.runs, LEAST_CHANCES),
             )
             for name, parting in partings.items()
-            # The state that a resumed training lost is named by the source; its two processes have no line in common.
-            if name != checkpoint_resume.SOURCE.id
+            if name not in NAMED_BY_THEMSELVES
         }
         words = {name: in_words(found) for name, found in inspect(suspicions, self.oracle).items()}
         return {
