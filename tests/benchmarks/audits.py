@@ -16,8 +16,8 @@ from tests.benchmarks.table import Row
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_models"
 STEPS = 8
-ALLOWED = {"clean_mlp": 3.0, "three_causes": 3.5}
-"""The most that an audit of these samples may cost."""
+ALLOWED = {"clean_mlp": 3.0, "three_causes": 4.2}
+"""The most that an audit of these samples may cost: with all sources, and of each cause its line."""
 
 
 def measure(repeats: int) -> list[Row]:
