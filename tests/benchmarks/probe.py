@@ -85,7 +85,7 @@ def _row(program: Program, repeats: int) -> Row:
     ]
     step = statistics.median(plain for _, plain in pairs) / program.steps
     return Row(
-        what=f"step-level probe, {program.name} ({step * 1000:.2g} ms a step)",
+        what=f"step-level probe, {program.name} ({step * 1000:.3g} ms a step)",
         against="the plain loop",
         ratio=statistics.median(probed / plain for probed, plain in pairs),
         allowed=program.allowed,
