@@ -10,6 +10,8 @@ import platform
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from repro_audit.sources import cpu_isa
 
 CPU_ISA = cpu_isa.SOURCE.id
@@ -30,21 +32,30 @@ class Sample:
     capped: bool = False
     """The program caps the instruction sets itself, so that `cpu-isa` must not break either."""
 
+    cuda: bool = False
+    """It breaks only on a CUDA device; without one nothing does."""
+
+    @property
+    def shows(self) -> bool:
+        """Whether this machine can show what breaks."""
+        return not self.cuda or torch.cuda.is_available()
+
     @property
     def exit_code(self) -> int:
         """What the command exits with: sources of a wider scope than `rerun` break no required promise."""
-        return 0 if self.verdict == REPRODUCIBLE else 1
+        return 0 if self.verdict == REPRODUCIBLE or not self.shows else 1
 
     def wrong(self, report: dict[str, Any]) -> str:
         """What is wrong with a report about it; empty where nothing is."""
         broke = {source["id"] for source in report["sources"] if source["status"] == "broke"}
         emulated = set() if self.capped else {CPU_ISA}
-        expected = set(self.broke)
+        expected = set(self.broke) if self.shows else set()
+        verdict = self.verdict if self.shows else REPRODUCIBLE
         if CPU_ISA in expected and platform.machine() not in cpu_isa.X86:
             expected.remove(CPU_ISA)
         said = [f"overlooked: {name}" for name in sorted(expected - broke)]
         said += [f"accused: {name}" for name in sorted(broke - expected - emulated)]
-        if report["verdict"] != self.verdict or report["exit_code"] != self.exit_code:
+        if report["verdict"] != verdict or report["exit_code"] != self.exit_code:
             said.append(f"verdict: {report['verdict']}, exit {report['exit_code']}")
         if report["unexplained"] is not None:
             said.append("something is unexplained")
@@ -64,6 +75,13 @@ SAMPLES = (
         verdict=NOT_REPRODUCIBLE,
         broke=("clock",),
         reason="days weigh by their age, counted back from today",
+    ),
+    Sample(
+        name="cuda_rng",
+        verdict=NOT_REPRODUCIBLE,
+        broke=("cuda-rng",),
+        cuda=True,
+        reason="the CPU's generator is seeded and no other; dropout draws on the device",
     ),
     Sample(
         name="hash_seed",
@@ -164,6 +182,22 @@ SAMPLES = (
         reason="the variable decides how the network enlarges images, on any device",
     ),
     Sample(
+        name="cudnn_benchmark",
+        broke=("cudnn-benchmark",),
+        reason="the flag decides how melodies are padded, on any device",
+    ),
+    Sample(
+        name="cudnn_deterministic",
+        broke=("cudnn-deterministic",),
+        reason="the flag decides how images are padded, on any device",
+    ),
+    Sample(
+        name="lstm_dropout",
+        broke=("lstm-dropout",),
+        cuda=True,
+        reason="cuDNN keeps the state of an RNN's dropout to itself",
+    ),
+    Sample(
         name="matmul_precision",
         broke=("matmul-precision",),
         reason="the precision that was set around the program decides an epsilon, on any device",
@@ -220,6 +254,10 @@ SAMPLES = (
     Sample(name="checkpoint_resume_mended", reason="the running mean is a buffer"),
     Sample(name="cpu_isa_mended", capped=True, reason="all three libraries are capped"),
     Sample(name="cublas_workspace_mended", reason="the network is the same everywhere"),
+    Sample(name="cudnn_benchmark_mended", reason="melodies are padded to one length"),
+    Sample(name="cudnn_deterministic_mended", reason="images are padded with zeros everywhere"),
+    Sample(name="cuda_rng_mended", reason="torch.manual_seed reaches every device"),
+    Sample(name="lstm_dropout_mended", reason="nn.Dropout draws from the device's generator"),
     Sample(name="hash_seed_mended", reason="the set is sorted"),
     Sample(name="matmul_precision_mended", reason="the program sets the precision first"),
     Sample(name="nondeterministic_op_mended", reason="deterministic algorithms are on"),

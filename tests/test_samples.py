@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from repro_audit.sources import built_in
 from tests.auditing import REPOSITORY, check
 from tests.samples import CPU_ISA, SAMPLES, Sample
 
@@ -51,3 +52,11 @@ def test_a_wrong_report_is_noticed() -> None:
 def test_every_sample_is_in_the_table() -> None:
     files = {path.stem for path in (REPOSITORY / "sample_models").glob("*.py")}
     assert {sample.name for sample in SAMPLES} == files - {"__init__"}
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_every_source_has_a_sample_and_its_mended_twin(name: str) -> None:
+    samples = {sample.name: sample for sample in SAMPLES}
+    stem = name.replace("-", "_")
+    assert name in samples[stem].broke
+    assert not samples[f"{stem}_mended"].broke
