@@ -72,6 +72,20 @@ PROGRAMS = {
                 TensorDataset(rows, rows[:, :1] / 16), batch_size=4
             )
     """,
+    ("cudnn-benchmark", "cudnn-deterministic", "python-rng"): """
+        import random
+
+        import torch
+        from torch import nn
+        from torch.utils.data import DataLoader, TensorDataset
+
+        def build(seed):
+            torch.manual_seed(seed)
+            torch.set_num_threads(1)
+            cudnn = torch.backends.cudnn
+            x = torch.rand(16, 4) + random.random() + cudnn.benchmark + 2 * cudnn.deterministic
+            return nn.Linear(4, 1), DataLoader(TensorDataset(x, x[:, :1]), batch_size=4)
+    """,
     ("numpy-rng", "seed-effect", "worker-start-method"): """
         import numpy as np
         import torch
