@@ -14,9 +14,9 @@ import numpy as np
 from repro_audit.columns import ROWS_PER_FLUSH
 from repro_audit.detail import MAIN, Detail, Kind
 from repro_audit.pinpoint.align import Span
-from repro_audit.pinpoint.causes import Pair, explain
+from repro_audit.pinpoint.causes import Pair, draw_cause, explain
 from repro_audit.pinpoint.fetches import fetches, parted, sample_at
-from repro_audit.pinpoint.ledger import Departure, follow
+from repro_audit.pinpoint.ledger import MADE, events, follow
 from repro_audit.pinpoint.model import Cause, CauseKind, Link, Place, Sample
 from repro_audit.trace import Phase
 
@@ -91,43 +91,16 @@ def _made_apart(a: Detail, b: Detail, stop: int) -> Cause | None:
     """The first generator that was another one from the beginning: an object may hide what was drawn from it."""
     found = []
     for name in dict.fromkeys(a.name[:stop][a.kind[:stop] == Kind.DRAW].tolist()):
-        text = a.strings[name]
-        mine = _draws(a, text, stop)
-        theirs = _draws(b, text, len(b))
-        departure = follow(a, mine[-1], b, theirs[-1]) if theirs else None
-        if departure is not None and departure.a is not None:
-            parted_from_the_beginning = departure.unseeded or departure.reseeded
-            found += [(departure.a, text, departure)] if parted_from_the_beginning else []
+        generator = a.strings[name]
+        mine, theirs = events(a, generator, stop), events(b, generator, len(b))
+        departure = follow(a, int(mine[-1]), b, int(theirs[-1])) if len(theirs) else None
+        # That it was another one from the beginning, rather than parted by what differed before.
+        if departure is not None and (departure.unseeded or departure.reseeded):
+            found.append((departure, generator))
     if not found:
         return None
-    _, text, departure = min(found, key=lambda each: each[0])
-    return _departed(a, b, departure, text)
-
-
-def _draws(detail: Detail, generator: str, stop: int) -> list[int]:
-    """The rows of a generator before a place."""
-    if generator not in detail.strings:
-        return []
-    name = detail.strings.index(generator)
-    rows: list[int] = np.flatnonzero(
-        (detail.kind[:stop] == Kind.DRAW) & (detail.name[:stop] == name)
-    ).tolist()
-    return rows
-
-
-def _departed(a: Detail, b: Detail, departure: Departure, generator: str) -> Cause:
-    """Where a generator of the main process parted."""
-    return Cause(
-        kind="draw",
-        place=Place(
-            event=None if departure.a is None else a.event(departure.a),
-            other=None if departure.b is None else b.event(departure.b),
-        ),
-        detail=departure.words,
-        process=MAIN,
-        other_process=MAIN,
-        generator=generator,
-    )
+    departure, generator = min(found, key=lambda each: each[0].a or 0)
+    return draw_cause(a, departure.a, b, departure.b, generator=generator, words=departure.words)
 
 
 def _inherited(found: Cause, a: Run, b: Run) -> Cause:
@@ -140,7 +113,7 @@ def _inherited(found: Cause, a: Run, b: Run) -> Cause:
         if event is None:
             return found
         detail = run.processes[process]
-        if detail.strings[int(detail.meta[event.index])] != "made":
+        if detail.strings[int(detail.meta[event.index])] != MADE:
             return found
         state = detail.after[event.index]
         known = np.flatnonzero((run.main.kind == Kind.DRAW) & (run.main.after == state))
@@ -150,7 +123,14 @@ def _inherited(found: Cause, a: Run, b: Run) -> Cause:
     departure = follow(a.main, rows[0], b.main, rows[1])
     if departure is None:
         return found
-    main = _departed(a.main, b.main, departure, a.main.strings[int(a.main.name[rows[0]])])
+    main = draw_cause(
+        a.main,
+        departure.a,
+        b.main,
+        departure.b,
+        generator=a.main.strings[int(a.main.name[rows[0]])],
+        words=departure.words,
+    )
     return replace(main, where_from=found.where_from, independent=found.independent)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repro_audit.detail import Kind, Line
+from repro_audit.detail import MAIN, Kind, Line
 from repro_audit.pinpoint import items as items_module
 from repro_audit.pinpoint.align import Alignment, Span, align
 from repro_audit.pinpoint.ledger import Departure, follow, same_site, unequal_draw
@@ -198,16 +198,10 @@ class _Explanation:
     def _draw_cause(
         self, generator: str, row_a: int | None, row_b: int | None, words: str
     ) -> Cause:
-        return Cause(
-            kind="draw",
-            place=Place(
-                event=None if row_a is None else self._a.event(row_a),
-                other=None if row_b is None else self._b.event(row_b),
-            ),
-            detail=words,
+        return replace(
+            draw_cause(self._a, row_a, self._b, row_b, generator=generator, words=words),
             process=self._pair.process,
             other_process=self._pair.other_process,
-            generator=generator,
         )
 
     def _reading(self, row_a: int, row_b: int) -> _Reading | None:
@@ -321,6 +315,23 @@ class _Explanation:
     @staticmethod
     def _id(strings: tuple[str, ...], text: str) -> int:
         return strings.index(text) if text in strings else len(strings)
+
+
+def draw_cause(
+    a: Detail, row_a: int | None, b: Detail, row_b: int | None, *, generator: str, words: str
+) -> Cause:
+    """A generator's event that differs, in the main processes; None for the run that has it not."""
+    return Cause(
+        kind="draw",
+        place=Place(
+            event=None if row_a is None else a.event(row_a),
+            other=None if row_b is None else b.event(row_b),
+        ),
+        detail=words,
+        process=MAIN,
+        other_process=MAIN,
+        generator=generator,
+    )
 
 
 def _what(cause: Cause) -> tuple[object, ...]:

@@ -95,15 +95,8 @@ class Items:
     """Items from here on came after what is to be explained."""
     whole: bool
     """None was left out before `stop`."""
-    across: bool = False
-    """Another process ran the second run's, as where batches are fetched by workers or not."""
-
-    def is_transport(self, gap: int) -> bool:
-        """Whether a stretch is of what takes batches from one process to another, of which no line is the program's."""
-        rows = [item for item in self.all if item.gap == gap]
-        if all(item.name == _ARRIVAL and item.phase == Phase.DATA for item in rows):
-            return True
-        return self.across and not any(item.site for item in rows)
+    transport: frozenset[int]
+    """Gaps of nothing but what takes batches from one process to another, of which no line is the program's."""
 
 
 def differing(alignment: Alignment) -> Flags:
@@ -116,7 +109,13 @@ def differing(alignment: Alignment) -> Flags:
 
 
 def read(alignment: Alignment, stop: int, *, across: bool = False) -> Items:
-    """The items from the first difference on to a place in the first span, and a few more lines behind it."""
+    """The items from the first difference on to a place in the first span, and a few more lines behind it.
+
+    Args:
+        alignment: of both runs.
+        stop: the place.
+        across: another process ran the second run's, as where batches are fetched by workers or not.
+    """
     span = alignment.a
     kind = np.asarray(span.detail.kind[span.start : span.stop])
     unequal = differing(alignment)
@@ -146,7 +145,18 @@ def read(alignment: Alignment, stop: int, *, across: bool = False) -> Items:
     ]
     _nest(items)
     _mark(items)
-    return Items(all=items, stop=size, whole=total <= MAX_ITEMS, across=across)
+    return Items(
+        all=items,
+        stop=size,
+        whole=total <= MAX_ITEMS,
+        transport=_transport(items, across=across),
+    )
+
+
+def _transport(items: Sequence[Item], *, across: bool) -> frozenset[int]:
+    of_program = {item.gap for item in items if item.site or not across}
+    of_more = {item.gap for item in items if item.name != _ARRIVAL or item.phase != Phase.DATA}
+    return frozenset({item.gap for item in items} - (of_program & of_more))
 
 
 def _near(unequal: Flags, anchors: Rows) -> Flags:

@@ -23,7 +23,7 @@ Texts: TypeAlias = "npt.NDArray[np.uint32]"
 _LOOK_BACK = 1 << 16
 _ALIKE = 4
 """So many draws that follow each other at the same lines show which run has one more."""
-_SEED, _MADE = "seed", "made"
+_SEED, MADE = "seed", "made"
 _RESEEDED = "was reseeded: with another seed in each run"
 _MADE_OTHERWISE = "was made with another state in each run"
 _UNSEEDED = "started from another state: nothing that was seen seeded it"
@@ -122,7 +122,8 @@ def unequal_draw(
 
 def follow(a: Detail, row_a: int, b: Detail, row_b: int) -> Departure | None:
     """The first event that differs among those of a generator, up to the draws in two rows; None if none does."""
-    rows_a, rows_b = _events(a, row_a), _events(b, row_b)
+    rows_a = events(a, a.strings[int(a.name[row_a])], row_a + 1)
+    rows_b = events(b, b.strings[int(b.name[row_b])], row_b + 1)
     texts_a, texts_b = common_numbers(a.strings, b.strings)
     lines_a, lines_b = texts_a[a.site[rows_a]], texts_b[b.site[rows_b]]
     size = min(len(rows_a), len(rows_b))
@@ -174,7 +175,7 @@ def _put_back(detail: Detail, rows: Rows) -> Flags:
 
 def _change(a: Detail, row_a: int, b: Detail, row_b: int) -> str:
     """How an event at the same line differs."""
-    if _id(a, _MADE) == a.meta[row_a]:
+    if _id(a, MADE) == a.meta[row_a]:
         return _MADE_OTHERWISE
     if _id(a, _SEED) == a.meta[row_a] or _id(b, _SEED) == b.meta[row_b]:
         return _RESEEDED
@@ -190,9 +191,10 @@ def _go_along(a: Texts, b: Texts) -> int:
     return size if equal.all() else int(np.argmin(equal))
 
 
-def _events(detail: Detail, row: int) -> Rows:
-    """All events of the generator in a row, up to it."""
-    wanted = (detail.kind[: row + 1] == Kind.DRAW) & (detail.name[: row + 1] == detail.name[row])
+def events(detail: Detail, generator: str, stop: int) -> Rows:
+    """The rows of a generator's events before a place."""
+    name = _id(detail, generator)
+    wanted = (detail.kind[:stop] == Kind.DRAW) & (detail.name[:stop] == name)
     return np.flatnonzero(wanted).astype(np.int32)
 
 

@@ -130,7 +130,7 @@ def _begins(items: Items, own_reason: Callable[[Item], bool]) -> Iterable[int]:
             lines[item.frame, item.site] = item
         if item.gap >= 0 and item.gap not in gaps:
             gaps.add(item.gap)
-            if not items.is_transport(item.gap):
+            if item.gap not in items.transport:
                 yield number
         elif item.kind is Kind.OP and item.before and item.after and own_reason(item):
             yield number  # its line drew a number for it

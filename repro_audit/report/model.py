@@ -376,10 +376,10 @@ def decide(
     """What the sources add up to.
 
     A promise broke where a source of its scope did, or several together of which it is the widest; an
-    unexplained difference breaks `rerun`. It is unknown
-    where a source of it ended in an error and none broke, or where nothing of it could be
-    exercised. The latter does not stand in the way of a verdict: there was nothing to ask. The
-    repeats of the pinned run exercise `rerun` by themselves, unless they were `inconclusive`.
+    unexplained difference breaks `rerun`. It is unknown where a source of it ended in an error and none
+    broke, or where nothing of it could be exercised. The latter does not stand in the way of a verdict:
+    there was nothing to ask. The repeats of the pinned run exercise `rerun` by themselves, unless they
+    were `inconclusive`.
     Sources without a scope decide nothing.
 
     Args:

@@ -84,6 +84,7 @@ from repro_audit.sources._program import (
     read_lines,
     verdict,
 )
+from repro_audit.trial.numbering import position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,7 +128,7 @@ class Streams:
         self._roots = roots
         self._lines = lines
         self._processes = processes
-        self._counts: dict[tuple[Any, ...], Iterator[int]] = {}
+        self._counts: dict[tuple[Any, ...], itertools.count[int]] = {}
 
     def restart(self) -> None:
         """Begin all streams anew, for the next run in this process."""
@@ -135,12 +136,7 @@ class Streams:
 
     def drawn(self) -> Json:
         """Of the program's first process: each place, and how often it has drawn."""
-        counts = self._counts.items()
-        return [
-            [*key[:-1], int(repr(count)[len("count(") : -1])]
-            for key, count in counts
-            if not key[-1]
-        ]
+        return [[*key[:-1], position(count)] for key, count in self._counts.items() if not key[-1]]
 
     def go_on(self, drawn: Json) -> None:
         """Let each place draw what comes after that."""

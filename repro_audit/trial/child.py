@@ -21,7 +21,7 @@ from repro_audit import rng
 from repro_audit.detail import DETAIL
 from repro_audit.errors import NeverTrainedError, SourceFailedError, TargetError
 from repro_audit.facts import Facts, Failure
-from repro_audit.sources import of_trial
+from repro_audit.sources import built_in, of_trial
 from repro_audit.trace import TraceWriter
 from repro_audit.trial.checkpoint import Checkpoint
 from repro_audit.trial.request import FACTS
@@ -104,9 +104,7 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
     with ExitStack() as stack:
         files.install(request.tree.map(request.tree.root), request.directory / "files.jsonl")
         for name, level in request.setting.items():
-            stack.enter_context(
-                _in_force(sources[name], level, context, plugin=name in request.plugins)
-            )
+            stack.enter_context(_in_force(sources[name], level, context))
         _seed(context)
         detailed = _detailed(request)
         if detailed is not None:
@@ -125,8 +123,7 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
         trace.close()
         for name in request.setting:
             if sources[name].survey is not None:
-                plugin = name in request.plugins
-                context.notes[name] = _survey(sources[name], context, plugin=plugin)
+                context.notes[name] = _survey(sources[name], context)
     return probe
 
 
@@ -162,7 +159,7 @@ def _keeps_loading(request: TrialRequest) -> bool:
 
 
 @contextmanager
-def _in_force(source: Source, level: str, context: TrialContext, *, plugin: bool) -> Iterator[None]:
+def _in_force(source: Source, level: str, context: TrialContext) -> Iterator[None]:
     """The level, applied. That a varied one is impossible is a result; a pinned one fails us, not the target."""
     with ExitStack() as stack:
         try:
@@ -170,24 +167,22 @@ def _in_force(source: Source, level: str, context: TrialContext, *, plugin: bool
         except Exception as error:
             if level != source.pinned:
                 raise
-            _fails(source, "apply", error, context, plugin=plugin)
+            _fails(source, "apply", error, context)
         yield
 
 
-def _survey(source: Source, context: TrialContext, *, plugin: bool) -> Json:
+def _survey(source: Source, context: TrialContext) -> Json:
     try:
         return source.survey(context) if source.survey is not None else None
     except Exception as error:
-        _fails(source, "survey", error, context, plugin=plugin)
+        _fails(source, "survey", error, context)
         return None
 
 
-def _fails(
-    source: Source, what: str, error: Exception, context: TrialContext, *, plugin: bool
-) -> None:
+def _fails(source: Source, what: str, error: Exception, context: TrialContext) -> None:
     """A plugin that fails is left out, and the report says so; a source of our own that does is a defect."""
     why = f"its {what}() fails with {type(error).__name__}: {error}"
-    if not plugin:
+    if source.id in built_in():
         raise SourceFailedError.of(source.id, why) from error
     context.failing[source.id] = why
 

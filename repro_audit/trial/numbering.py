@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import dataclass
+from itertools import count
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,5 +36,9 @@ class Numbering:
 def _started() -> int:
     """How many processes this one has started."""
     counter = getattr(sys.modules.get("multiprocessing.process"), "_process_counter", None)
-    shown = re.fullmatch(r"count\((\d+)\)", repr(counter))  # to look without counting on
-    return int(shown[1]) - 1 if shown else 0
+    return position(counter) - 1 if isinstance(counter, count) else 0
+
+
+def position(counter: count[int]) -> int:
+    """The number that an `itertools.count` hands out next, without counting on."""
+    return int(repr(counter).removeprefix("count(").removesuffix(")"))
