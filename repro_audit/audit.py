@@ -162,7 +162,7 @@ class Audit:
                 floor, sources=self._blameless(untried), unexplained=self._unexplained(result)
             )
         facts = self._with_seed_effect(floor, result)
-        judgements = self._explained_by_files(result.judgements)
+        judgements = self._explained_by_files(self._decided(result.judgements))
         findings = self._findings(levels, untried, judgements, facts)
         return self._report(floor, sources=findings, unexplained=self._unexplained(result))
 
@@ -212,6 +212,21 @@ class Audit:
             self.oracle.fresh = True
             result = experiment(factors, outcome, self.oracle, runs=self.options.runs, fresh=True)
         return result
+
+    def _decided(self, judgements: Mapping[str, Judgement]) -> dict[str, Judgement]:
+        """The judgements, without those that hold on runs which only whole epochs could tell from the floor."""
+        trials = self.oracle.trials
+        note = (
+            "its runs differ only after the audit left an epoch early, which proves nothing, and a whole epoch is too "
+            "long to be tried"
+        )
+        return {
+            name: dataclasses.replace(judgement, status="untested", note=note)
+            if judgement.status == "held"
+            and any(level.trial and trials[level.trial].undecided for level in judgement.levels)
+            else judgement
+            for name, judgement in judgements.items()
+        }
 
     def _explained_by_files(self, judgements: Mapping[str, Judgement]) -> dict[str, Judgement]:
         """A second run in one process finds the first one's files too: where they explain it, they take the blame."""

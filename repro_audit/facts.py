@@ -47,6 +47,8 @@ class Facts:
     batches_seen: int = 0
     batches_per_epoch: int | None = None
     epochs: int = 0
+    left_early: int | None = None
+    """After how many steps the audit left an epoch before its end; None where it left none."""
     threads: int = 0
     cuda: str = ""
     """Names of the CUDA devices, comma-separated; empty where there are none."""

@@ -42,6 +42,10 @@ class Trial:
     """Of everything that it computed; None where it left no trace."""
     root: str
     """Where it found the tree."""
+    whole_epochs: bool = False
+    """It took each epoch to its end."""
+    undecided: bool = False
+    """It differs only after an epoch was left early, and no whole one could be tried; it counts as equal."""
 
     @property
     def facts(self) -> Facts:
@@ -109,6 +113,8 @@ class TrialOracle:
         self.trials: dict[str, Trial] = {}
         self.floor: Trial | None = None
         self._floor_tree: Tree | None = None
+        self._whole_floor: Trial | None = None
+        """The all-pinned trial over whole epochs, once one was needed."""
 
     def run(self, runs: Sequence[Run]) -> list[Outcome]:
         """Run a batch of settings; part of the `experiment.Oracle` protocol."""
@@ -116,16 +122,56 @@ class TrialOracle:
             [(run.setting, Watch(capture=self._first_difference(run))) for run in runs],
             fresh=[run.fresh for run in runs],
         )
+        trials = self._confirmed(trials, runs)
         return [
             Outcome(trial=trial.id, status=trial.ended.status, digest=trial.digest)
             for trial in trials
         ]
+
+    def _confirmed(self, trials: list[Trial], runs: Sequence[Run]) -> list[Trial]:
+        """The trials; one that differs only over whole epochs counts, one that differs only without them does not.
+
+        The audit leaves a long epoch early, as trainings do not. Workers have read ahead by then, and what comes at the
+        end of an epoch has not happened.
+        """
+        doubtful = [number for number, trial in enumerate(trials) if self._parts_late(trial)]
+        if not doubtful or self.floor is None:
+            return trials
+        if self._whole_floor is None:
+            (self._whole_floor,) = self.try_settings([({}, Watch())], whole_epochs=True)
+        again = self.try_settings(
+            [(runs[number].setting, Watch()) for number in doubtful],
+            fresh=[runs[number].fresh for number in doubtful],
+            whole_epochs=True,
+        )
+        for number, whole in zip(doubtful, again, strict=True):
+            told = all(
+                each.ended.status == "ok" and each.facts.left_early is None
+                for each in (self._whole_floor, whole)
+            )
+            if not told or whole.digest == self._whole_floor.digest:
+                cleared = dataclasses.replace(
+                    trials[number], digest=self.floor.digest, undecided=not told
+                )
+                trials[number] = self.trials[cleared.id] = cleared
+        return trials
+
+    def _parts_late(self, trial: Trial) -> bool:
+        """Whether a trial parts from the floor only after an epoch was left early."""
+        if self.floor is None or trial.ended.status != "ok" or trial.digest == self.floor.digest:
+            return False
+        left = [each.facts.left_early for each in (self.floor, trial)]
+        after = min((steps for steps in left if steps is not None), default=None)
+        parting = part(self.floor, trial) if after is not None else None
+        return parting is not None and after is not None and parting.key[0] >= after
 
     def _first_difference(self, run: Run) -> tuple[Key, ...]:
         """What a repeat saves the values of: the place where the earlier run of its setting parted from the floor."""
         if run.purpose != "repeat" or self.floor is None:
             return ()
         for trial in reversed(self.trials.values()):
+            if trial.whole_epochs:
+                continue
             if run.setting.items() <= trial.setting.items():
                 parting = part(self.floor, trial)
                 return (parting.key,) if parting is not None else ()
@@ -136,12 +182,15 @@ class TrialOracle:
         settings: Sequence[tuple[Setting, Watch]],
         *,
         fresh: Sequence[bool] | None = None,
+        whole_epochs: bool = False,
     ) -> list[Trial]:
         """Run a batch of settings, each with what to observe beside the trace."""
         trees: list[Tree] = []
         jobs = []
         for number, (setting, watch) in enumerate(settings):
-            request = self._request(setting, watch, number)
+            request = dataclasses.replace(
+                self._request(setting, watch, number), whole_epochs=whole_epochs
+            )
             trees.append(request.tree)
             wants_fresh = self.fresh or (fresh is not None and fresh[number])
             jobs.append(
@@ -213,6 +262,7 @@ class TrialOracle:
             ended=ended,
             digest=Trace.open(trace).outcome_digest() if ended.status == "ok" else None,
             root=str(request.tree.map(request.tree.root)),
+            whole_epochs=request.whole_epochs,
         )
         self.trials[trial.id] = trial
         if self.floor is None:

@@ -109,9 +109,13 @@ class Probe:
         """Observe a model's parameters and buffers as they are; the first model's names have no prefix."""
         self._installed().module(model)
 
-    def enter(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """Begin an epoch of a loader of any kind."""
-        return self._installed().enter(loader)
+    def enter(self, loader: Iterable[Any], *, most: int | None = None) -> Iterator[Any]:
+        """Begin an epoch of a loader of any kind; one of `most` batches, where it can be made so short."""
+        return self._installed().enter(loader, most)
+
+    def skip(self, loader: Iterable[Any], batches: Iterator[Any], *, taken: int, most: int) -> bool:
+        """Take what is left of an epoch, unobserved; whether it ended within `most` batches."""
+        return self._installed().skip(loader, batches, taken=taken, most=most)
 
     def next_batch(self, batches: Iterator[Any]) -> Any:
         """The next batch of what `enter` returned; observed once, whether or not a DataLoader made it."""

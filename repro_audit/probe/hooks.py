@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,12 @@ from repro_audit.probe.generators import ambient
 from repro_audit.probe.loaders import Loaders
 from repro_audit.probe.models import Models
 from repro_audit.probe.recorder import Recorder
+from repro_audit.probe.tensors import pass_over, reading
 from repro_audit.trace import Phase
 
 if TYPE_CHECKING:
     import weakref
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from types import FrameType
 
     from torch.utils.hooks import RemovableHandle
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 _INIT, _DATA, _FORWARD = int(Phase.INIT), int(Phase.DATA), int(Phase.FORWARD)
 _BACKWARD, _OPTIMIZER = int(Phase.BACKWARD), int(Phase.OPTIMIZER)
 _is_compiling = torch.compiler.is_compiling
+_is_transforming: Callable[[], object] = torch._C._functorch.peek_interpreter_stack
+"""Something where `vmap`, `grad` or another transform of `torch.func` is under way."""
+_INSIDE_TRANSFORMS = "outputs of modules inside of transforms of torch.func"
+_MODULE = "what a module holds"
 _thread = threading.get_ident
 _clock = time.perf_counter
 
@@ -160,17 +165,23 @@ class Hooks:
     def _run_root(self, module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
         if torch._C._get_tracing_state() is not None:
             return self._call(module, *args, **kwargs)
+        if _is_transforming():
+            # Its parameters are stand-ins then, its output is seen from inside, and more than once perhaps.
+            pass_over(_INSIDE_TRANSFORMS)
+            return self._call(module, *args, **kwargs)
         self.settle()
         self._begin()
         self._clock.phase = _FORWARD
-        self._models.module(module)
+        with reading(_MODULE):
+            self._models.module(module)
         self._in_module = True
         try:
             output = self._call(module, *args, **kwargs)
         finally:
             self._in_module = False
-        self._models.materialised()
-        self.recorder.tree(_FORWARD, self._models.output_name(module), output)
+        with reading(_MODULE):
+            self._models.materialised()
+            self.recorder.tree(_FORWARD, self._models.output_name(module), output)
         return output
 
     # Backward
@@ -245,7 +256,8 @@ class Hooks:
             return  # an optimizer that steps another one, such as Lookahead or SAM, makes one step
         self._clock.phase = _FORWARD
         self._before = None
-        self._models.optimizer_step(optimizer)
+        with reading(f"what {type(optimizer).__name__} holds"):
+            self._models.optimizer_step(optimizer)
         self._count_step()
 
     def _count_step(self) -> None:
@@ -269,18 +281,25 @@ class Hooks:
     def _remember_parameters(self) -> None:
         """Before a backward of a program of which no optimizer is known: a change after it is a step."""
         if not self._stepping and (self.by_hand or self._probe.steps == 0):
-            self._before = self._models.bits()
+            with reading(_MODULE):
+                self._before = self._models.bits()
 
     def settle(self) -> None:
         """Count a step where parameters were changed by hand since the last backward."""
-        if self._before is not None and self._models.changed(self._before):
+        if self._before is None:
+            return
+        changed = False
+        with reading(_MODULE):
+            changed = self._models.changed(self._before)
+        if changed:
             self.by_hand = True
             self.stepped()
 
     def stepped(self) -> None:
         """Count a step that no optimizer of torch's made."""
         self._before = None
-        self._models.hand_step()
+        with reading(_MODULE):
+            self._models.hand_step()
         self._count_step()
 
     # For the driver
@@ -298,7 +317,8 @@ class Hooks:
             model = list(model.values())
         for item in model if isinstance(model, (list, tuple)) else [model]:
             if isinstance(item, torch.nn.Module):
-                self._models.module(item)
+                with reading(_MODULE):
+                    self._models.module(item)
         self._begin()
 
     def _begin(self) -> None:
@@ -315,9 +335,13 @@ class Hooks:
         for name, bits in ambient():
             self.recorder.context(phase, name, bits)
 
-    def enter(self, loader: Iterable[Any]) -> Iterator[Any]:
+    def enter(self, loader: Iterable[Any], most: int | None) -> Iterator[Any]:
         """Begin an epoch of a loader of any kind."""
-        return self._loaders.enter(loader)
+        return self._loaders.enter(loader, most)
+
+    def skip(self, loader: Iterable[Any], batches: Iterator[Any], *, taken: int, most: int) -> bool:
+        """Take what is left of an epoch, unobserved; whether it ended within `most` batches."""
+        return self._loaders.skip(loader, batches, taken, most)
 
     def next_batch(self, batches: Iterator[Any]) -> Any:
         """The next batch of what `enter` returned."""
@@ -328,7 +352,8 @@ class Hooks:
         with suppress(StopTraining):  # of a last step by hand
             self.settle()
         self.recorder.step = max(0, self._probe.steps - 1)
-        self._models.finish()
+        with reading(_MODULE):
+            self._models.finish()
         self.stop()
 
 

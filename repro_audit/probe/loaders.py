@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import operator
 from array import array
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,6 +37,8 @@ _WorkersIterator = dataloader._MultiProcessingDataLoaderIter
 _DATA = int(Phase.DATA)
 _MARK = "_repro_audit"
 _INDICES_SHOWN = 64
+_MOST_INDICES = 1_000
+"""Batches of indices that are read of a sampler that does not say how many it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,10 @@ class Epoch:
     watched: bool = False
     """Its fetcher writes rows."""
     samples: int = 0
+    most: int | None = None
+    """How many batches it has, where the driver makes it a short one."""
+    begun: int = 0
+    """Batches whose indices were handed out."""
 
     @property
     def name(self) -> str:
@@ -101,6 +109,13 @@ class Loaders:
         self._inside = 0
         self._current: Epoch | None = None
         """Of the plain loader that the driver reads."""
+        self._made: list[int] = []
+        """The numbers of the loaders that a plain loader made anew in its first epoch, in their order."""
+        self._made_now = 0
+        """How many it has made in the epoch under way."""
+        self._shortened: object = None
+        """The loader that the driver is entering for no more than `_most` batches."""
+        self._most: int | None = None
         self._last: object = None
         """What a DataLoader handed out while the driver waited for a plain loader around it."""
 
@@ -155,6 +170,8 @@ class Loaders:
         epoch = Epoch(
             number=number, facts=facts, indexed=not isinstance(loader.dataset, IterableDataset)
         )
+        if loader is self._shortened:
+            epoch.most = self._most
         setattr(iterator, _MARK, epoch)
         if loader.num_workers and self._probe.workers is not None:
             torch_worker._worker_loop = WorkerLoop(  # type: ignore[assignment]
@@ -201,8 +218,13 @@ class Loaders:
 
     def _next_index(self, original: Any) -> Any:
         def _next_index(iterator: Any) -> Any:
-            index = original(iterator)
             epoch: Epoch | None = getattr(iterator, _MARK, None)
+            if epoch is not None and epoch.begun == epoch.most:
+                _exhaust(iterator._sampler_iter, epoch.facts)
+                raise StopIteration
+            index = original(iterator)
+            if epoch is not None:
+                epoch.begun += 1
             if epoch is not None and epoch.indexed and self._hooks.observing:
                 indices = Indices.read(index)
                 if isinstance(iterator, _WorkersIterator):
@@ -228,17 +250,26 @@ class Loaders:
 
     # Loaders of other kinds
 
-    def enter(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """Begin an epoch."""
+    def enter(self, loader: Iterable[Any], most: int | None = None) -> Iterator[Any]:
+        """Begin an epoch; of `most` batches, where the loader's own iterator is torch's and asks a sampler for them.
+
+        Its sampler ends there, so that workers read no further ahead than they would at the end of an epoch.
+        """
+        self._current = None
         if isinstance(loader, DataLoader):
-            self._current = None
-            return iter(loader)
+            is_torchs = type(loader).__iter__ is DataLoader.__iter__
+            if is_torchs and not isinstance(loader.dataset, IterableDataset):
+                self._shortened, self._most = loader, most
+            try:
+                return iter(loader)
+            finally:
+                self._shortened = None
         number = self._number(loader)
         facts = self._probe.loaders[number]
+        self._current, self._made_now = Epoch(number=number, facts=facts, indexed=False), 0
         batches = iter(loader)
         if batches is not loader or not facts.epochs:  # an iterator goes on where it was
             facts.epochs += 1
-        self._current = Epoch(number=number, facts=facts, indexed=False)
         return batches
 
     def next_batch(self, batches: Iterator[Any]) -> Any:
@@ -254,21 +285,60 @@ class Loaders:
         self._last = None
         return batch
 
+    def skip(self, loader: Any, batches: Iterator[Any], taken: int, most: int) -> bool:
+        """Take what is left of an epoch, unobserved; whether it ended within `most` batches.
+
+        Nothing is taken where the loader's length says that it would not.
+        """
+        epoch: Epoch | None = getattr(batches, _MARK, None)
+        if epoch is None or epoch.most is None:
+            length = self._length(loader)
+            if length is not None and length - taken > most:
+                return False
+        nothing = object()
+        self._inside += 1
+        try:
+            with self._hooks.fetching():
+                return any(next(batches, nothing) is nothing for _ in range(most + 1))
+        finally:
+            self._inside -= 1
+
+    def _length(self, loader: Any) -> int | None:
+        """Batches in an epoch, as far as that can be asked."""
+        if isinstance(loader, DataLoader):
+            return self._probe.loaders[self._number(loader)].batches_per_epoch
+        with suppress(Exception):
+            return len(loader)
+        return None
+
     # Both
 
     def _number(self, loader: Any) -> int:
-        """Loaders are numbered as they are first iterated."""
+        """Loaders are numbered as they are first iterated.
+
+        What a plain loader makes anew for each of its epochs is one loader, in a training that is resumed too.
+        """
         number = self._known.get(loader)
         if number is None:
             number = next((known for other, known in self._unreferable if other is loader), None)
         if number is None:
-            number = len(self._probe.loaders)
-            self._probe.loaders.append(_facts_of(loader))
-            self._distinct.append(set())
+            number = self._number_anew(loader)
             try:
                 self._known.set(loader, number)
             except TypeError:  # a list has no weak references
                 self._unreferable.append((loader, number))
+        return number
+
+    def _number_anew(self, loader: Any) -> int:
+        if self._current is not None:
+            self._made_now += 1
+            if self._made_now <= len(self._made):
+                return self._made[self._made_now - 1]
+        number = len(self._probe.loaders)
+        self._probe.loaders.append(_facts_of(loader))
+        self._distinct.append(set())
+        if self._current is not None:
+            self._made.append(number)
         return number
 
     def _observe(self, epoch: Epoch, data: Any) -> None:
@@ -292,6 +362,12 @@ class Loaders:
         else:
             epoch.samples += _batch_size(data)
             facts.samples = max(facts.samples, epoch.samples)
+
+
+def _exhaust(indices: Iterator[Any], facts: LoaderFacts) -> None:
+    """Read a sampler to its end, where some draw once more; of one without a length there may be no end."""
+    bound = _MOST_INDICES if facts.batches_per_epoch is None else facts.batches_per_epoch
+    deque(islice(indices, bound), maxlen=0)
 
 
 def _facts_of(loader: Any) -> LoaderFacts:

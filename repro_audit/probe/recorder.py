@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 import xxhash
 
 from repro_audit.probe.leaves import leaves
-from repro_audit.probe.tensors import describe, digest
+from repro_audit.probe.tensors import describe, digest, pass_over
 from repro_audit.trace import Phase, Role
 
 if TYPE_CHECKING:
@@ -49,9 +50,11 @@ class Place:
     def remember(self, value: object, intern: Callable[[str], int]) -> None:
         """Note where an ordinary tensor lies: dense, on the CPU, of elements that are what their bytes say."""
         self.shape = None
-        if type(value) not in _PLAIN:
-            return
-        tensor: Any = value
+        if type(value) in _PLAIN:
+            with suppress(Exception):  # it lies nowhere, as what torch.func wraps does
+                self._remember(value, intern)
+
+    def _remember(self, tensor: Any, intern: Callable[[str], int]) -> None:
         if (
             tensor.device.type == "cpu"
             and tensor.layout is torch.strided
@@ -123,14 +126,18 @@ class Recorder:
 
     def again(self, phase: int, place: Place, value: Any) -> None:
         """Observe a tensor that is observed at every step, for a quarter of the cost where it is as it was."""
-        if (
-            type(value) in _PLAIN
-            and value.shape == place.shape
-            and value.dtype is place.dtype
-            and value.is_contiguous()
-            and (value.data_ptr() == place.pointer or place.moved(value))
-            and not value.is_neg()
-        ):
+        try:
+            lies_known = (
+                type(value) in _PLAIN
+                and value.shape == place.shape
+                and value.dtype is place.dtype
+                and value.is_contiguous()
+                and (value.data_ptr() == place.pointer or place.moved(value))
+                and not value.is_neg()
+            )
+        except Exception:  # as in `Place.remember`
+            lies_known = False
+        if lies_known:
             self._add(
                 self.step, phase, _OUTCOME, place.name, place.meta, _digest_memory(place.memory)
             )
@@ -173,7 +180,9 @@ class Recorder:
             self._unreadable(phase, self.intern(name), error)
 
     def _unreadable(self, phase: int, name: int, error: Exception) -> None:
-        meta = self.intern(f"unreadable ({type(error).__name__})")
+        form = f"unreadable ({type(error).__name__})"
+        pass_over(form)
+        meta = self.intern(form)
         self._add(self.step, phase, _OUTCOME, name, meta, _UNREADABLE)
 
     def context(self, phase: int, name: str, bits: bytes, meta: str = "") -> None:

@@ -36,6 +36,8 @@ __all__ = [
     "leaves",
     "opaque_forms",
     "overwrite",
+    "pass_over",
+    "reading",
 ]
 
 BLOCK_BYTES = 1 << 26
@@ -155,6 +157,20 @@ def _digest_tensor(tensor: torch.Tensor) -> bytes:
 def _digest_of_form(form: str) -> bytes:
     _opaque_forms.add(form)
     return _hash(b"?" + form.encode("utf-8", "surrogatepass"))
+
+
+def pass_over(form: str) -> None:
+    """Count what could not even be described among the values whose contents could not be read."""
+    _opaque_forms.add(form)
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Look at something of the program's; what fails there is passed over, and never raised into the program."""
+    try:
+        yield
+    except Exception as error:  # whatever other people's classes do
+        pass_over(f"{what} ({type(error).__name__})")
 
 
 def opaque_forms() -> tuple[str, ...]:

@@ -229,6 +229,7 @@ def _run_once(
             built=context.built,
             notes=notes,
             checkpoint=checkpoint,
+            whole_epochs=request.whole_epochs,
         )
     finally:
         probe.uninstall()
@@ -284,6 +285,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         batches_seen=notes.batches_seen,
         batches_per_epoch=notes.batches_per_epoch,
         epochs=notes.epochs,
+        left_early=notes.left_early,
         threads=torch.get_num_threads(),
         cuda=", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         if cuda

@@ -36,6 +36,8 @@ class Notes:
     batches_seen: int = 0
     batches_per_epoch: int | None = None
     epochs: int = 0
+    left_early: int | None = None
+    """After how many steps an epoch was left before its end; None where none was."""
 
     def assume(self, text: str) -> None:
         """Note a choice, once."""
@@ -52,6 +54,7 @@ def train(
     built: Built,
     notes: Notes,
     checkpoint: Checkpoint | None = None,
+    whole_epochs: bool = False,
 ) -> None:
     """Build and train for at most `steps` optimizer steps, under an installed probe.
 
@@ -59,19 +62,27 @@ def train(
         built: called with the model, or None where it isn't known, after `build` and before training.
         notes: emptied and filled anew.
         checkpoint: where the training may be cut in two, and whether it is; None: it is not.
+        whole_epochs: no epoch is left early, though it takes much longer to come to its end.
 
     Raises:
         TargetError: `build` returned something that is not accepted, or nothing trained. What the program itself
             raises passes through.
     """
     notes.assumptions.clear()
+    notes.left_early = None
     what = "build()"
     try:
         bundle = _build(build, probe, seed, notes)
         if bundle is not None:
             cut = checkpoint or Checkpoint()
             what = _train(
-                bundle, probe=probe, steps=steps, built=built, notes=notes, checkpoint=cut
+                bundle,
+                probe=probe,
+                steps=steps,
+                built=built,
+                notes=notes,
+                checkpoint=cut,
+                whole_epochs=whole_epochs,
             )
     except StopTraining:
         pass
@@ -129,6 +140,7 @@ def _train(
     built: Built,
     notes: Notes,
     checkpoint: Checkpoint,
+    whole_epochs: bool,
 ) -> str:
     """Train what `build` returned; its name for messages."""
     from repro_audit.trial.bundle import Procedure
@@ -141,7 +153,14 @@ def _train(
         checkpoint.procedure = True
         bundle.run()
         return bundle.what
-    Loop(bundle, probe=probe, steps=steps, notes=notes, checkpoint=checkpoint).run()
+    Loop(
+        bundle,
+        probe=probe,
+        steps=steps,
+        notes=notes,
+        checkpoint=checkpoint,
+        whole_epochs=whole_epochs,
+    ).run()
     return "train_step" if bundle.train_step is not None else "the loop over the loader"
 
 

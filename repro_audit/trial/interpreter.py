@@ -202,7 +202,9 @@ def first_half(request: TrialRequest) -> int:
     try:
         die_with_parent()
         tree = request.first_tree or request.tree
-        status = run(replace(request, directory=request.first_half, tree=tree, half="first"))
+        half = replace(request, directory=request.first_half, tree=tree, half="first")
+        half.save()  # for workers that begin as new interpreters
+        status = run(half)
     except BaseException:
         (request.directory / DEFECT).write_text(traceback.format_exc(), encoding="utf-8")
     finally:

@@ -24,15 +24,25 @@ if TYPE_CHECKING:
 _MOST_IDLE = 256
 """A `train_step` that accumulates gradients over more batches than this never steps."""
 _DEFAULT_LR = 0.01
+MOST_BATCHES = 1_000
+"""An epoch with more is not taken to its end, even where whole epochs are asked for."""
 
 
 class Loop:
     """Batches through the model, losses through the optimizers, until enough steps were made."""
 
     def __init__(
-        self, parts: Parts, *, probe: Probe, steps: int, notes: Notes, checkpoint: Checkpoint
+        self,
+        parts: Parts,
+        *,
+        probe: Probe,
+        steps: int,
+        notes: Notes,
+        checkpoint: Checkpoint,
+        whole_epochs: bool,
     ) -> None:
         self._parts = parts
+        self._whole_epochs = whole_epochs
         self._checkpoint = checkpoint
         self._idle = 0
         """Batches since the last step."""
@@ -84,12 +94,14 @@ class Loop:
         loader, half = self._parts.loader, max(1, self._steps // 2)
         # A training that is resumed enters the loader as the first one did after its first epoch.
         epochs, taken = 1 + self._checkpoint.begins(self, self._probe), 0
-        batches = self._probe.enter(loader)
+        batches = self._enter(half)
         read_once = batches is loader
         if read_once:
             self._notes.assume("loader: an iterator, which can be read only once")
         while True:
             ended = epochs == 1 and taken > 0 and self._probe.steps >= half
+            if ended and not read_once:
+                self._leave(batches, taken)
             if not ended:
                 try:
                     batch = self._probe.next_batch(batches)
@@ -107,8 +119,20 @@ class Loop:
             del batches
             if not self._idle:
                 self._checkpoint.epoch_over(self, self._probe, read_once=read_once)
-            batches = self._probe.enter(loader)
+            batches = self._enter(half)
             epochs, taken = epochs + 1, 0
+
+    def _enter(self, half: int) -> Iterator[Any]:
+        """Begin an epoch: a short one, where that can be, until half of the steps are made."""
+        return self._probe.enter(
+            self._parts.loader, most=half if self._probe.steps < half else None
+        )
+
+    def _leave(self, batches: Iterator[Any], taken: int) -> None:
+        """Take what is left of an epoch, as whole ones do, if it is little; else note that it was left early."""
+        most = MOST_BATCHES if self._whole_epochs else self._steps
+        if not self._probe.skip(self._parts.loader, batches, taken=taken, most=most):
+            self._notes.left_early = self._probe.steps
 
     def _empty(self) -> TargetError:
         return TargetError(

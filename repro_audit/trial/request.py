@@ -71,6 +71,8 @@ class TrialRequest:
     """Files that the floor's trial left in the tree, relative to its root; empty where the tree is cold."""
     half: Half = "whole"
     """`second`: a process of its own has saved the first half in `first_half`, and this one goes on from there."""
+    whole_epochs: bool = False
+    """Take each epoch to its end, in the audit's own loop, however many batches that needs."""
     first_tree: Tree | None = None
     """The tree of that other process; set where, and only where, this is a second half."""
 
@@ -92,6 +94,7 @@ class TrialRequest:
             "instant": self.instant,
             "first_run_wrote": self.first_run_wrote,
             "half": self.half,
+            "whole_epochs": self.whole_epochs,
             "first_tree": self.first_tree.to_json() if self.first_tree else None,
         }
         (self.directory / "request.json").write_text(
@@ -114,6 +117,7 @@ class TrialRequest:
             instant=data["instant"],
             first_run_wrote=tuple(data["first_run_wrote"]),
             half=data["half"],
+            whole_epochs=data["whole_epochs"],
             first_tree=Tree.from_json(data["first_tree"]) if data["first_tree"] else None,
         )
 
