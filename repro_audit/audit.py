@@ -322,7 +322,11 @@ class Audit:
             for name, parting in partings.items()
             if name not in NAMED_BY_THEMSELVES
         }
-        words = {name: in_words(found) for name, found in inspect(suspicions, self.oracle).items()}
+        never_seeded = self.oracle.floor is not None and self.oracle.floor.facts.never_seeded
+        words = {
+            name: in_words(found, never_seeded=never_seeded)
+            for name, found in inspect(suspicions, self.oracle).items()
+        }
         return {
             name: dataclasses.replace(divergence, cause=words[name][0], no_cause=words[name][1])
             if name in words

@@ -156,8 +156,9 @@ def check(
     with Progress(quiet=asked.quiet) as progress:
         report = audit(parsed, asked.options, progress)
     console = terminal.stderr_console()
+    look = Look.of(console)
     if asked.quiet:
-        console.print(terminal.verdict_line(report, Look.of(console)))
+        terminal.print_whole([terminal.verdict(report, look)], console, look)
     else:
         terminal.print_report(report, console)
     if asked.json is not None:

@@ -139,6 +139,7 @@ def finding(
         title=source.title,
         scope=source.scope,
         status=SourceStatus(verdict.status),
+        condition=verdict.condition,
         reason=f"only together with {_listed(together)}: {verdict.reason}"
         if broke and together
         else verdict.reason,

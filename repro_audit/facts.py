@@ -38,6 +38,8 @@ class Facts:
     losses: tuple[float, ...] = ()
     assumptions: tuple[str, ...] = ()
     accepts_seed: bool = False
+    trains_itself: bool = False
+    """Nobody calls it who could seed for it: it is a training procedure, a trainer or a script."""
     reseeds: tuple[str, ...] = ()
     """Ambient generators (`python`, `numpy`, `torch`, `cuda`) that the program itself seeds."""
     loaders: tuple[dict[str, Json], ...] = ()
@@ -71,6 +73,16 @@ class Facts:
     failing: dict[str, str] = field(default_factory=dict)
     """Plugins that could not be in force, by their id, and why."""
     failure: Failure | None = None
+
+    @property
+    def seeds_something(self) -> bool:
+        """Whether the program takes a seed, or seeds some ambient generator."""
+        return self.accepts_seed or bool(self.reseeds)
+
+    @property
+    def never_seeded(self) -> bool:
+        """Whether nobody seeds: neither the program, which trains by itself, nor so a caller."""
+        return self.trains_itself and not self.seeds_something
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically: a reader sees the whole file or none."""

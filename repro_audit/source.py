@@ -69,6 +69,8 @@ class Verdict:
     """`broke`, `held`, `delegated`, `not-exercised` or `error`."""
     reason: str
     evidence: tuple[str, ...] = ()
+    condition: str = ""
+    """Of a delegated one: what its caller must seed, and by which call."""
 
 
 def in_words(*, held: str, broke: str) -> Callable[[Judgement, Facts], Verdict]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +28,40 @@ _SAME_INPUTS = {
 VANISHED = "with every op and line watched, the two runs agree: watching changes the timing that it hangs on"
 
 
-def in_words(finding: Finding) -> tuple[model.Cause | None, str]:
-    """The first cause, with the others in it; else why there is none."""
+def in_words(finding: Finding, *, never_seeded: bool = False) -> tuple[model.Cause | None, str]:
+    """The first cause, with the others in it; else why there is none.
+
+    Args:
+        finding: of the inspection.
+        never_seeded: what to mend is that the program seeds nothing, so the first draw is the line to name.
+    """
     if finding.vanished:
         return None, VANISHED
     if not finding.causes:
         return None, finding.reason
     first, *others = finding.causes
-    return _cause(first, tuple(_cause(other, ()) for other in others)), finding.reason
+    cause = _cause(first, tuple(_cause(other, ()) for other in others))
+    return _from_its_beginning(cause, first) if never_seeded else cause, finding.reason
+
+
+def _from_its_beginning(cause: model.Cause, located: Located) -> model.Cause:
+    """A draw from a generator that nothing seeded, told of the first line that drew from it."""
+    began = located.cause.began
+    site = None if began is None else began.either.site
+    shows = cause.location
+    if began is None or site is None or shows is None:
+        return cause
+    location = _location(site)
+    if (location.file, location.line) == (shows.file, shows.line):
+        return cause
+    return replace(
+        cause,
+        step=began.either.step,
+        phase=began.either.phase.label,
+        location=location,
+        module=began.either.module or None,
+        evidence=(*cause.evidence, f"it first shows in what {shows.file}:{shows.line} draws"),
+    )
 
 
 def _cause(located: Located, also: tuple[model.Cause, ...]) -> model.Cause:

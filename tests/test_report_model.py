@@ -88,6 +88,18 @@ def test_noise_floor_not_reached_is_inconclusive() -> None:
 
 
 @derandomised
+@given(catalogues, promises)
+def test_nothing_at_stake_is_never_a_verdict(sources: list[SourceResult], require: Scope) -> None:
+    decision = decide(sources, require=require, at_stake=False)
+    usual = decide(sources, require=require)
+
+    assert decision.exit_code == 4
+    for scope, status in decision.scopes.items():
+        broke = usual.scopes[scope] is PromiseStatus.BROKE
+        assert status is (PromiseStatus.BROKE if broke else PromiseStatus.UNKNOWN)
+
+
+@derandomised
 @given(
     sources=catalogues,
     require=promises,

@@ -183,30 +183,57 @@ def _one(scope: Scope, status: SourceStatus) -> SourceResult:
 
 
 @pytest.mark.parametrize("require", [Scope.RERUN, Scope.SETTINGS, Scope.PORTABLE])
-def test_last_line_is_the_verdict_and_fits(require: Scope) -> None:
+def test_last_lines_are_the_verdict(require: Scope) -> None:
     for statuses in product(SourceStatus, repeat=3):
         sources = tuple(map(_one, (Scope.RERUN, Scope.SETTINGS, Scope.PORTABLE), statuses))
         report = replace(CLEAN, sources=sources, require=require)
 
         line = verdict_line(report, Look()).plain
 
-        assert len(line) <= 80
+        assert len(line) <= 2 * 80
         assert f"(exit {report.exit_code}; {require.value} required)" in line
         assert report.verdict.value.replace("-", " ").upper() in line
 
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_page_ends_with_the_verdict(name: str) -> None:
-    last = printed(REPORTS[name]).splitlines()[-1]
+    *_, before, last = printed(REPORTS[name]).splitlines()
 
-    assert f"(exit {REPORTS[name].exit_code}" in last
+    assert f"(exit {REPORTS[name].exit_code}" in f"{before} {last}"
 
 
 def test_reproducible_says_what_was_not_tried() -> None:
     untried = _one(Scope.SETTINGS, SourceStatus.NOT_EXERCISED)
     report = replace(CLEAN, sources=(untried,), require=Scope.SETTINGS)
 
-    assert "REPRODUCIBLE on rerun; settings untested" in verdict_line(report, Look()).plain
+    line = verdict_line(report, Look()).plain
+    assert "REPRODUCIBLE on rerun as far as tried: 0 of 0; settings untested" in line
+
+
+def test_verdict_says_how_much_was_tried_and_what_it_hangs_on() -> None:
+    seeded = replace(
+        source("torch-rng", status=SourceStatus.DELEGATED, reason="not seeded"),
+        condition="PyTorch's CPU generator (torch.manual_seed)",
+    )
+    untried = source("clock", status=SourceStatus.NOT_EXERCISED, reason="left out by --only")
+    report = replace(CLEAN, sources=(seeded, untried), further=("train.py:9 writes later",))
+
+    page = " ".join(printed(report).split())
+    assert "REPRODUCIBLE on rerun as far as tried: 1 of 2 (exit 0" in page
+    assert "only if the caller seeds PyTorch's CPU generator (torch.manual_seed)" in page
+    assert "further train.py:9 writes later" in page
+    broken = replace(report, sources=(*report.sources, source("b", status=SourceStatus.BROKE)))
+    assert "only if" not in printed(broken)
+
+
+def test_nothing_at_stake_stands_at_the_top() -> None:
+    report = replace(CLEAN, nothing_at_stake="the loss is nan from the first step on")
+
+    title, first, *_, last = printed(report).splitlines()
+    assert "the loss is nan" in first
+    assert last == "? INCONCLUSIVE: nothing was at stake (exit 4; rerun required)"
+    assert "held" not in " ".join(printed(report).split("portable")[-1:])
+    assert title.startswith("repro-audit")
 
 
 def test_equal_losses_say_that_they_hide_the_difference() -> None:

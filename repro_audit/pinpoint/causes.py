@@ -163,7 +163,9 @@ class _Explanation:
         """What parted a generator, or a draw from one that nothing seeded."""
         if departure.unseeded:
             # Any draw would differ: the one that matters is the one that made the difference.
-            return self._draw_cause(generator, row_a, row_b, departure.words)
+            found = self._draw_cause(generator, row_a, row_b, departure.words)
+            first = self._draw_cause(generator, departure.a, departure.b, departure.words)
+            return replace(found, began=first.place)
         made = None
         if departure.reseeded and departure.a is not None:
             made = self._of_seed(departure.a, generator)

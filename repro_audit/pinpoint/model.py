@@ -66,6 +66,8 @@ class Cause:
     other_process: str
     generator: str = ""
     """Which one parted, for a draw."""
+    began: Place | None = None
+    """Where that generator was first drawn from, if nothing had seeded it."""
     path: str = ""
     """Which file differs, for a file."""
     sample: Sample | None = None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.report import text
+from repro_audit.report.model import PROMISES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,7 @@ def document(report: Report) -> dict[str, Json]:
         "exit_code": decision.exit_code,
         "require": report.require.value,
         "scopes": {scope.value: status.value for scope, status in decision.scopes.items()},
+        "covers": _covers(report),
         "settings": {
             "seed": settings.seed,
             "steps": settings.steps,
@@ -119,6 +121,18 @@ def write_whole(path: Path, content: str) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _covers(report: Report) -> dict[str, Json]:
+    tried = {scope: report.tried(scope) for scope in PROMISES}
+    return {
+        "sources": {
+            scope.value: {"tried": each.tried, "of": each.of} for scope, each in tried.items()
+        },
+        "only_if": [_string(condition) for condition in report.conditions],
+        "further": [_string(hint) for hint in report.further],
+        "nothing_at_stake": _optional(_string, report.nothing_at_stake),
+    }
 
 
 def _source(source: SourceResult) -> dict[str, Json]:

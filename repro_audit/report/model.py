@@ -247,6 +247,8 @@ class SourceResult:
 
     Sources of the same status and reason share a line in the terminal.
     """
+    condition: str = ""
+    """Of a delegated one: what its caller must seed, and by which call."""
     confidence: Confidence | None = None
     """Set where, and only where, the status is `broke`."""
     levels: tuple[LevelResult, ...] = ()
@@ -302,6 +304,15 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """How much of the catalogue was tried."""
+
+    tried: int
+    of: int
+    """All sources, also those that the program or the machine gives no occasion for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Everything that an audit found."""
 
@@ -321,6 +332,8 @@ class Report:
     """Only in the terminal, a line each."""
     inconclusive: str | None = None
     """Why nothing can be said of a rerun: noise floor not reached, nothing trained."""
+    nothing_at_stake: str | None = None
+    """Why runs that agree prove nothing of a training: no parameter changed, the loss is NaN."""
     failure: TargetFailure | None = None
     """Set where the target itself failed; nothing else is then known."""
     assumptions: tuple[str, ...] = ()
@@ -329,6 +342,8 @@ class Report:
     """Only in the terminal, what was exercised: `4 of 8 batches, 8 steps, 2 epochs`."""
     notes: tuple[str, ...] = ()
     """Only in the terminal: `writes are shared: the tree is too large to copy`."""
+    further: tuple[str, ...] = ()
+    """What a longer trial may come to that these did not, one sentence each without its full stop."""
     version: str = field(default=__version__)
 
     @property
@@ -340,7 +355,19 @@ class Report:
             unexplained=self.unexplained is not None,
             inconclusive=self.inconclusive is not None,
             failed=self.failure is not None,
+            at_stake=self.nothing_at_stake is None,
         )
+
+    def tried(self, *scopes: Scope) -> Tried:
+        """How many of the sources of some scopes were tried."""
+        sources = [source for source in self.sources if source.scope in scopes]
+        untried = [source for source in sources if source.status is SourceStatus.NOT_EXERCISED]
+        return Tried(tried=len(sources) - len(untried), of=len(sources))
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What the caller of the program must seed, for the verdict to hold."""
+        return tuple(source.condition for source in self.sources if source.condition)
 
     @property
     def verdict(self) -> Outcome:
@@ -372,6 +399,7 @@ def decide(
     unexplained: bool = False,
     inconclusive: bool = False,
     failed: bool = False,
+    at_stake: bool = True,
 ) -> Decision:
     """What the sources add up to.
 
@@ -382,12 +410,16 @@ def decide(
     were `inconclusive`.
     Sources without a scope decide nothing.
 
+    Where nothing was `at_stake`, runs that agree hold no promise, and no verdict is reached: what differs shows that
+    a promise broke, but not what a training that trains would do.
+
     Args:
         sources: results, in any order.
         require: the promise that the verdict is about, with all narrower ones.
         unexplained: pinned runs differ and no source accounts for it.
         inconclusive: the noise floor was not reached, or nothing was trained.
         failed: the target itself failed.
+        at_stake: the training changed something that runs could differ in.
     """
     if failed:
         return Decision(
@@ -398,11 +430,16 @@ def decide(
         for scope in PROMISES
     }
     seen[Scope.RERUN].add(SourceStatus.ERROR if inconclusive else SourceStatus.HELD)
+    if not at_stake:
+        for statuses in seen.values():
+            statuses.add(SourceStatus.ERROR)
     if unexplained:
         seen[Scope.RERUN].add(SourceStatus.BROKE)
     scopes = {scope: _promise(seen[scope]) for scope in PROMISES}
     required = required_promises(require)
-    if any(scopes[scope] is PromiseStatus.BROKE for scope in required):
+    if not at_stake:
+        verdict = Outcome.INCONCLUSIVE
+    elif any(scopes[scope] is PromiseStatus.BROKE for scope in required):
         verdict = Outcome.NOT_REPRODUCIBLE
     elif any(SourceStatus.ERROR in seen[scope] for scope in required):
         verdict = Outcome.INCONCLUSIVE

@@ -108,7 +108,7 @@ def _sections(report: Report, look: Look) -> Iterator[RenderableType]:
         for source in _broken(report.sources):
             yield findings.broken_source(source, look)
         yield _promises(report, look)
-    yield verdict_line(report, look)
+    yield verdict(report, look)
 
 
 def _broken(sources: Iterable[SourceResult]) -> list[SourceResult]:
@@ -138,6 +138,8 @@ def _top(report: Report) -> RenderableType:
 
 
 def _top_rows(report: Report) -> Iterator[tuple[str, RenderableType]]:
+    if report.nothing_at_stake is not None:
+        yield "at stake", words(f"nothing: {report.nothing_at_stake}", "bold yellow")
     for index, assumption in enumerate(report.assumptions):
         yield "assumed" if index == 0 else "", words(assumption)
     if report.coverage:
@@ -243,6 +245,8 @@ def _because(report: Report, scope: Scope, status: PromiseStatus) -> str:
         return "broken by " + text.listed([*by_status[SourceStatus.BROKE], *no_source])
     if scope is Scope.RERUN and report.inconclusive is not None:
         return report.inconclusive
+    if report.nothing_at_stake is not None:
+        return "nothing was at stake, so runs that agree prove nothing"
     if by_status[SourceStatus.ERROR]:
         return "not all could be tried: " + text.listed(by_status[SourceStatus.ERROR])
     held, delegated = len(by_status[SourceStatus.HELD]), len(by_status[SourceStatus.DELEGATED])
@@ -254,8 +258,20 @@ def _because(report: Report, scope: Scope, status: PromiseStatus) -> str:
     return f"{held} of {text.plural(len(sources), 'source')} held{left_to_us}"
 
 
+def verdict(report: Report, look: Look) -> RenderableType:
+    """The verdict, and before it what it does not cover."""
+    line = verdict_line(report, look)
+    labelled = [
+        ("further" if index == 0 else "", words(hint)) for index, hint in enumerate(report.further)
+    ]
+    if report.conditions and report.verdict is Outcome.REPRODUCIBLE:
+        seeded = f"the caller seeds {' and '.join(report.conditions)}"
+        labelled.insert(0, ("only if", words(seeded)))
+    return Group(rows(labelled), Text(""), line) if labelled else line
+
+
 def verdict_line(report: Report, look: Look) -> Text:
-    """The verdict and what the exit code means, in at most 80 columns."""
+    """The verdict, what it covers, and what the exit code means."""
     decision = report.decision
     by_status = {
         status: [scope for scope in PROMISES if decision.scopes[scope] is status]
@@ -264,7 +280,9 @@ def verdict_line(report: Report, look: Look) -> Text:
     required = required_promises(report.require)
     tail = f" (exit {decision.exit_code}; {report.require.value} required)"
     if decision.verdict is Outcome.REPRODUCIBLE:
-        said = f"{look.good} REPRODUCIBLE on {_scopes(by_status[PromiseStatus.HELD])}"
+        held = by_status[PromiseStatus.HELD]
+        tried = report.tried(*held)
+        said = f"{look.good} REPRODUCIBLE on {_scopes(held)} as far as tried: {tried.tried} of {tried.of}"
         if by_status[PromiseStatus.BROKE]:
             said += f", not on {_scopes(by_status[PromiseStatus.BROKE])}"
         elif untested := [s for s in by_status[PromiseStatus.UNKNOWN] if s in required]:
@@ -274,6 +292,8 @@ def verdict_line(report: Report, look: Look) -> Text:
         said = f"{look.bad} NOT REPRODUCIBLE on {_scopes(broke)}"
     elif decision.verdict is Outcome.INCONCLUSIVE:
         said = "? INCONCLUSIVE: not every trial could be judged"
+        if report.nothing_at_stake is not None:
+            said = "? INCONCLUSIVE: nothing was at stake"
     else:
         said, tail = (
             f"{look.bad} TARGET FAILED, so nothing was audited",

@@ -23,14 +23,9 @@ OTHER_SEED = 104_729
 """Level B starts this far from the audit's seed; any other state would do."""
 
 
-def owns_its_seeding(facts: Facts) -> bool:
-    """Whether the program promises to seed itself: it takes a seed, or seeds some ambient generator."""
-    return facts.accepts_seed or bool(facts.reseeds)
-
-
 def levels(facts: Facts) -> Levels:
     """State B alone; in a group only where the program is expected to overwrite it."""
-    return Levels(varied=(OTHER,), alone=not owns_its_seeding(facts))
+    return Levels(varied=(OTHER,), alone=not facts.seeds_something)
 
 
 @contextmanager
@@ -56,18 +51,32 @@ def watch(owner: Any, function: str, library: str, trial: TrialContext) -> None:
     setattr(owner, function, seed)
 
 
-def judge(name: str, judgement: Judgement, facts: Facts) -> Verdict:
-    """A divergence is the program's own where it promises to seed itself, its caller's otherwise."""
+def judge(name: str, judgement: Judgement, facts: Facts, *, call: str) -> Verdict:
+    """A divergence is the program's own where it seeds or trains by itself, its caller's otherwise.
+
+    Args:
+        name: of the generator, in words.
+        judgement: of the experiment.
+        facts: of the floor.
+        call: what seeds it.
+    """
     if judgement.status == "held":
         return Verdict(
             status="held", reason=f"another state of {name} at the start changes nothing"
         )
     if judgement.status != "broke":
         return Verdict(status=judgement.status, reason=judgement.note or "")
-    if not owns_its_seeding(facts):
+    if facts.never_seeded:
+        return Verdict(
+            status="broke",
+            reason=f"the program trains by itself and draws from {name}, but nothing seeds it: "
+            "each run starts it elsewhere",
+        )
+    if not facts.seeds_something:
         return Verdict(
             status="delegated",
             reason=f"the program draws from {name} and leaves its seed to the caller; the audit seeded it",
+            condition=f"{name} ({call})",
         )
     promise = (
         "build() takes a seed"

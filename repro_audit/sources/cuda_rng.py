@@ -3,9 +3,10 @@
 ## What it does
 The audit starts the generators of all CUDA devices from one state (A) and from another (B), and leaves all else as it
 is. A result that follows the state convicts it where the program answers for its own seeding: `build` takes a `seed`,
-or the program itself calls `random.seed`, `np.random.seed` or `torch.manual_seed`. A program that does neither leaves
-the seeding to its caller, here the audit: then such a result is *delegated*. *Held*: both states give the same. *Not
-exercised* without a CUDA device.
+the program itself calls `random.seed`, `np.random.seed` or `torch.manual_seed`, or it trains by itself (a procedure,
+a trainer), so that nobody else could seed it. A `build` that does none of this, and returns the parts to train,
+leaves the seeding to its caller, here the audit: then such a result is *delegated*, and the verdict holds only if the
+caller seeds. *Held*: both states give the same. *Not exercised* without a CUDA device.
 
 ## Why it breaks reproducibility
 Each device has a generator of its own, apart from the CPU's: dropout on the device and `torch.randn(device="cuda")`
@@ -93,7 +94,9 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Put the outcome in words."""
-    return _ambient.judge("the CUDA devices' generators", judgement, facts)
+    return _ambient.judge(
+        "the CUDA devices' generators", judgement, facts, call="torch.cuda.manual_seed_all"
+    )
 
 
 def fix(_facts: Facts) -> Fix:

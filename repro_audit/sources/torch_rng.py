@@ -2,9 +2,11 @@
 
 ## What it does
 The audit starts PyTorch's CPU generator from one state (A) and from another (B), and leaves all else as it is. A
-result that follows the state convicts it where the program answers for its own seeding: `build` takes a `seed`, or
-the program itself calls `random.seed`, `np.random.seed` or `torch.manual_seed`. A program that does neither leaves
-the seeding to its caller, here the audit: then such a result is *delegated*. *Held*: both states give the same.
+result that follows the state convicts it where the program answers for its own seeding: `build` takes a `seed`, the
+program itself calls `random.seed`, `np.random.seed` or `torch.manual_seed`, or it trains by itself (a procedure, a
+trainer), so that nobody else could seed it. A `build` that does none of this, and returns the parts to train, leaves
+the seeding to its caller, here the audit: then such a result is *delegated*, and the verdict holds only if the caller
+seeds. *Held*: both states give the same.
 
 ## Why it breaks reproducibility
 Initial weights, `shuffle=True`, `random_split` and dropout on a CPU draw from one generator that the whole process
@@ -90,7 +92,7 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Put the outcome in words."""
-    return _ambient.judge(NAME, judgement, facts)
+    return _ambient.judge(NAME, judgement, facts, call="torch.manual_seed")
 
 
 def fix(_facts: Facts) -> Fix:

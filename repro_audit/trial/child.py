@@ -278,6 +278,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         losses=tuple(probe.losses),
         assumptions=tuple(notes.assumptions),
         accepts_seed=notes.accepts_seed,
+        trains_itself=notes.trains_itself,
         reseeds=tuple(dict.fromkeys(context.reseeds)),
         loaders=tuple(notes.loaders),
         samples_seen=notes.samples_seen,

@@ -29,6 +29,8 @@ class Notes:
     assumptions: list[str] = field(default_factory=list)
     """What the program left open and the driver chose, a line each."""
     accepts_seed: bool = False
+    trains_itself: bool = False
+    """No loop of the driver's own: `build` trained, or returned what does."""
     loaders: list[dict[str, Any]] = field(default_factory=list)
     """Each DataLoader that was iterated: `num_workers`, `batch_size`, `persistent`, `dataset`."""
     samples_seen: int = 0
@@ -70,11 +72,12 @@ def train(
     """
     notes.assumptions.clear()
     notes.left_early = None
-    what = "build()"
+    what = f"{_name(build)}()"
+    cut = checkpoint or Checkpoint()
+    cut.procedure = notes.trains_itself = True  # unless it hands over parts to train
     try:
         bundle = _build(build, probe, seed, notes)
         if bundle is not None:
-            cut = checkpoint or Checkpoint()
             what = _train(
                 bundle,
                 probe=probe,
@@ -97,14 +100,26 @@ def _build(build: Build, probe: Probe, seed: int, notes: Notes) -> Bundle | None
     """Call `build`; None where it did the training itself."""
     arguments = _arguments(build, seed)
     notes.accepts_seed = bool(arguments)
-    returned = build(**arguments)
+    itself = f"training: {_name(build)}() did it itself"
+    try:
+        returned = build(**arguments)
+    except StopTraining:
+        notes.assume(itself)
+        raise
 
     from repro_audit.trial.bundle import recognise
 
-    if returned is None and probe.steps:
-        notes.assume("training: build() did it itself")
+    try:
+        return recognise(returned)
+    except TargetError:
+        if not probe.steps:
+            raise
+        notes.assume(itself)
         return None
-    return recognise(returned)
+
+
+def _name(build: Build) -> str:
+    return getattr(build, "__name__", "build")
 
 
 def _arguments(build: Build, seed: int) -> dict[str, int]:
@@ -123,9 +138,8 @@ def _arguments(build: Build, seed: int) -> dict[str, int]:
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        name = getattr(build, "__name__", "build")
         raise TargetError(
-            f"{name}{signature} can not be called: {error}.",
+            f"{_name(build)}{signature} can not be called: {error}.",
             why="the audit calls build(), or build(seed=...) where it has a parameter of that name",
             next_step="give its other parameters default values",
         ) from None
@@ -150,9 +164,9 @@ def _train(
     if bundle.model is not None:
         probe.module(bundle.model)
     if isinstance(bundle, Procedure):
-        checkpoint.procedure = True
         bundle.run()
         return bundle.what
+    checkpoint.procedure = notes.trains_itself = False
     Loop(
         bundle,
         probe=probe,
