@@ -45,7 +45,7 @@ NAMED_BY_THEMSELVES = {checkpoint_resume.SOURCE.id, worker_seed.SOURCE.id}
 """Sources that say what is to blame: the state that was lost, whose two processes have no line in common, and the
 stream that two workers share, which is not what their reseeded generators show."""
 LEAST_CHANCES = 8
-"""How often a race is run again, at least, before it is given up."""
+"""How often a race that does not always show is run again, at least, before it is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +286,7 @@ class Audit:
             parting = part(trials[reference], trials[diverged])
             if parting is not None:
                 partings[name] = parting
-        divergences = self._located(measure(partings, self.oracle), partings, levels)
+        divergences = self._located(measure(partings, self.oracle), partings, levels, judgements)
         measured = self._measured(partings, judgements)
         return tuple(
             not_tried(source, Verdict(status="not-exercised", reason=untried[name]))
@@ -308,6 +308,7 @@ class Audit:
         divergences: Mapping[str, model.Divergence],
         partings: Mapping[str, Parting],
         levels: Mapping[str, Levels],
+        judgements: Mapping[str, Judgement],
     ) -> dict[str, model.Divergence]:
         """The divergences with the causes that a closer look at each pair finds."""
         if not self.options.pinpoint:
@@ -317,7 +318,7 @@ class Audit:
                 parting=parting,
                 reference=dict(reference_setting(name, parting)),
                 race=name not in levels or levels[name].race,
-                runs=max(self.options.runs, LEAST_CHANCES),
+                runs=self._chances(judgements.get(name)),
             )
             for name, parting in partings.items()
             if name not in NAMED_BY_THEMSELVES
@@ -333,6 +334,12 @@ class Audit:
             else divergence
             for name, divergence in divergences.items()
         }
+
+    def _chances(self, judgement: Judgement | None) -> int:
+        """How often a race is run again before it is given up: not so often where each run so far has shown it."""
+        differed, total = (judgement and judgement.race) or (0, 0)
+        shy = not 0 < differed == total
+        return max(self.options.runs, LEAST_CHANCES) if shy else self.options.runs
 
     def _measured(
         self, partings: Mapping[str, Parting], judgements: Mapping[str, Judgement]
@@ -363,7 +370,7 @@ class Audit:
         if parting is None:
             return None
         partings = {"": parting}
-        return self._located(measure(partings, self.oracle), partings, {})[""]
+        return self._located(measure(partings, self.oracle), partings, {}, {})[""]
 
     def _blameless(self, untried: Mapping[str, str]) -> tuple[model.SourceResult, ...]:
         """Every source's entry where pinned runs differ among themselves: nobody is blamed."""

@@ -35,21 +35,24 @@ if TYPE_CHECKING:
 
 
 def measure(partings: Mapping[str, Parting], oracle: TrialOracle) -> dict[str, Divergence]:
-    """Measure the first difference of each pair. Values that no repeat has saved are fetched by a further run."""
+    """Measure the first difference of each pair. Values that no earlier run has saved are fetched by a further run."""
     keys = {name: parting.key for name, parting in partings.items()}
+    references = {
+        name: replace(parting.reference, setting=dict(reference_setting(name, parting)))
+        for name, parting in partings.items()
+    }
     wanted: dict[tuple[tuple[str, str], ...], set[Key]] = {}
     for name, parting in partings.items():
-        wanted.setdefault(reference_setting(name, parting), set()).add(keys[name])
-        if _saved(parting.diverged, keys[name], oracle) is None:
-            setting = tuple(sorted(parting.diverged.setting.items()))
-            wanted.setdefault(setting, set()).add(keys[name])
+        for trial in (references[name], parting.diverged):
+            if _saved(trial, keys[name], oracle) is None:
+                setting = tuple(sorted(trial.setting.items()))
+                wanted.setdefault(setting, set()).add(keys[name])
     oracle.try_settings(
         [(dict(setting), Watch(capture=tuple(sorted(keys)))) for setting, keys in wanted.items()]
     )
     found = {}
     for name, parting in partings.items():
-        reference = replace(parting.reference, setting=dict(reference_setting(name, parting)))
-        ours = _saved(reference, keys[name], oracle)
+        ours = _saved(references[name], keys[name], oracle)
         theirs = _saved(parting.diverged, keys[name], oracle)
         found[name] = _divergence(parting, ours, theirs)
     return found

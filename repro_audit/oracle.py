@@ -112,6 +112,8 @@ class TrialOracle:
         self.instant = int(time.time()) // DAY * DAY + DAY // 2
         self.trials: dict[str, Trial] = {}
         self.floor: Trial | None = None
+        self._singles: list[Trial] = []
+        """Runs of one source alone, the values of whose differences no pinned run has saved."""
         self._floor_tree: Tree | None = None
         self._whole_floor: Trial | None = None
         """The all-pinned trial over whole epochs, once one was needed."""
@@ -119,10 +121,15 @@ class TrialOracle:
     def run(self, runs: Sequence[Run]) -> list[Outcome]:
         """Run a batch of settings; part of the `experiment.Oracle` protocol."""
         trials = self.try_settings(
-            [(run.setting, Watch(capture=self._first_difference(run))) for run in runs],
+            [(run.setting, Watch(capture=self._first_differences(run))) for run in runs],
             fresh=[run.fresh for run in runs],
         )
         trials = self._confirmed(trials, runs)
+        self._singles += [
+            trial
+            for run, trial in zip(runs, trials, strict=True)
+            if run.purpose == "single" and trial.ended.status == "ok"
+        ]
         return [
             Outcome(trial=trial.id, status=trial.ended.status, digest=trial.digest)
             for trial in trials
@@ -165,17 +172,24 @@ class TrialOracle:
         parting = part(self.floor, trial) if after is not None else None
         return parting is not None and after is not None and parting.key[0] >= after
 
-    def _first_difference(self, run: Run) -> tuple[Key, ...]:
-        """What a repeat saves the values of: the place where the earlier run of its setting parted from the floor."""
-        if run.purpose != "repeat" or self.floor is None:
+    def _first_differences(self, run: Run) -> tuple[Key, ...]:
+        """What a run saves the values of: the places where earlier runs parted from the floor.
+
+        A repeat saves that of its own setting's last run, a pinned run those of all sources that were varied alone.
+        """
+        if run.purpose == "repeat":
+            mine = (
+                t
+                for t in reversed(self.trials.values())
+                if run.setting.items() <= t.setting.items()
+            )
+            earlier = [trial for trial in mine if not trial.whole_epochs][:1]
+        elif run.purpose == "pinned" and not run.setting:
+            earlier, self._singles = self._singles, []
+        else:
             return ()
-        for trial in reversed(self.trials.values()):
-            if trial.whole_epochs:
-                continue
-            if run.setting.items() <= trial.setting.items():
-                parting = part(self.floor, trial)
-                return (parting.key,) if parting is not None else ()
-        return ()
+        partings = [part(self.floor, trial) for trial in earlier if self.floor is not None]
+        return tuple(sorted({parting.key for parting in partings if parting is not None}))
 
     def try_settings(
         self,

@@ -87,18 +87,18 @@ def _experiment(bench: Bench) -> Plan[Result]:
             return (yield from by_layout(bench, noise))
 
     racing = any(factor.race for factor in others)
+    together = {factor.id: factor.open_level for factor in grouped} if rerun and others else {}
     # In one go with the rest, though it is looked into last: it costs a clean program no time.
-    together = [{factor.id: factor.open_level for factor in grouped}] if rerun and others else []
+    soon = [together] if together and first is not None and bench.equal(first) else []
     *_, outcomes = yield from in_step(
         [
             hold_rounds(bench, groups, first),
             hold_rounds(bench, rounds(others, at_least=bench.runs if racing else 1)),
             *(try_alone(bench, factor) for factor in alone),
-            bench.observe(together),
+            bench.observe(soon),
         ]
     )
-    for group, outcome in zip(together, outcomes or (), strict=True):
-        yield from clear(bench, group, outcome)
+    yield from clear(bench, together, next(iter(outcomes or ()), None))
     noise = yield from convict_all(bench)
     if noise is not None:
         return (yield from by_layout(bench, noise))

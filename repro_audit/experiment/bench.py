@@ -98,6 +98,18 @@ class Bench:
         """Return what is left of a group when the suspects are pinned."""
         return without(group, {factor.id for factor in self.suspects()})
 
+    def wanting(self, group: Setting, *, beside: Sequence[Setting] = ()) -> bool:
+        """Whether a level of the group has yet to be seen to hold: once, or as often as a race is run.
+
+        `beside` are groups about to be run.
+        """
+        racing = self.races(group)
+        return any(
+            len(self.held.get(level, ())) + sum(level in other.items() for other in beside)
+            < (self.runs if level[0] in racing else 1)
+            for level in group.items()
+        )
+
     def unsteady(self, level: Level) -> bool:
         """Whether a level did one thing on one run, and another on the next."""
         digests = {outcome.digest for outcome in self.alone.get(level, [])}

@@ -108,18 +108,26 @@ def _longest_unsteady(bench: Bench) -> int:
 
 
 def _convict(bench: Bench, factor: Factor) -> Plan[None]:
-    """Run a suspect alone at every level and in parts, and again wherever it diverged."""
+    """Run a suspect alone at every level and in parts, and again where it diverged."""
     yield from try_alone(bench, factor)
     yield from bench.observe([{factor.id: part} for part in factor.parts])
-    yield from in_step([_repeat(bench, factor, level) for level in factor.varied])
+    guilty = [level for level in factor.varied if _seen(bench, factor, level)]
+    if guilty and not factor.race:
+        first = guilty.pop(0)
+        yield from _repeat(bench, factor, first)
+        if _seen(bench, factor, first) and not bench.unsteady((factor.id, first)):
+            return  # one conviction is enough, where nothing speaks for chance
+    yield from in_step([_repeat(bench, factor, level) for level in guilty])
+
+
+def _seen(bench: Bench, factor: Factor, level: str) -> bool:
+    return any(map(bench.diverged, bench.alone[factor.id, level]))
 
 
 def _repeat(bench: Bench, factor: Factor, level: str) -> Plan[None]:
     """Repeat a divergence with everything else pinned, the base too; find out if it needs the base."""
     single = {factor.id: level}
     evidence = bench.alone[factor.id, level]
-    if not any(map(bench.diverged, evidence)):
-        return
     if factor.race:
         yield from bench.observe([single] * bench.runs, "race", based=False)
         if not factor.forced and not bench.unsteady((factor.id, level)):

@@ -37,19 +37,23 @@ def hold_rounds(
 ) -> Plan[None]:
     """Test every round of a pool; `first` is the outcome of its first round, where it is known.
 
-    A culprit found in one round is left out of the following ones.
+    A culprit found in one round is left out of the following ones, and a round that has nothing new is, too.
     """
     if first is not None:
         yield from clear(bench, groups[0], first)
         groups = groups[1:]
-    left = [group for group in map(bench.unsuspected, groups) if group]
+    left: list[Setting] = []
+    for group in map(bench.unsuspected, groups):
+        # What looked for a culprit has shown much of what the rounds are for.
+        if group and (not bench.troubled() or bench.wanting(group, beside=left)):
+            left.append(group)
     outcomes = yield from bench.observe(left)
     for group, outcome in zip(left, outcomes, strict=True):
         yield from clear(bench, group, outcome)
 
 
-def clear(bench: Bench, group: Setting, outcome: Outcome) -> Plan[None]:
-    """Find what makes a group fail, until what is left of it equals the floor."""
+def clear(bench: Bench, group: Setting, outcome: Outcome | None = None) -> Plan[None]:
+    """Find what makes a group fail, until what is left of it equals the floor; `outcome` is the group's, if known."""
     todo: list[Setting] = [group]
     tried: dict[frozenset[tuple[str, str]], Outcome] = {}
     while todo:
@@ -61,13 +65,14 @@ def clear(bench: Bench, group: Setting, outcome: Outcome) -> Plan[None]:
             continue
         if not left or key in tried:
             continue
-        if left != group:
+        if outcome is None or left != group:
             (outcome,) = yield from bench.observe([left])
         tried[key] = outcome
         if bench.equal(outcome) or len(left) == 1:
             continue
-        for part, failure in (yield from split(bench, left, outcome)):
-            yield from explain(bench, part, failure)
+        if not (yield from seek(bench, left)):
+            for part, failure in (yield from split(bench, left, outcome)):
+                yield from explain(bench, part, failure)
         todo.append(left)  # without what was just found; dropped as tried, if that is nothing
 
 
@@ -79,6 +84,21 @@ def _spared(bench: Bench, group: Setting, known: Setting) -> list[Setting]:
     if len(bench.conjunctions) >= MOST_CONJUNCTIONS:
         return [without(group, known)]
     return [without(group, [member]) for member in known if member in group]
+
+
+def seek(bench: Bench, group: Setting) -> Plan[bool]:
+    """Look for one culprit in a failing group, a trial for each halving; False where no member fails by itself.
+
+    Where the first half holds, the second is taken to fail.
+    """
+    while len(group) > 1:
+        first, second = halves(group)
+        (outcome,) = yield from bench.observe([first])
+        group = second if bench.equal(outcome) else first
+        if len(group) == 1 and group == first:
+            return True
+    (outcome,) = yield from bench.observe([group])
+    return not bench.equal(outcome)
 
 
 def split(bench: Bench, group: Setting, outcome: Outcome) -> Plan[list[tuple[Setting, Outcome]]]:
