@@ -120,6 +120,12 @@ SAMPLES = (
         reason="unpickling the Embedding draws no random numbers; artifact-cache is relieved of it",
     ),
     Sample(
+        name="process_identity",
+        verdict=NOT_REPRODUCIBLE,
+        broke=("process-identity",),
+        reason="the id of the process seeds the noise in the training set",
+    ),
+    Sample(
         name="python_rng",
         verdict=NOT_REPRODUCIBLE,
         broke=("python-rng",),
@@ -248,6 +254,10 @@ SAMPLES = (
     ),
     Sample(name="clean_transformer", capped=True, reason="seeded, one thread"),
     Sample(name="artifact_cache_mended", reason="the first run reads back what it wrote"),
+    Sample(
+        name="process_identity_mended",
+        reason="the seed and the number of the run make the noise; the process's id is printed",
+    ),
     Sample(name="clock_mended", reason="ages count from a fixed day; only durations are read"),
     Sample(name="environment_mended", reason="hours are those of UTC"),
     Sample(name="file_order_mended", reason="listings are sorted"),

@@ -44,6 +44,7 @@ REQUIRED = {
     "seed-effect",
     "os-entropy",
     "clock",
+    "process-identity",
     "file-order",
     "environment",
     "cpu-isa",

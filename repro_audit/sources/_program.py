@@ -31,7 +31,7 @@ def direct_caller(frame: FrameType | None) -> FrameType | None:
 
     Generated code, such as the `__init__` of a dataclass, counts as its caller's.
     """
-    while frame is not None and _is_generated(frame.f_code.co_filename):
+    while frame is not None and is_generated(frame.f_code.co_filename):
         frame = frame.f_back
     return frame if frame is not None and is_users(frame.f_code.co_filename) else None
 
@@ -48,7 +48,8 @@ def behind(frame: FrameType | None) -> tuple[FrameType | None, bool]:
     return frame, importing
 
 
-def _is_generated(filename: str) -> bool:
+def is_generated(filename: str) -> bool:
+    """Whether code was made while the program ran, such as the `__init__` of a dataclass."""
     return filename.startswith("<") and not filename.startswith("<frozen ")
 
 
@@ -135,6 +136,10 @@ class Replacements:
 
         put(new)
         self._undo.append(lambda: put(old))
+
+    def at_the_end(self, action: Callable[[], None]) -> None:
+        """Have something else done by `undo`."""
+        self._undo.append(action)
 
     def undo(self) -> None:
         """Put everything back."""
