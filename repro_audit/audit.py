@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 SHORT_TRAINING = 2.0
 """Seconds of training in a trial below which trials run side by side; longer ones have the cores to themselves."""
+SMALL_SHARE = 0.3
+"""Of a CUDA device's memory: trials that hold more do not run side by side, lest one find too little."""
 NAMED_BY_THEMSELVES = {checkpoint_resume.SOURCE.id, worker_seed.SOURCE.id}
 """Sources that say what is to blame: the state that was lost, whose two processes have no line in common, and the
 stream that two workers share, which is not what their reseeded generators show."""
@@ -175,7 +177,10 @@ class Audit:
             self.oracle.runner.warm(self.oracle.environment(setting) for setting in (*costly, {}))
         (floor,) = self.oracle.try_settings([({}, Watch())], fresh=[True])
         self.oracle.runner.preload(floor.facts.modules)
-        if self.options.jobs is None and floor.facts.training_seconds > SHORT_TRAINING:
+        facts = floor.facts
+        if self.options.jobs is None and (
+            facts.training_seconds > SHORT_TRAINING or facts.cuda_share > SMALL_SHARE
+        ):
             self.oracle.runner.side_by_side = 1
         return floor
 

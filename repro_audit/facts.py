@@ -53,7 +53,11 @@ class Facts:
     """After how many steps the audit left an epoch before its end; None where it left none."""
     threads: int = 0
     cuda: str = ""
-    """Names of the CUDA devices, comma-separated; empty where there are none."""
+    """Names of the CUDA devices, comma-separated; empty where the program used none."""
+    cuda_idle: bool = False
+    """There is a CUDA device, and the program did not use it."""
+    cuda_share: float = 0.0
+    """Of a CUDA device's memory, the largest part that the program held at a time."""
     torch: str = ""
     written: tuple[str, ...] = ()
     """Files below the tree that the trial created, changed or deleted."""
@@ -83,6 +87,11 @@ class Facts:
     def never_seeded(self) -> bool:
         """Whether nobody seeds: neither the program, which trains by itself, nor so a caller."""
         return self.trains_itself and not self.seeds_something
+
+    @property
+    def no_cuda(self) -> str:
+        """Why nothing was tried on a CUDA device, where the program used none."""
+        return "the program uses no CUDA device" if self.cuda_idle else "no CUDA device"
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically: a reader sees the whole file or none."""

@@ -27,7 +27,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from repro_audit.probe.generators import KINDS, digest_of
 from repro_audit.probe.names import MISSING, is_watchable, per_type, stored_in
 from repro_audit.probe.plain import NUMBERS, encode, frame, type_name
-from repro_audit.probe.tensors import describe, plainly
+from repro_audit.probe.tensors import describe, is_being_captured, plainly
 from repro_audit.probe.tensors import digest as digest_whole
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _array(value: Any) -> bytes:
 
 def _tensor(value: Any) -> bytes:
     form = describe(value).encode()
-    if value.is_cuda and torch.cuda.is_current_stream_capturing():
+    if is_being_captured(value):
         return _hash(form)  # reading it would break the capture
     is_large = (
         value.layout is torch.strided

@@ -24,7 +24,7 @@ from repro_audit.probe.generators import ambient
 from repro_audit.probe.loaders import Loaders
 from repro_audit.probe.models import Models
 from repro_audit.probe.recorder import Recorder
-from repro_audit.probe.tensors import pass_over, reading
+from repro_audit.probe.tensors import is_being_captured, pass_over, reading
 from repro_audit.trace import Phase
 
 if TYPE_CHECKING:
@@ -359,6 +359,8 @@ class Hooks:
 
 def _as_float(loss: torch.Tensor) -> float:
     """A loss as a number, where it is one."""
+    if is_being_captured(loss):
+        return float("nan")
     try:
         return float(loss.item())
     except (RuntimeError, TypeError, ValueError):  # several elements, complex, no data

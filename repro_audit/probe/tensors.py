@@ -189,6 +189,9 @@ def _parts(tensor: torch.Tensor) -> list[Any] | None:
     if is_lazy(tensor) or is_fake(tensor) or tensor.device.type == "meta":
         reason = "no data"
         raise _UnreadableError(reason)
+    if is_being_captured(tensor):
+        reason = "a CUDA graph is captured"
+        raise _UnreadableError(reason)
     if (flatten := getattr(tensor, "__tensor_flatten__", None)) is not None:
         return [getattr(tensor, name) for name in flatten()[0]]
     if tensor.is_nested:
@@ -198,6 +201,11 @@ def _parts(tensor: torch.Tensor) -> list[Any] | None:
     if tensor.layout is not torch.strided:
         return _sparse_parts(tensor)
     return None if _has_memory(tensor) else _wrapped_parts(tensor)
+
+
+def is_being_captured(tensor: torch.Tensor) -> bool:
+    """Whether a CUDA graph that is captured would break if the tensor were read."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _wrapped_parts(tensor: torch.Tensor) -> list[Any]:

@@ -46,7 +46,7 @@ def judge(flag: str) -> Callable[[Judgement, Facts], Verdict]:
         if judgement.status == "held" and not facts.cuda:
             return Verdict(
                 status="not-exercised",
-                reason="no CUDA device; the program does not branch on the flag either",
+                reason=f"{facts.no_cuda}; the program does not branch on the flag either",
             )
         if judgement.status == "held" and flag == "deterministic":
             # ATen asks for a deterministic algorithm where either the flag or the global mode wants one, and the
@@ -54,6 +54,13 @@ def judge(flag: str) -> Callable[[Judgement, Facts], Verdict]:
             return Verdict(
                 status="not-exercised",
                 reason="torch.use_deterministic_algorithms, which the audit pins, has the same effect",
+            )
+        diverged = {level.level for level in judgement.levels if level.diverged}
+        if judgement.status == "broke" and facts.cuda and AS_WRITTEN not in diverged:
+            return Verdict(
+                status="delegated",
+                reason=f"as written the result is that of the pinned flag; with torch.backends.cudnn.{flag} set "
+                "otherwise around the program, cuDNN takes other algorithms",
             )
         reasons = {
             "held": f"other settings of torch.backends.cudnn.{flag} change nothing",

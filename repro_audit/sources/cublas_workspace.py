@@ -119,7 +119,7 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     if judgement.status == "held" and not facts.cuda:
         return Verdict(
             status="not-exercised",
-            reason=f"no CUDA device; the program does not look at {VARIABLE} either",
+            reason=f"{facts.no_cuda}; the program does not look at {VARIABLE} either",
         )
     reasons = {
         "held": f"other values of {VARIABLE} change nothing",

@@ -82,7 +82,7 @@ if TYPE_CHECKING:
 
 def levels(facts: Facts) -> Levels | str:
     """As the other generators, where there is a device."""
-    return _ambient.levels(facts) if facts.cuda else "no CUDA device"
+    return _ambient.levels(facts) if facts.cuda else facts.no_cuda
 
 
 @contextmanager

@@ -171,7 +171,7 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     if judgement.status == "held" and not facts.cuda:
         return Verdict(
             status="not-exercised",
-            reason="no CUDA device: a reseeded second run agreed, but on CPU kernels, which keep no dropout state",
+            reason=f"{facts.no_cuda}: a reseeded second run agreed, but on CPU kernels, which keep no dropout state",
         )
     return Verdict(
         status=judgement.status,

@@ -4,8 +4,9 @@
 The audit runs the program at the highest precision, without TF32 (pinned); then as it is written, and with a lower
 precision set around it: `torch.set_float32_matmul_precision("high")`, which also allows TF32, and `"medium"`, which
 also allows bfloat16. Another result convicts it where the program as written computes otherwise than at the highest
-precision, or where it behaves otherwise once TF32 is allowed. Where only `"medium"` moves the bits, on a CPU whose
-oneDNN obeys it, the program leaves the matter to its caller, and is *delegated*. The lower precisions are set before
+precision, or where it behaves otherwise once TF32 is allowed. Where only a lower precision moves the bits, on a CUDA
+device, or `"medium"` on a CPU whose oneDNN obeys it, the program leaves the matter to its caller, and is *delegated*.
+The lower precisions are set before
 the target is loaded, so a program that sets its own keeps it. *Held*: all give the same. *Not exercised* where no
 kernel obeys the setting and the program does not branch on it.
 
@@ -146,7 +147,7 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     if judgement.status == "held" and not facts.cuda and not obeys:
         return Verdict(
             status="not-exercised",
-            reason="no kernel obeys the setting: no CUDA device, and no bfloat16 in oneDNN on this CPU; "
+            reason=f"no kernel obeys the setting: {facts.no_cuda}, and no bfloat16 in oneDNN on this CPU; "
             "the program does not branch on it either",
         )
     if judgement.status == "held":
@@ -157,10 +158,13 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
         return Verdict(status=judgement.status, reason=judgement.note or "")
     if AS_WRITTEN in diverged:
         reason = "as written, the program does not compute at the highest precision"
-    elif diverged == {MEDIUM} and obeys and not facts.cuda:
+    elif facts.cuda or (diverged == {MEDIUM} and obeys):
+        kernels = "the CUDA device's kernels obey" if facts.cuda else "oneDNN obeys"
+        lower = " and ".join(f'"{level}"' for level in (HIGH, MEDIUM) if level in diverged)
+        here = "" if facts.cuda else " on this CPU"
         return Verdict(
             status="delegated",
-            reason='the program leaves the precision at PyTorch\'s default; oneDNN obeys "medium" on this CPU',
+            reason=f"the program leaves the precision at PyTorch's default; {kernels} {lower}{here}",
         )
     else:
         reason = "a lower precision that is set around the program gives another result"

@@ -87,12 +87,13 @@ import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.source import Fix, Levels, Scope, Source, in_words
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict, in_words
 from repro_audit.sources._patching import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts
     from repro_audit.trial.context import TrialContext
 
@@ -167,6 +168,16 @@ def _filled(make: Callable[..., Any], byte: int) -> Callable[..., Any]:
     return filled
 
 
+def judge(judgement: Judgement, facts: Facts) -> Verdict:
+    """Put the outcome in words; what CUDA's allocator hands out nobody fills."""
+    device = "; the memory of CUDA devices was not filled" if facts.cuda else ""
+    read = in_words(
+        held=f"what uninitialised memory holds changes nothing{device}",
+        broke="memory is read that was never written, and holds something else in each run",
+    )
+    return read(judgement, facts)
+
+
 def fix(_facts: Facts) -> Fix:
     """Write it before it is read."""
     return Fix(
@@ -184,9 +195,6 @@ SOURCE = Source(
     levels=levels,
     apply=apply,
     environment=environment,
-    judge=in_words(
-        held="what uninitialised memory holds changes nothing",
-        broke="memory is read that was never written, and holds something else in each run",
-    ),
+    judge=judge,
     fix=fix,
 )

@@ -263,13 +263,23 @@ def _seed(context: TrialContext) -> None:
     context.when_imported("torch", seed_torch)
 
 
+def _share_held(device: int) -> float:
+    """Of a CUDA device's memory, the part that this process held when it held most."""
+    import torch
+
+    held: int = torch.cuda.max_memory_reserved(device)
+    total: int = torch.cuda.get_device_properties(device).total_memory
+    return held / total
+
+
 def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) -> Facts:
     """What this trial learnt."""
     import torch
 
     from repro_audit.probe.tensors import opaque_forms
 
-    cuda = torch.cuda.is_available()
+    used = torch.cuda.is_initialized()
+    devices = range(torch.cuda.device_count())  # starts no device
     return Facts(
         steps=probe.steps,
         runs=context.runs,
@@ -288,9 +298,9 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         epochs=notes.epochs,
         left_early=notes.left_early,
         threads=torch.get_num_threads(),
-        cuda=", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-        if cuda
-        else "",
+        cuda=", ".join(map(torch.cuda.get_device_name, devices)) if used else "",
+        cuda_idle=bool(devices) and not used,
+        cuda_share=max(map(_share_held, devices), default=0.0) if used else 0.0,
         torch=torch.__version__,
         modules=_importable_modules() if fresh else (),
         unseen=opaque_forms(),

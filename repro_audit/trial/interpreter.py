@@ -34,6 +34,9 @@ from repro_audit.trial.sandbox import enter
 DEFECT = "defect.txt"
 """In a trial's directory: the traceback of an error of the tool's own."""
 
+NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+"""With it, `torch.cuda.is_available()` asks the driver's management library, which leaves nothing behind."""
+
 PRELOADED = (
     "numpy",
     "torch",
@@ -216,10 +219,17 @@ def first_half(request: TrialRequest) -> int:
 def preload(modules: list[str]) -> None:
     """Import `modules`, passing over those that fail; collection is off meanwhile, which saves a tenth."""
     gc.disable()
+    # NOTE: a library that asks at import whether there is a CUDA device would keep forked children from using any:
+    # https://docs.pytorch.org/docs/stable/generated/torch.cuda.is_available.html
+    found = os.environ.get(NVML_CHECK)
+    os.environ[NVML_CHECK] = "1"
     for name in modules:
         with suppress(Exception), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             importlib.import_module(name)
+    del os.environ[NVML_CHECK]
+    if found is not None:
+        os.environ[NVML_CHECK] = found
     built_in()
     gc.collect()
     gc.freeze()
