@@ -27,6 +27,7 @@ from repro_audit.sources import (
     seed_effect,
     worker_seed,
 )
+from repro_audit.stakes import nothing_at_stake
 from repro_audit.trace import Phase
 from repro_audit.trial.request import Watch
 from repro_audit.trial.runner import Runner
@@ -417,6 +418,7 @@ class Audit:
             seconds=0.0,
             unexplained=unexplained,
             inconclusive=inconclusive,
+            nothing_at_stake=nothing_at_stake(facts, floor.trace) if floor.digest else None,
             failure=failure,
             assumptions=facts.assumptions,
             coverage=summary.coverage(facts),

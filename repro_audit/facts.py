@@ -36,8 +36,15 @@ class Facts:
     runs: int = 1
     """How often the program ran in this process; the last run was traced."""
     losses: tuple[float, ...] = ()
+    finite: tuple[bool | None, ...] = ()
+    """As `Stakes` of the probe has it; likewise the next three."""
+    gradients: bool | None = None
+    holds: bool | None = None
+    rate: bool | None = None
     assumptions: tuple[str, ...] = ()
     accepts_seed: bool = False
+    ended: bool = False
+    """The program trains by itself and came to its own end, so a longer trial would see nothing more."""
     trains_itself: bool = False
     """Nobody calls it who could seed for it: it is a training procedure, a trainer or a script."""
     reseeds: tuple[str, ...] = ()
@@ -77,6 +84,18 @@ class Facts:
     failing: dict[str, str] = field(default_factory=dict)
     """Plugins that could not be in force, by their id, and why."""
     failure: Failure | None = None
+
+    @property
+    def within(self) -> str:
+        """How far the trial went: `in the first 8 steps`; empty where nothing ran."""
+        steps = f"{self.steps} step{'s' if self.steps != 1 else ''}"
+        if self.ended:
+            return f"in all of its {steps}"
+        return f"in the first {steps}" if self.steps else ""
+
+    def seen(self, what: str) -> str:
+        """What was or was not seen, and how far that goes."""
+        return f"{what} {self.within}".rstrip()
 
     @property
     def seeds_something(self) -> bool:

@@ -93,7 +93,7 @@ def test_everything_is_put_back() -> None:
 
 
 def test_a_program_without_threads_is_not_exercised() -> None:
-    assert thread_timing.levels(Facts()) == "the program starts no threads"
+    assert thread_timing.levels(Facts()) == "no thread was seen to start"
     assert not isinstance(thread_timing.levels(Facts(survey={"thread-timing": ["x:1"]})), str)
 
 

@@ -48,6 +48,20 @@ class LoaderFacts:
 
 
 @dataclass(slots=True, kw_only=True)
+class Stakes:
+    """What shows that a training has something at stake; None where nothing of the kind was seen."""
+
+    finite: list[bool | None] = field(default_factory=list)
+    """By step: some loss that was backpropagated in it was a finite number."""
+    gradients: bool | None = None
+    """Some gradient of what an optimizer holds was not zero."""
+    holds: bool | None = None
+    """Some optimizer held a parameter of a module that ran."""
+    rate: bool | None = None
+    """Some optimizer had a learning rate other than zero."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Probe:
     """Observes one training in this process, from `install` to `uninstall`, and leaves it as it is.
 
@@ -69,7 +83,8 @@ class Probe:
     steps: int = 0
     """Optimizer steps completed; those of a program without an optimizer, by the changes of its parameters."""
     losses: list[float] = field(default_factory=list)
-    """The first loss that was backpropagated in each step."""
+    """The first loss that was backpropagated in each step, as it was before a gradient scaler had it."""
+    stakes: Stakes = field(default_factory=Stakes)
     step_ends: list[float] = field(default_factory=list)
     """When each step ended, in seconds from no particular moment."""
     backwards: int = 0

@@ -24,7 +24,8 @@ from repro_audit.probe.generators import ambient
 from repro_audit.probe.loaders import Loaders
 from repro_audit.probe.models import Models
 from repro_audit.probe.recorder import Recorder
-from repro_audit.probe.tensors import is_being_captured, pass_over, reading
+from repro_audit.probe.stakes import Watch
+from repro_audit.probe.tensors import pass_over, reading
 from repro_audit.trace import Phase
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Hooks:
             self.recorder.tell(probe.detailed.observed)
         self._clock = Clock() if probe.detailed is None else probe.detailed.clock
         self._models = Models(self.recorder)
+        self._stakes = Watch(probe.stakes)
         self._loaders = Loaders(probe, self)
         self._handles: list[RemovableHandle] = []
         self._thread = self._owner = 0
@@ -78,6 +80,7 @@ class Hooks:
         self._call = torch.nn.Module.__call__
         self._backward = torch.autograd.backward
         self._grad = torch.autograd.grad
+        self._scale = torch.amp.GradScaler.scale
 
     # Putting in place
 
@@ -96,6 +99,7 @@ class Hooks:
         torch.nn.Module.__call__ = self._wrap_call()  # type: ignore[method-assign]
         torch.autograd.backward = self._wrap_backward()
         torch.autograd.grad = self._wrap_grad()
+        torch.amp.GradScaler.scale = self._wrap_scale()  # type: ignore[method-assign]
         self._loaders.install()
 
     def uninstall(self) -> None:
@@ -108,6 +112,7 @@ class Hooks:
         torch.nn.Module.__call__ = self._call  # type: ignore[method-assign]
         torch.autograd.backward = self._backward
         torch.autograd.grad = self._grad
+        torch.amp.GradScaler.scale = self._scale  # type: ignore[method-assign]
         self._loaders.uninstall()
 
     def stop(self) -> None:
@@ -221,6 +226,19 @@ class Hooks:
 
         return observed
 
+    def _wrap_scale(self) -> Callable[..., Any]:
+        """Remember what a loss was before it is scaled, so that reports show it as the program knows it."""
+        scale = self._scale
+
+        @functools.wraps(scale)
+        def observed(scaler: torch.amp.GradScaler, outputs: Any) -> Any:
+            scaled = scale(scaler, outputs)
+            if _thread() == self._thread and isinstance(scaled, torch.Tensor):
+                self._stakes.scaled(outputs, scaled)
+            return scaled
+
+        return observed
+
     def _observe_loss(self, tensors: Any) -> None:
         losses = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors or ())
         for number, loss in enumerate(losses):
@@ -228,8 +246,9 @@ class Hooks:
                 continue  # a GradientEdge
             name = f"loss.{number}" if len(losses) > 1 else "loss"
             self.recorder.outcome(_FORWARD, self.recorder.intern(name), loss)
+            value = self._stakes.loss(loss)
             if self._loss is None:
-                self._loss = _as_float(loss)
+                self._loss = value
         self._probe.backwards += 1
         self._remember_parameters()
 
@@ -245,6 +264,7 @@ class Hooks:
         self._stepping = [entry for entry in self._stepping if _is_running(entry[1], frame)]
         self._stepping.append((optimizer, frame))
         self._clock.phase = _OPTIMIZER
+        self._stakes.entering(optimizer)
         self._before = None  # what changes now is the optimizer's doing
 
     def _leave_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
@@ -257,7 +277,8 @@ class Hooks:
         self._clock.phase = _FORWARD
         self._before = None
         with reading(f"what {type(optimizer).__name__} holds"):
-            self._models.optimizer_step(optimizer)
+            holds = self._models.optimizer_step(optimizer)
+        self._stakes.stepped(optimizer, holds=holds)
         self._count_step()
 
     def _count_step(self) -> None:
@@ -266,6 +287,7 @@ class Hooks:
         self._generators_seen = False
         self._probe.losses.append(float("nan") if self._loss is None else self._loss)
         self._loss = None
+        self._stakes.step_over()
         self._probe.step_ends.append(_clock())
         self._probe.steps += 1
         self.recorder.step = self._probe.steps
@@ -355,16 +377,6 @@ class Hooks:
         with reading(_MODULE):
             self._models.finish()
         self.stop()
-
-
-def _as_float(loss: torch.Tensor) -> float:
-    """A loss as a number, where it is one."""
-    if is_being_captured(loss):
-        return float("nan")
-    try:
-        return float(loss.item())
-    except (RuntimeError, TypeError, ValueError):  # several elements, complex, no data
-        return float("nan")
 
 
 def _is_running(frame: FrameType, current: FrameType | None) -> bool:

@@ -57,7 +57,7 @@ class ByIdentity(Generic[T]):
 class Parameter:
     """What is known of one parameter: its places in the trace, and the version and step of its last observation."""
 
-    __slots__ = ("grad", "name", "param", "states", "step", "version")
+    __slots__ = ("grad", "name", "of_module", "param", "states", "step", "version")
 
     def __init__(self, name: str, recorder: Recorder) -> None:
         self.name = name
@@ -66,6 +66,7 @@ class Parameter:
         self.states: dict[object, Place] = {}
         self.version = _NEVER
         self.step = 0
+        self.of_module = False
 
 
 class Models:
@@ -130,9 +131,12 @@ class Models:
         return f"{kind}{number}" if number else kind
 
     def _observe_new(self, name: str, parameter: torch.Tensor) -> None:
-        if self._parameters.get(parameter) is not None:
+        known = self._parameters.get(parameter)
+        if known is not None:
+            known.of_module = True
             return
         known = Parameter(name, self._recorder)
+        known.of_module = True
         self._parameters.set(parameter, known)
         if not is_lazy(parameter):
             known.version = _version(parameter)
@@ -160,7 +164,9 @@ class Models:
         """What is known of a parameter, which may have joined its module late, or belong to none."""
         known = self._parameters.get(parameter)
         if known is None:
-            known = Parameter(self._find(parameter) or fallback, self._recorder)
+            found = self._find(parameter)
+            known = Parameter(found or fallback, self._recorder)
+            known.of_module = found is not None
             self._parameters.set(parameter, known)
         return known
 
@@ -176,8 +182,12 @@ class Models:
 
     # Steps
 
-    def optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Observe what a step used and what it changed: gradients, then parameters and their state, then buffers."""
+    def optimizer_step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Observe what a step used and what it changed: gradients, then parameters and their state, then buffers.
+
+        Returns:
+            Whether the optimizer holds a parameter of a module.
+        """
         again = self._recorder.again
         pairs = []
         for group_number, group in enumerate(optimizer.param_groups):
@@ -199,6 +209,7 @@ class Models:
             if state:
                 self._state(state, known)
         self._rest()
+        return any(known.of_module for _, known in pairs)
 
     def _state(self, state: Any, known: Parameter) -> None:
         again = self._recorder.again

@@ -81,7 +81,8 @@ FILES_SHOWN = 3
 def levels(facts: Facts) -> Levels | str:
     """The tree that the first run left, where it left anything."""
     if not facts.written:
-        return "the program writes no files into its tree, so a second run finds what the first one found"
+        wrote = facts.seen("the program wrote no files into its tree")
+        return f"{wrote}, so a second run finds what the first one found"
     return Levels(varied=(WARM,))
 
 

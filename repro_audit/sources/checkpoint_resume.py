@@ -109,7 +109,7 @@ def levels(facts: Facts) -> Levels | str:
     if found is None or found["procedure"]:
         return "the program trains by itself, so the audit can not stop it half way and resume"
     if found["steps"] is None:
-        return "no epoch ended before the last step, so there was no place to resume at"
+        return facts.seen("no epoch ended where a training could be resumed")
     return Levels(varied=(RESUMED,))
 
 

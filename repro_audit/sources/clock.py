@@ -178,7 +178,7 @@ class Clock:
 def levels(facts: Facts) -> Levels | str:
     """The later clocks, where the program reads one."""
     if not facts.survey.get(ID):
-        return "no line of the program was seen to read a clock"
+        return facts.seen("no line of the program was seen to read a clock")
     return Levels(varied=tuple(level for level in PACES if level != PINNED))
 
 

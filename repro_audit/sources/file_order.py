@@ -147,7 +147,7 @@ def ordered(names: list[Entry], level: str) -> list[Entry]:
 def levels(facts: Facts) -> Levels | str:
     """The other orders, where the program asks for a listing."""
     if not facts.survey.get(ID):
-        return "no directory with several entries was seen to be listed"
+        return facts.seen("no directory with several entries was seen to be listed")
     return Levels(varied=(REVERSED, SHUFFLED))
 
 

@@ -119,7 +119,7 @@ WORKERS = Option(
 def levels(facts: Facts) -> Levels | str:
     """None, one and two workers; without the number that the program has in all of its loaders."""
     if not facts.loaders:
-        return "no torch.utils.data.DataLoader was iterated"
+        return facts.seen("no torch.utils.data.DataLoader was iterated")
     own = {loader["num_workers"] for loader in facts.loaders}
     varied = tuple(str(count) for count in WORKERS.of(facts) if own != {count})
     if not varied:

@@ -179,7 +179,7 @@ def _who(frame: FrameType | None) -> tuple[FrameType | None, FrameType | None, b
 def levels(facts: Facts) -> Levels | str:
     """Another stream, where anything draws."""
     if not facts.survey.get(ID):
-        return "nothing was seen to draw random numbers from the operating system"
+        return facts.seen("nothing was seen to draw random numbers from the operating system")
     return Levels(varied=(OTHER,))
 
 

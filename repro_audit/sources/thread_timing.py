@@ -94,7 +94,7 @@ SWITCH_OFTEN = 1e-5
 def levels(facts: Facts) -> Levels | str:
     """The other way round, and released; several times, as not all that follows is forced."""
     if not facts.survey.get(ID):
-        return "the program starts no threads"
+        return facts.seen("no thread was seen to start")
     return Levels(varied=(LAST_FIRST, RELEASED), race=True, forced=True)
 
 

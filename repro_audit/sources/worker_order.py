@@ -74,7 +74,7 @@ PINNED = IN_TURN
 def levels(facts: Facts) -> Levels | str:
     """The first worker late, or early; several times, as not all that follows is forced."""
     if max((loader["num_workers"] for loader in facts.loaders), default=0) <= 1:
-        return "no DataLoader with two workers or more was iterated"
+        return facts.seen("no DataLoader with two workers or more was iterated")
     return Levels(varied=(FIRST_LATE, FIRST_EARLY), race=True, forced=True)
 
 

@@ -120,7 +120,7 @@ INIT_FN = 9
 def levels(facts: Facts) -> Levels | str:
     """Another state of the workers' ambient generators, after PyTorch has seeded them."""
     if not any(loader["num_workers"] for loader in facts.loaders):
-        return "no DataLoader with workers was iterated"
+        return facts.seen("no DataLoader with workers was iterated")
     return Levels(varied=(OTHER,), alone=True)
 
 

@@ -110,7 +110,7 @@ CONTEXT = "_DataLoader__multiprocessing_context"
 def levels(facts: Facts) -> Levels | str:
     """The methods that this system has, without the one that all of the program's loaders use."""
     if not any(loader["num_workers"] for loader in facts.loaders):
-        return "no DataLoader with workers was iterated"
+        return facts.seen("no DataLoader with workers was iterated")
     own = set(facts.survey.get(ID) or ("fork",))
     here = multiprocessing.get_all_start_methods()
     # Alone: another source may take the workers away.

@@ -31,6 +31,8 @@ class Notes:
     accepts_seed: bool = False
     trains_itself: bool = False
     """No loop of the driver's own: `build` trained, or returned what does."""
+    ended: bool = False
+    """It did, and came to its own end."""
     loaders: list[dict[str, Any]] = field(default_factory=list)
     """Each DataLoader that was iterated: `num_workers`, `batch_size`, `persistent`, `dataset`."""
     samples_seen: int = 0
@@ -91,6 +93,7 @@ def train(
         pass
     finally:
         _fill(notes, probe.loaders)
+    notes.ended = notes.trains_itself and probe.steps < steps
     probe.finish()
     if not probe.steps:
         raise _never_trained(what, probe, notes)
