@@ -157,7 +157,7 @@ class Hooks:
         call = self._call
 
         @functools.wraps(call)
-        def observed(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        def observed(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
             # First of all, so that torch.compile finds nothing to trace or to guard.
             if _is_compiling() or self._in_module or self._muted or _thread() != self._thread:
                 return call(module, *args, **kwargs)

@@ -104,7 +104,7 @@ class Makers:
             self._lines.set(thing, self._intern(site.text()))
 
     def _noting(self, original: Any) -> Any:
-        def __init__(thing: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - replaces one
+        def __init__(thing: Any, /, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - replaces one
             if not _is_compiling() and _thread() == self._owner:
                 self._note(thing, sys._getframe(1))
             original(thing, *args, **kwargs)

@@ -170,7 +170,7 @@ class Ops(TorchDispatchMode):
         """`torch.nn.Module.__call__`, or what is in its place, that tells which module runs."""
 
         @functools.wraps(call)
-        def told(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        def told(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
             # First of all, so that torch.compile finds nothing to trace or to guard.
             if _is_compiling() or not self._active or _thread() != self._owner:
                 return call(module, *args, **kwargs)

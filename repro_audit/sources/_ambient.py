@@ -43,8 +43,10 @@ def watch(owner: Any, function: str, library: str, trial: TrialContext) -> None:
     @functools.wraps(original)
     def seed(*args: Any, **kwargs: Any) -> Any:
         # Without a seed it is the operating system that seeds, which promises nothing.
-        given = (*args, *kwargs.values())[:1] not in ((), (None,))
-        if given and not sys._getframe(1).f_globals.get("__name__", "").startswith(NOT_THE_PROGRAM):
+        given = next(iter((*args, *kwargs.values())), None)
+        if given is not None and not sys._getframe(1).f_globals.get("__name__", "").startswith(
+            NOT_THE_PROGRAM
+        ):
             trial.reseeds.append(library)
         return original(*args, **kwargs)
 

@@ -91,7 +91,7 @@ class Schedule:
             sleep(_POLL)
 
     def submit(
-        self, original: Callable[..., Future], pool: Any, task: Any, *args: Any, **keywords: Any
+        self, original: Callable[..., Future], pool: Any, task: Any, /, *args: Any, **keywords: Any
     ) -> Future:
         """Stands in for `ThreadPoolExecutor.submit`."""
         if not self._is_users(sys._getframe(2)):

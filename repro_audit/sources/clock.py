@@ -226,7 +226,7 @@ class _Face:
         def slept(seconds: float, /) -> None:
             sleep(seconds)
             if direct_caller(sys._getframe(1)) is not None:
-                clock.sleep(int(seconds * SECOND))
+                clock.sleep(int(float(seconds) * SECOND))
 
         self._replacements.attribute(time, "sleep", slept)
 
@@ -275,10 +275,11 @@ class _Face:
             return
 
         def function(*given: Any) -> Any:
-            asks = len(given) == arguments or (given == (None,) and name in _OPTIONAL)
+            answer = original(*given)  # which has the words for what may not be given
+            asks = len(given) == arguments or (name in _OPTIONAL and given[0] is None)
             if asks and self._is_for_program(sys._getframe(1)):
                 return read(*given[:arguments])
-            return original(*given)
+            return answer
 
         function.__name__ = function.__qualname__ = name  # so that pickle finds it
         function.__module__ = "time"

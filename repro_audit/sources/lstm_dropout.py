@@ -147,7 +147,7 @@ def _watch(level: str, trial: TrialContext) -> None:
     seen: set[int] = set()
 
     def patched(cls: Any) -> Any:
-        def run(module: Any, *args: Any, **kwargs: Any) -> Any:
+        def run(module: Any, /, *args: Any, **kwargs: Any) -> Any:
             if module.dropout and module.num_layers > 1 and id(module) not in seen:
                 seen.add(id(module))
                 trial.notes[ID] = len(seen)

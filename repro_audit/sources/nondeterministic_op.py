@@ -135,6 +135,7 @@ def _pin() -> None:
     set_mode(True, warn_only=True)
 
     def pinned(mode: bool, *, warn_only: bool = False) -> Any:  # noqa: FBT001 - as torch has it
+        set_mode(mode, warn_only=warn_only)  # which has the words for what may not be given
         fill.asked_for(mode=mode)
         return set_mode(True, warn_only=warn_only or not mode)
 

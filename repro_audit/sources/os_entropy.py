@@ -66,6 +66,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import multiprocessing
+import operator
 import os
 import random
 import sys
@@ -206,8 +207,9 @@ def _replace_bytes(streams: Streams, replacements: Replacements) -> None:
     original = os.urandom
 
     def urandom(size: int, /) -> bytes:
-        drawn = streams.draw(size, sys._getframe(1)) if _is_size(size) else None
-        return original(size) if drawn is None else drawn
+        theirs = original(size)  # which has the words for what may not be given
+        drawn = streams.draw(operator.index(size), sys._getframe(1))
+        return theirs if drawn is None else drawn
 
     replacements.attribute(os, "urandom", urandom)
     replacements.attribute(random, "_urandom", urandom)
@@ -215,15 +217,11 @@ def _replace_bytes(streams: Streams, replacements: Replacements) -> None:
     if getrandom is not None:
 
         def from_stream(size: int, flags: int = 0) -> bytes:
-            drawn = streams.draw(size, sys._getframe(1)) if _is_size(size) else None
-            return getrandom(size, flags) if drawn is None else drawn
+            theirs = getrandom(size, flags)
+            drawn = streams.draw(operator.index(size), sys._getframe(1))
+            return theirs if drawn is None else drawn
 
         replacements.attribute(os, "getrandom", from_stream)
-
-
-def _is_size(size: object) -> bool:
-    """Whether a number of bytes may be asked for; the original has the words for what may not."""
-    return isinstance(size, int) and size >= 0
 
 
 def _replace_seeding(streams: Streams, replacements: Replacements) -> None:
