@@ -6,7 +6,7 @@ Each file in `repro_audit/sources` builds one `Source`. Its file name is the id,
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -39,8 +39,8 @@ class Levels:
     """Expected to change the trace, so not tried in a group."""
     interpreter: bool = False
     """A level needs an interpreter of its own, which costs an import of torch."""
-    parts: tuple[str, ...] = ()
-    """Levels that are tried only where a varied one diverged, to tell which part of it did that."""
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By varied level: levels that are tried only where it diverged, to tell which part of it did that."""
     removal: str | None = None
     """The level that takes the suspect out (or applies the mend): the pair that diverged must then agree."""
     carrier: tuple[str, str] | None = None

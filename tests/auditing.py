@@ -100,7 +100,7 @@ def command(spec: str, *options: str) -> list[str]:
 def environment(*, baseline: bool = True) -> dict[str, str]:
     """The caller's, with this tree importable, and kernels for the smallest CPU if wished."""
     path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
-    caps = cpu_isa.capped(cpu_isa.BASELINE) if baseline else {}
+    caps = {**cpu_isa.capped(cpu_isa.ALL), **cpu_isa.environment(cpu_isa.ALL)} if baseline else {}
     return {**os.environ, **caps, "PYTHONPATH": path, "COLUMNS": "80"}
 
 

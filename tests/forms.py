@@ -620,6 +620,7 @@ FORMS: dict[str, dict[str, Callable[[], Any]]] = {
     },
     # lstm-dropout
     **{f"torch.nn.modules.rnn.{name}.forward": _rnn(name) for name in ("RNN", "LSTM", "GRU")},
+    "torch.nn.modules.rnn.RNNBase.__call__": _rnn("LSTM"),
     # environment
     "os.uname": {
         "nothing": lambda: os.uname(),

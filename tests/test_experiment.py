@@ -149,7 +149,7 @@ def test_a_conviction_holds_with_everything_else_pinned() -> None:
 
 
 def test_parts_are_run_only_to_explain_a_divergence() -> None:
-    parted = replace(factor("b", scope="settings"), parts=("part0", "part1"))
+    parted = replace(factor("b", scope="settings"), parts={"v0": ("part0", "part1")})
     clean = Program()
     judgement = audit(clean, [parted]).judgements["b"]
     assert [level.level for level in judgement.levels] == ["v0"]
@@ -164,7 +164,7 @@ def test_parts_are_run_only_to_explain_a_divergence() -> None:
 
 
 def test_a_part_alone_convicts_nobody() -> None:
-    parted = replace(factor("b", scope="settings"), parts=("part",))
+    parted = replace(factor("b", scope="settings"), parts={"v0": ("part",)})
     result = audit(Program(culprits=frozenset({("b", "part")})), [parted])
     assert result.judgements["b"].status == "held"
 

@@ -98,6 +98,7 @@ def facts(capability: str = "AVX512", **changes: object) -> Facts:
         "capability": capability,
         "libraries": ["ATen", "oneDNN", "MKL"],
         "capped": False,
+        "numpy": False,
         **changes,
     }
     return Facts(survey={"cpu-isa": survey})
@@ -118,8 +119,35 @@ def test_levels_of_other_machines_and_builds() -> None:
     assert isinstance(cpu_isa.levels(Facts()), str)
     without = cpu_isa.levels(facts(libraries=["ATen"], capped=True))
     assert isinstance(without, Levels)
-    assert without.parts == ("ATen alone capped at the baseline",)
+    assert without.parts == {cpu_isa.BASELINE: ("ATen alone capped at the baseline",)}
     assert not without.alone
+
+
+def test_numpy_is_capped_where_the_program_computes_in_it() -> None:
+    uses = cpu_isa.levels(facts("AVX2", numpy=True))
+    assert isinstance(uses, Levels)
+    assert uses.varied == (cpu_isa.NUMPY, cpu_isa.BASELINE)
+    assert uses.parts[cpu_isa.NUMPY] == tuple(cpu_isa.NUMPY_PARTS)
+    # Where the program caps the others, one trial does for all.
+    caps = cpu_isa.levels(facts("AVX2", numpy=True, capped=True))
+    assert isinstance(caps, Levels)
+    assert caps.varied == (cpu_isa.ALL,)
+    assert {*cpu_isa.NUMPY_PARTS, *cpu_isa.PARTS} == set(caps.parts[cpu_isa.ALL])
+
+
+def test_the_environment_only_ever_lowers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_isa, "_dispatched", lambda: ("X86_V3", "X86_V4"))
+    for variable in (cpu_isa.FEATURES, cpu_isa.CORE):
+        monkeypatch.delenv(variable, raising=False)
+    assert cpu_isa.environment(cpu_isa.PINNED) == cpu_isa.environment(cpu_isa.BASELINE) == {}
+    both = {cpu_isa.FEATURES: "X86_V3 X86_V4", cpu_isa.CORE: cpu_isa.LOWEST_CORE}
+    assert cpu_isa.environment(cpu_isa.NUMPY) == cpu_isa.environment(cpu_isa.ALL) == both
+    numpy, openblas = cpu_isa.NUMPY_PARTS
+    assert cpu_isa.environment(numpy) | cpu_isa.environment(openblas) == both
+    # What the user has set goes on to hold.
+    monkeypatch.setenv(cpu_isa.FEATURES, "AVX512_ICL")
+    monkeypatch.setenv(cpu_isa.CORE, "Prescott")
+    assert cpu_isa.environment(cpu_isa.NUMPY) == {cpu_isa.FEATURES: "AVX512_ICL X86_V3 X86_V4"}
 
 
 def test_apply_sets_and_undoes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

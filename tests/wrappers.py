@@ -14,6 +14,7 @@ import warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,9 +133,10 @@ def levels(source: Source) -> list[str]:
             "capability": "AVX512",
             "libraries": ["ATen", "oneDNN", "MKL"],
             "capped": False,
+            "numpy": True,
         },
         "environment": {"level": "", "movable": True},
-        "lstm-dropout": 1,
+        "lstm-dropout": {"LSTM": False},
         "pickled-embedding": {"names": ["embedding.weight"], "pickles": []},
         "worker-start-method": ["fork"],
     }
@@ -143,7 +145,11 @@ def levels(source: Source) -> list[str]:
     if not isinstance(found, Levels):
         return [source.pinned]
     removal = (found.removal,) if found.removal else ()
-    return list(dict.fromkeys((source.pinned, *found.varied, *found.parts, *removal)))
+    return list(
+        dict.fromkeys(
+            (source.pinned, *found.varied, *chain.from_iterable(found.parts.values()), *removal)
+        )
+    )
 
 
 @contextmanager

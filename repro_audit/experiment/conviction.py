@@ -108,10 +108,11 @@ def _longest_unsteady(bench: Bench) -> int:
 
 
 def _convict(bench: Bench, factor: Factor) -> Plan[None]:
-    """Run a suspect alone at every level and in parts, and again where it diverged."""
+    """Run a suspect alone at every level, in parts where one diverged, and again where it diverged."""
     yield from try_alone(bench, factor)
-    yield from bench.observe([{factor.id: part} for part in factor.parts])
     guilty = [level for level in factor.varied if _seen(bench, factor, level)]
+    parts = [part for level in guilty for part in factor.parts.get(level, ())]
+    yield from bench.observe([{factor.id: part} for part in parts])
     if guilty and not factor.race:
         first = guilty.pop(0)
         yield from _repeat(bench, factor, first)

@@ -34,8 +34,8 @@ class Factor:
     """Never varied together with others."""
     interpreter: bool = False
     """Each level needs an interpreter of its own, which is costly."""
-    parts: tuple[str, ...] = ()
-    """Levels that only explain a divergence: run once the factor is a suspect, and no ground for blame."""
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By varied level: levels that only explain its divergence. They are run once it diverged, and ground no blame."""
     removal: str | None = None
     """The level that takes the suspect out of the program, or mends it."""
     carrier: tuple[str, str] | None = None

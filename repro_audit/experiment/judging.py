@@ -140,7 +140,12 @@ def _own(bench: Bench, factor: Factor) -> Judgement:
         note=next((found.note for found in findings if found.note), None),
     )
     if any(level.diverged for level in levels):
-        parts = tuple(finding(bench, factor, part).level for part in factor.parts)
+        parts = [
+            finding(bench, factor, part).level
+            for level in levels
+            if level.diverged
+            for part in factor.parts.get(level.level, ())
+        ]
         judgement = replace(judgement, levels=(*levels, *parts))
         return _broke_alone(bench, factor, judgement, findings)
     if together is not None and all(map(bench.diverged, together.failures)):

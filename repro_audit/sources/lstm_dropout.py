@@ -3,9 +3,10 @@
 ## What it does
 The audit runs the program twice in one process, with every generator put back in between, and compares the second run
 with one in a fresh process (the level of `process-reuse`). Where they differ, both are repeated with the dropout of
-every `nn.LSTM`, `nn.GRU` and `nn.RNN` taken out: if they then agree, that dropout is convicted. *Held*: on a CUDA
-device, both runs give the same. *Not exercised* where no such module with dropout between its layers ran, nor without
-a CUDA device: kernels for CPUs draw from PyTorch's generator and keep nothing.
+every `nn.LSTM`, `nn.GRU` and `nn.RNN` taken out, and of classes derived from them: if they then agree, that dropout is
+convicted. *Held*: on a CUDA device, or where such a class has a `forward` of its own, both runs give the same. *Not
+exercised* where no such module with dropout between its layers ran, nor with PyTorch's own `forward` and no CUDA
+device: kernels for CPUs draw from PyTorch's generator and keep nothing.
 
 ## Why it breaks reproducibility
 On a CUDA device cuDNN draws this dropout, from a random state that PyTorch keeps for it, one a device, and seeds from
@@ -123,8 +124,8 @@ ID = "lstm-dropout"
 
 
 def survey(trial: TrialContext) -> Json:
-    """How many recurrent modules ran with dropout between their layers."""
-    return trial.notes.get(ID, 0)
+    """The classes of the recurrent modules that ran with dropout: whether each has a `forward` of its own, by name."""
+    return dict(trial.notes.get(ID, {}))
 
 
 def levels(facts: Facts) -> Levels | str:
@@ -136,7 +137,7 @@ def levels(facts: Facts) -> Levels | str:
 
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
-    """Count the modules with dropout as they run, or take their dropout out."""
+    """Note the modules with dropout as they run, or take their dropout out."""
     trial.when_imported("torch", lambda: _watch(level, trial))
     yield
 
@@ -144,21 +145,32 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
 def _watch(level: str, trial: TrialContext) -> None:
     nn = sys.modules["torch"].nn
     forward = {cls: cls.forward for cls in (nn.LSTM, nn.GRU, nn.RNN)}
-    seen: set[int] = set()
+    seen: dict[str, bool] = {}
+    trial.notes[ID] = seen
 
-    def patched(cls: Any) -> Any:
+    def look(module: Any) -> None:
+        own = type(module).forward not in patched.values()
+        if module.dropout and (own or module.num_layers > 1):
+            seen[type(module).__name__] = own
+        if level == OFF:
+            module.dropout = 0.0
+
+    def looking(cls: Any) -> Any:
         def run(module: Any, /, *args: Any, **kwargs: Any) -> Any:
-            if module.dropout and module.num_layers > 1 and id(module) not in seen:
-                seen.add(id(module))
-                trial.notes[ID] = len(seen)
-            if level == OFF:
-                module.dropout = 0.0
+            look(module)
             return forward[cls](module, *args, **kwargs)
 
         return run
 
-    for cls in forward:
-        cls.forward = patched(cls)
+    def call(module: Any, /, *args: Any, **kwargs: Any) -> Any:
+        look(module)
+        return nn.Module.__call__(module, *args, **kwargs)
+
+    patched = {cls: looking(cls) for cls in forward}
+    for cls, run in patched.items():
+        cls.forward = run
+    # Before the `forward` of a class that derives from one of them, and may never call theirs.
+    nn.RNNBase.__call__ = call
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
@@ -168,7 +180,8 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
             status="broke",
             reason="a reseeded second run in the same process differs, and agrees once the dropout is taken out",
         )
-    if judgement.status == "held" and not facts.cuda:
+    own = any((facts.survey.get(ID) or {}).values())
+    if judgement.status == "held" and not facts.cuda and not own:
         return Verdict(
             status="not-exercised",
             reason=f"{facts.no_cuda}: a reseeded second run agreed, but on CPU kernels, which keep no dropout state",
