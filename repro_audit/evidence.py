@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from repro_audit.compare import way
 from repro_audit.report.model import (
+    Cause,
     Confidence,
     Divergence,
     DivergenceKind,
     Fix,
     LevelResult,
     Link,
+    Location,
     LossCurve,
     Size,
     SourceResult,
@@ -151,7 +153,7 @@ def finding(
             LevelResult(level=level.level, diverged=level.diverged, trial=level.trial)
             for level in judgement.levels
         ),
-        divergence=divergence if broke else None,
+        divergence=_placed(divergence, source, facts) if broke else None,
         fix=_fix(source, judgement, facts, trials) if broke else None,
         evidence=(*_agreement(source, judgement, trials), *verdict.evidence, *measured)
         if broke
@@ -159,6 +161,25 @@ def finding(
         losses=_losses(source, judgement, parting) if broke else None,
         together=together if broke else (),
     )
+
+
+def _placed(divergence: Divergence | None, source: Source, facts: Facts) -> Divergence | None:
+    """The divergence, with the lines that the source knows by itself."""
+    places = source.places(facts) if source.places is not None else ()
+    if divergence is None or divergence.cause is not None or not places:
+        return divergence
+    first, *others = (
+        Cause(
+            what=place.what,
+            step=divergence.step or 0,
+            phase=divergence.phase or "",
+            location=Location(
+                file=place.file, line=place.line, function=place.function, code=place.code or None
+            ),
+        )
+        for place in places
+    )
+    return replace(divergence, cause=replace(first, also=tuple(others)))
 
 
 def _explained(verdict: Verdict, judgement: Judgement, trials: Mapping[str, Trial]) -> Verdict:

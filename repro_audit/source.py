@@ -62,6 +62,19 @@ class Fix:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A line to blame that a source knows by itself."""
+
+    what: str
+    """What is wrong with it, one sentence without its full stop."""
+    file: str
+    """Relative to the directory that the audit was started in."""
+    line: int
+    function: str | None = None
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """A source's own reading of what the experiment found."""
 
@@ -114,6 +127,8 @@ class Source:
     """What to write instead where a removal was tried and the pair still differed: `fix` is then no mend."""
     apply: Callable[[str, TrialContext], AbstractContextManager[None]] = _nothing
     """Puts a level in force in a trial's process, before the target is loaded, and undoes it."""
+    places: Callable[[Facts], tuple[Place, ...]] | None = None
+    """Lines to blame, for a source whose two runs have none in common that an inspection could find."""
     environment: Callable[[str], Mapping[str, str]] = _no_environment
     """What a level sets in the environment of a new interpreter."""
     survey: Callable[[TrialContext], Json] | None = None
@@ -141,8 +156,10 @@ def configured(source: Source, chosen: Mapping[str, Json]) -> Source:
     if not chosen:
         return source
     pinned_fix = source.pinned_fix
+    places = source.places
     return replace(
         source,
+        places=places and (lambda facts: places(told(facts))),
         levels=lambda facts: source.levels(told(facts)),
         judge=lambda judgement, facts: source.judge(judgement, told(facts)),
         fix=lambda facts: source.fix(told(facts)),

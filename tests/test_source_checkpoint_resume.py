@@ -355,6 +355,10 @@ def test_what_a_checkpoint_does_not_hold(workshop: Lab, what: str) -> None:
     assert resumed.digest != straight.digest
     found = resumed.facts.survey[checkpoint_resume.SOURCE.id]["lost"]
     assert found == [[path.replace("NAME", name), kind] for path, kind in lost]
+    origin = resumed.facts.survey[checkpoint_resume.SOURCE.id]["origins"][found[0][0]]
+    expression, code = ORIGINS[what]
+    assert (origin["expression"], origin["code"]) == (expression.replace("NAME", name), code)
+    assert origin["file"] == f"{name}.py"
     # Up to the checkpoint, the trace is that of the straight run.
     before = [row for row in straight.trace if row.step < 3]
     assert [row for row in resumed.trace if row.step < 3] == before
@@ -413,7 +417,8 @@ def test_alone(tmp_path: Path) -> None:
     assert source["confidence"] == "proven"
     assert source["divergence"]["step"] == 3
     assert "model.calls (a plain attribute)" in source["reason"]
-    assert "model.calls" in source["fix"]["snippet"]
+    assert source["divergence"]["location"]["code"] == "calls = 0"
+    assert 'return {"calls": self.calls}' in source["fix"]["snippet"]
 
 
 def test_beside_another_cause(tmp_path: Path) -> None:
@@ -462,12 +467,43 @@ def test_what_is_lost_unseen_is_said() -> None:
     assert "can not be seen" in checkpoint_resume.judge(broke, facts()).reason
 
 
+ORIGINS = {
+    "a plain attribute": ("model.calls", "calls = 0"),
+    "a buffer": ("model.mean", 'self.register_buffer("mean", torch.zeros(3), persistent=False)'),
+    "a generator": ("loader.dataset.rng", "self.rng = np.random.default_rng(seed)"),
+    "a scheduler": ("scheduler.made", "self.optimizer, self.made = optimizer, 0"),
+    "the place of a loader that is read once": ("loader", "def batches():"),
+    "the place that a loader keeps": ("loader.at", "self.at = 0"),
+    "a counter of the module": ("NAME.count", "count = 0"),
+}
+"""How the program itself calls what was lost, and the line that sets it up."""
+
+
+def origin(**known: object) -> dict[str, object]:
+    unknown = {"file": "", "line": 0, "function": None, "code": ""}
+    return {"expression": "", "holder": "", "attribute": "", "generator": "", **unknown, **known}
+
+
 def test_the_mend_fits_what_was_lost() -> None:
-    def snippet(*lost: tuple[str, str]) -> str:
-        return checkpoint_resume.fix(Facts(diverged={"lost": lost})).snippet
+    def snippet(**lost: tuple[str, dict[str, object]]) -> str:
+        diverged = {
+            "lost": [[name, kind] for name, (kind, _) in lost.items()],
+            "origins": {name: found for name, (_, found) in lost.items()},
+        }
+        return checkpoint_resume.fix(Facts(diverged=diverged)).snippet
 
     assert "get_extra_state" in snippet()
-    assert "register_buffer" in snippet(("model.mean", "buffer"))
-    assert "get_extra_state" in snippet(("loader", "position"))
-    assert snippet(("model.0.calls", "attribute")) == snippet()
-    assert snippet(("a." + "b" * 70, "attribute")) == snippet()
+    line = 'self.register_buffer("mean", torch.zeros(3), persistent=False)'
+    assert snippet(mean=("buffer", origin(attribute="mean", code=line))) == (
+        f'- {line}\n+ self.register_buffer("mean", torch.zeros(3))'
+    )
+    assert "# without" in snippet(mean=("buffer", origin(attribute="mean", code="register(")))
+    held = origin(expression="model.calls", holder="Gated", attribute="calls")
+    assert 'return {"calls": self.calls}' in snippet(calls=("attribute", held))
+    long = "a." + "b" * 90
+    assert f'{long} = checkpoint["{long}"]' in snippet(b=("attribute", origin(expression=long)))
+    drawn = origin(expression="data.rng", generator="numpy")
+    assert 'checkpoint["data.rng"] = data.rng.bit_generator.state' in snippet(
+        rng=("generator", drawn)
+    )
+    assert "get_extra_state" in snippet(loader=("position", origin(expression="loader")))

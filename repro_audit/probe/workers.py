@@ -13,7 +13,7 @@ import os
 import sys
 from collections import defaultdict, deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -136,6 +136,8 @@ class WorkerLoop:
     """Called as this is unpickled in a new interpreter: before the dataset is, whose module that imports."""
     original: Callable[..., None] | None
     """Torch's own loop, where this process inherits it."""
+    maker: int = field(default_factory=os.getpid)
+    """The process that iterates the loader."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "original": None}
@@ -152,6 +154,10 @@ class WorkerLoop:
 
         from repro_audit.probe import files
 
+        if os.getpid() == self.maker and self.original is not None:
+            # A thread that stands for a process: what it would watch is the training's own, and all workers'.
+            self.original(*args)
+            return
         if self.files is not None:
             files.install(*map(Path, self.files))
         loop = self.original or worker._worker_loop

@@ -82,11 +82,15 @@ def build(seed):
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.source import Fix, Levels, Place, Scope, Source, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
     from repro_audit.trial.context import TrialContext
@@ -100,7 +104,6 @@ KINDS = {
     "scheduler": "a scheduler without a state_dict",
 }
 MOST_NAMED = 4
-WIDEST = 76
 
 
 def levels(facts: Facts) -> Levels | str:
@@ -114,8 +117,12 @@ def levels(facts: Facts) -> Levels | str:
 
 
 def survey(trial: TrialContext) -> Json:
-    """Where the training can be cut, and what was lost where it was."""
-    return trial.checkpoint.told()
+    """Where the training can be cut, and what was lost where it was, with lines below the tree relative to it."""
+    found = trial.checkpoint.told()
+    for origin in found["origins"].values():
+        if origin["file"] and Path(origin["file"]).is_relative_to(trial.root):
+            origin["file"] = str(Path(origin["file"]).relative_to(trial.root))
+    return found
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
@@ -145,17 +152,43 @@ def _lost(facts: Facts) -> list[tuple[str, str]]:
     return [(name, kind) for name, kind in (facts.diverged or {}).get("lost", ())]
 
 
+def _origins(facts: Facts) -> dict[str, Json]:
+    found: dict[str, Json] = (facts.diverged or {}).get("origins", {})
+    return found
+
+
+def places(facts: Facts) -> tuple[Place, ...]:
+    """The lines where what was lost is set up."""
+    origins = _origins(facts)
+    return tuple(
+        Place(
+            what=f"{name}, {KINDS[kind]}, is not in the checkpoint",
+            file=origin["file"],
+            line=origin["line"],
+            function=origin["function"],
+            code=origin["code"],
+        )
+        for name, kind in _lost(facts)[:MOST_NAMED]
+        if (origin := origins.get(name)) and origin["file"]
+    )
+
+
 def fix(facts: Facts) -> Fix:
     """Save and load what was lost."""
-    lost = dict(_lost(facts))
-    lines = [line for name, kind in lost.items() if len(line := _saving(name, kind)) <= WIDEST]
-    kept = "\n".join(lines[:MOST_NAMED])
+    lost, origins = _lost(facts), _origins(facts)
+    kinds = {kind for _, kind in lost}
     summary = "Save what was lost beside the state_dicts, and put it back after loading."
-    if set(lost.values()) == {"buffer"}:
+    if kinds == {"buffer"}:
         summary = "Register the buffer as persistent, so that the state_dict holds it."
-    elif set(lost.values()) == {"position"}:
+    elif kinds == {"position"}:
         summary = "Use a loader that saves its place, such as torchdata's StatefulDataLoader, or save it yourself."
-    return Fix(summary=summary, snippet=kept or _GENERAL)
+    known = [(kind, origins[name]) for name, kind in lost if name in origins]
+    parts = [
+        *(_persistent(origin) for kind, origin in known if kind == "buffer"),
+        *_extra_states([origin for kind, origin in known if _is_extra(kind, origin)]),
+        *_beside([o for kind, o in known if kind != "buffer" and not _is_extra(kind, o)]),
+    ]
+    return Fix(summary=summary, snippet="\n\n".join(parts) or _GENERAL)
 
 
 _GENERAL = """\
@@ -166,14 +199,54 @@ def set_extra_state(self, state):
     self.calls = state["calls"]"""
 
 
-def _saving(name: str, kind: str) -> str:
-    """A line that saves one thing; too wide a one where the name is no expression."""
-    *owner, last = name.split(".")
-    if kind == "buffer":
-        return f'self.register_buffer("{last}", ...)  # without persistent=False'
-    if kind == "position" or not owner or not all(part.isidentifier() for part in (*owner, last)):
-        return " " * (WIDEST + 1)
-    return f'checkpoint["{name}"] = copy.deepcopy({name})'
+def _is_extra(kind: str, origin: Json) -> bool:
+    """Whether a module holds it, so that its state_dict can."""
+    return kind == "attribute" and bool(origin["holder"]) and not origin["generator"]
+
+
+def _persistent(origin: Json) -> str:
+    """The user's own line, mended where that takes no more than to leave a word out."""
+    name, line = origin["attribute"] or origin["expression"], origin["code"]
+    mended = re.sub(r",\s*persistent\s*=\s*False", "", line)
+    if mended != line:
+        return f"- {line}\n+ {mended}"
+    return f'self.register_buffer("{name}", ...)  # without persistent=False'
+
+
+def _extra_states(origins: list[Json]) -> Iterator[str]:
+    """The methods of each class by which its `state_dict` has more than parameters and buffers."""
+    for holder in dict.fromkeys(origin["holder"] for origin in origins):
+        names = [origin["attribute"] for origin in origins if origin["holder"] == holder]
+        names = list(dict.fromkeys(names))
+        saved = ", ".join(f'"{name}": self.{name}' for name in names)
+        back = "\n".join(f'    self.{name} = state["{name}"]' for name in names)
+        yield (
+            f"def get_extra_state(self):  # of {holder}: part of its state_dict\n    return {{{saved}}}\n\n"
+            f"def set_extra_state(self, state):\n{back}"
+        )
+
+
+_GENERATORS = {
+    "torch": ("{0}.get_state()", '{0}.set_state(checkpoint["{1}"])'),
+    "numpy": ("{0}.bit_generator.state", '{0}.bit_generator.state = checkpoint["{1}"]'),
+    "numpy-legacy": ("{0}.get_state()", '{0}.set_state(checkpoint["{1}"])'),
+    "python": ("{0}.getstate()", '{0}.setstate(checkpoint["{1}"])'),
+}
+"""By library, how the state of a generator is read and put back."""
+_ANYTHING = ("copy.deepcopy({0})", '{0} = checkpoint["{1}"]')
+
+
+def _beside(origins: list[Json]) -> Iterator[str]:
+    """Lines that save, and lines that put back, what no `state_dict` can be made to hold."""
+    named = [
+        (expression, expression.replace('"', "'"), _GENERATORS.get(origin["generator"], _ANYTHING))
+        for origin in origins[:MOST_NAMED]
+        if (expression := origin["expression"]) != "loader"  # an iterator can not be copied
+    ]
+    if named:
+        saved = [f'checkpoint["{key}"] = {save.format(name)}' for name, key, (save, _) in named]
+        back = [load.format(name, key) for name, key, (_, load) in named]
+        yield "\n".join((*saved, "# after loading:", *back))
 
 
 SOURCE = Source(
@@ -185,4 +258,5 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
+    places=places,
 )

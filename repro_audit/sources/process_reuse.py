@@ -2,14 +2,15 @@
 
 ## What it does
 The audit runs the program in a fresh process (pinned), and twice in one process, with every ambient generator put
-back in between; the second run is compared. A difference convicts it. It breaks the promise `settings`: one run a
-process may still repeat. *Held*: both give the same.
+back in between as a caller that seeds would; the second run is compared. One that the program seeds when it is
+imported, and not in a run, is not put back: nobody imports it again. A difference convicts it. It breaks the promise
+`settings`: one run a process may still repeat. *Held*: both give the same.
 
 ## Why it breaks reproducibility
 A module's top level runs once a process, and what it makes lives on: generators, counters, caches, lists that runs
 append to. So do default arguments, attributes of classes, and state inside libraries. Seeding resets the ambient
 generators and nothing else, so the second training in a notebook, in a sweep or in a test begins where the first one
-stopped.
+stopped. Where the seeds are set at the top of the module, even the ambient generators go on.
 
 ## Example
 The loader's generator is made when the module is imported, and is not at its start when `build` runs again.
@@ -62,12 +63,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from repro_audit.source import Fix, Levels, Scope, Source, in_words
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from repro_audit.facts import Facts
+    from repro_audit.experiment import Judgement
+    from repro_audit.facts import Facts, Json
     from repro_audit.trial.context import TrialContext
 
 PINNED, SECOND = "fresh process", "second run"
@@ -86,8 +88,47 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
     yield
 
 
-def fix(_facts: Facts) -> Fix:
-    """Make the state, or reset it, in build()."""
+def survey(trial: TrialContext) -> Json:
+    """The ambient generators that are seeded only as the program is imported."""
+    return trial.seeded_at_import
+
+
+_CALLS = {
+    "python": "random.seed(seed)",
+    "numpy": "np.random.seed(seed)",
+    "torch": "torch.manual_seed(seed)",
+    "cuda": "torch.cuda.manual_seed_all(seed)",
+}
+_LIBRARIES = {"python": "random", "numpy": "NumPy", "torch": "PyTorch", "cuda": "CUDA"}
+
+
+def judge(judgement: Judgement, facts: Facts) -> Verdict:
+    """Say what was put back between the two runs, and what was not."""
+    seeded = [_LIBRARIES[library] for library in facts.survey.get(SOURCE.id) or ()]
+    broke = "a second run in the same process differs, though every ambient generator was put back"
+    if seeded:
+        broke = (
+            f"a second run in the same process differs: the program seeds {' and '.join(seeded)} when it is imported, "
+            "and not again for each run"
+        )
+    reasons = {
+        "held": judgement.note or "a second run in the same process, reseeded, gives the same",
+        "broke": broke,
+    }
+    return Verdict(
+        status=judgement.status, reason=reasons.get(judgement.status, judgement.note or "")
+    )
+
+
+def fix(facts: Facts) -> Fix:
+    """Seed in build(); make the state there, or reset it."""
+    calls = [_CALLS[library] for library in facts.survey.get(SOURCE.id) or ()]
+    if calls:
+        return Fix(
+            summary="Seed inside build(), so that each run begins with it: the top of a module runs only when it is "
+            "imported, once a process.",
+            snippet="\n    ".join(("def build(seed=0):", *calls)),
+        )
     return Fix(
         summary="Make all state inside build(), or reset it there: module-level generators, counters and caches, "
         "and default arguments, live as long as the process. Otherwise start a new process for each run.",
@@ -104,9 +145,7 @@ SOURCE = Source(
     pinned=PINNED,
     levels=levels,
     apply=apply,
-    judge=in_words(
-        held="a second run in the same process, reseeded, gives the same",
-        broke="a second run in the same process differs, though every ambient generator was put back",
-    ),
+    judge=judge,
     fix=fix,
+    survey=survey,
 )

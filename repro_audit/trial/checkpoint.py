@@ -27,6 +27,8 @@ Kept: TypeAlias = "tuple[Callable[[], Json], Callable[[Json], None]]"
 """How to save where something is, and how to go on from there."""
 
 STATE, RECORD = "checkpoint.pt", "checkpoint.json"
+MOST_PLACED = 16
+"""Of more that was lost, no line is looked for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class Checkpoint:
     """The program trains by itself, and can't be stopped and resumed from outside."""
     lost: list[list[str]] = field(default_factory=list)
     """What was not as before once everything was loaded: its name and what kind of thing it is."""
+    origins: dict[str, Json] = field(default_factory=dict)
+    """Where the program sets up what was lost, by its name; see `origins.Origin`."""
     emulated: dict[str, Kept] = field(default_factory=dict)
     """What a trial pins though no program could save it, such as the clock: it goes on where it was, so that what
     depends on it is not taken for lost state."""
@@ -50,12 +54,16 @@ class Checkpoint:
         """Load what the first half saved, before the first batch; whether there was anything to load."""
         if self.half != "second":
             return False
-        from repro_audit.trial import state
+        from repro_audit.probe.tensors import reading
+        from repro_audit.trial import origins, state
 
         record = json.loads((self.directory / RECORD).read_text(encoding="utf-8"))
         roots = loop.roots(optimizers=record["optimizers"])
         state.load(self.directory / STATE, roots)
         self.lost = state.lost(record["ledger"], state.ledger(roots)) + record["lost"]
+        names = [name for name, _ in self.lost[:MOST_PLACED]]
+        with reading("where a lost state is set up"):
+            self.origins = origins.find(names, state.values(roots))
         self.steps = record["steps"]
         for name, (_, go_on) in self.emulated.items():
             go_on(record["emulated"][name])
@@ -100,4 +108,9 @@ class Checkpoint:
 
     def told(self) -> Json:
         """For the survey of `checkpoint-resume`."""
-        return {"steps": self.steps, "procedure": self.procedure, "lost": self.lost}
+        return {
+            "steps": self.steps,
+            "procedure": self.procedure,
+            "lost": self.lost,
+            "origins": self.origins,
+        }

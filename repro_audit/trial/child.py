@@ -15,7 +15,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repro_audit import rng
 from repro_audit.detail import DETAIL
@@ -110,21 +110,46 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
         if detailed is not None:
             stack.enter_context(detailed)
         build = loading.load(_mapped(request))
+        at_import = tuple(context.reseeds)
         states = rng.snapshot()
         run = partial(
             _run_once, build, request, context, notes=notes, trace=trace, detailed=detailed
         )
         for _ in range(context.runs - 1):
             run(checkpoint=Checkpoint())
-            rng.restore(states)
+            _note_seedings(context, at_import)
+            _seed_again(states, context.seeded_at_import)
             trace.clear()
             context.models.clear()
         probe = run(checkpoint=context.checkpoint)
+        _note_seedings(context, at_import)
         trace.close()
         for name in request.setting:
             if sources[name].survey is not None:
                 context.notes[name] = _survey(sources[name], context)
     return probe
+
+
+def _note_seedings(context: TrialContext, at_import: tuple[str, ...]) -> None:
+    """Note the generators that the program seeded as it was imported, and not again in a run."""
+    in_runs = context.reseeds[len(at_import) :]
+    context.seeded_at_import = [
+        library for library in dict.fromkeys(at_import) if library not in in_runs
+    ]
+
+
+def _seed_again(states: rng.GeneratorStates, seeded_at_import: list[str]) -> None:
+    """Put the generators back as they were before the first run, as a caller that seeds before each run would.
+
+    A program that seeds as it is imported has no such caller, and nobody imports it again: those go on where they are.
+    """
+    now = rng.snapshot()
+    kept: dict[str, Any] = {}
+    for library in seeded_at_import:
+        kept[library] = getattr(now, library)
+        if library == "torch":
+            kept.update(cuda=now.cuda, cuda_pending=now.cuda_pending)
+    rng.restore(dataclasses.replace(states, **kept))
 
 
 def _detailed(request: TrialRequest) -> Detailed | None:

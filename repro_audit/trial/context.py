@@ -49,6 +49,8 @@ class TrialContext:
     """The models that `build` returned, for surveys."""
     reseeds: list[str] = field(default_factory=list)
     """Ambient generators that the program seeded itself, in order."""
+    seeded_at_import: list[str] = field(default_factory=list)
+    """Those that it seeded as it was imported, and not again in its last run."""
     training_seconds: float = 0.0
     """How long the last run took."""
     notes: dict[str, Json] = field(default_factory=dict)

@@ -207,6 +207,11 @@ def _kind(name: str, value: Any, buffers: set[int], roots: Mapping[str, Any]) ->
     return "attribute"
 
 
+def values(roots: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the ledger's walk meets, by its name."""
+    return dict(_walk(roots, enter=lambda each: not isinstance(each, _TORCHS_OWN)))
+
+
 def lost(before: Ledger, after: Ledger) -> list[list[str]]:
     """The name and kind of what differs, in the order of the walk."""
     names = dict.fromkeys((*before, *after))
