@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
 from enum import Enum
@@ -18,7 +17,8 @@ from repro_audit.rng import commands as rng_commands
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from repro_audit.config import Check
+    from repro_audit.report.model import Report
 
 Promise = Enum("Promise", {scope.name: scope.value for scope in Scope if scope is not Scope.NONE})  # type: ignore[misc]
 """What --require takes."""
@@ -35,19 +35,13 @@ app.add_typer(rng_commands.app, name="rng")
 
 
 def main() -> NoReturn:
-    """Run the command line; the only place that exits."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run the command line; each error ends with its exit code."""
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except ReproAuditError as error:
         print(f"repro-audit: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print(
-            "repro-audit: interrupted; every trial is ended, and your files are as they were",
-            file=sys.stderr,
-        )
-        raise SystemExit(130) from None
     except typer.Exit as stop:
         raise SystemExit(stop.exit_code) from None
     except Exception as error:
@@ -67,11 +61,6 @@ def _usage_or_defect(error: Exception) -> NoReturn:
         file=sys.stderr,
     )
     raise SystemExit(InternalError.exit_code)
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends the audit as Ctrl-C does, so that nothing is left behind."""
-    raise KeyboardInterrupt
 
 
 def _version(wanted: bool) -> None:
@@ -132,8 +121,6 @@ def check(
     """
     from repro_audit.audit import audit
     from repro_audit.config import settle
-    from repro_audit.report import as_json, terminal
-    from repro_audit.report.look import Look
     from repro_audit.report.progress import Progress
     from repro_audit.target import parse
 
@@ -155,20 +142,38 @@ def check(
     parsed = parse(target, tuple(arguments or ()))
     with Progress(quiet=asked.quiet) as progress:
         report = audit(parsed, asked.options, progress)
-    console = terminal.stderr_console()
-    look = Look.of(console)
-    if asked.quiet:
-        terminal.print_whole([terminal.verdict(report, look)], console, look)
-    else:
-        terminal.print_report(report, console)
-    if asked.json is not None:
-        try:
-            as_json.write(report, asked.json)
-        except OSError as error:
-            raise UsageError(
-                f"the report can not be saved as {asked.json!r}", where="--json", why=str(error)
-            ) from error
+    try:
+        _save(report, asked.json)
+    finally:
+        _print(report, asked)
     raise typer.Exit(report.exit_code)
+
+
+def _save(report: Report, destination: str | None) -> None:
+    """Write the JSON report, if one is wanted."""
+    from repro_audit.report import as_json
+
+    if destination is None:
+        return
+    try:
+        as_json.write(report, destination)
+    except OSError as error:
+        raise UsageError(
+            f"the report can not be saved as {destination!r}", where="--json", why=str(error)
+        ) from error
+
+
+def _print(report: Report, asked: Check) -> None:
+    """Print the report to stdout, or to stderr where the JSON has stdout for itself."""
+    from repro_audit.report import as_json, terminal
+    from repro_audit.report.look import Look
+
+    console = (
+        terminal.stderr_console() if asked.json == as_json.STDOUT else terminal.stdout_console()
+    )
+    look = Look.of(console)
+    page = terminal.verdict(report, look) if asked.quiet else terminal.render(report, look)
+    terminal.print_whole([page], console, look)
 
 
 @app.command()

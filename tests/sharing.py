@@ -6,7 +6,7 @@ interpreter. Only the interpreters that later trials are forked from outlive an 
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -45,13 +45,13 @@ class Interpreters:
             pytest.MonkeyPatch.context() as patched,
             patch("repro_audit.audit.Runner", self._lender(baseline=baseline)),
             redirect_stderr(said),
+            redirect_stdout(said),
         ):
             patched.chdir(cwd)
             for name, value in environment(baseline=baseline).items():
                 patched.setenv(name, value)
             arguments = ["repro-audit", "check", spec, *options, "--json", str(saved)]
             patched.setattr("sys.argv", arguments)
-            patched.setattr("signal.signal", lambda *_: None)  # pytest's own stay
             with pytest.raises(SystemExit) as ended:
                 cli.main()
         return read(saved, exit_code=int(ended.value.code or 0), terminal=said.getvalue())

@@ -179,8 +179,19 @@ def test_processes_left_behind_are_ended(tmp_path: Path) -> None:
     assert alive(mark) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_interrupted_audit_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+ENDS = {
+    "SIGINT": 130,
+    "SIGTERM": 143,
+    "SIGTERM SIGTERM SIGHUP": 143,
+    "SIGHUP": 129,
+    "SIGQUIT": 131,
+    "SIGKILL": -signal.SIGKILL,
+}
+"""The exit code, by the signals."""
+
+
+@pytest.mark.parametrize("signals", ENDS)
+def test_interrupted_audit_leaves_nothing(tmp_path: Path, signals: str) -> None:
     """Interrupted while trials write: no process, no mount, no changed file; no temporary file unless killed."""
     program = write_target(
         tmp_path,
@@ -201,20 +212,65 @@ def test_interrupted_audit_leaves_nothing(tmp_path: Path, number: signal.Signals
         command("train.py:build", "--json", str(tmp_path / "report.json")),
         cwd=program.parent,
         env={**environment(), "TMPDIR": str(scratch)},
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
+        text=True,
     )
     wait_for((tmp_path / "began").exists)
     children = offspring(process.pid)
     assert children
-    process.send_signal(number)
-    process.wait(timeout=30)
+    for name in signals.split():
+        process.send_signal(signal.Signals[name])
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == ENDS[signals]
     wait_for(lambda: not any(running(pid) for pid in children))
     assert fingerprint(program.parent) == before
     assert str(tmp_path) not in Path("/proc/mounts").read_text(encoding="utf-8")
     assert not (tmp_path / "report.json").exists()
-    if number != signal.SIGKILL:
+    if signals != "SIGKILL":
         assert list(scratch.iterdir()) == []
+        first = signals.split()[0]
+        assert said == (
+            f"repro-audit: interrupted ({first}); every trial is ended, and your files are as they were\n"
+        )
+
+
+def test_an_audit_may_be_ended_at_any_moment(tmp_path: Path) -> None:
+    """From the first import to the first trial: no process is left, and no directory by one that was not killed."""
+    program = write_target(tmp_path, "\n    def build():\n        raise SystemExit\n")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    left: set[Path] = set()
+    for moment in range(6):
+        number = signal.SIGKILL if moment % 2 else signal.SIGTERM
+        process = subprocess.Popen(
+            command("train.py:build"),
+            cwd=program.parent,
+            env={**environment(), "TMPDIR": str(scratch), "MARK": tmp_path.name},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(0.1 + 0.15 * moment)
+        process.send_signal(number)
+        process.wait(timeout=30)
+        wait_for(lambda: not marked(tmp_path.name), seconds=2)
+        if number == signal.SIGTERM:
+            assert set(scratch.iterdir()) <= left
+        left = set(scratch.iterdir())
+
+
+def marked(mark: str) -> list[int]:
+    """Processes that have the mark in their environment, zombies apart."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                variables = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if f"MARK={mark}".encode() in variables and running(int(entry.name)):
+                found.append(int(entry.name))
+    return found
 
 
 def offspring(pid: int) -> list[int]:
@@ -258,5 +314,22 @@ def test_a_report_on_stdout_is_json_and_nothing_else(tmp_path: Path) -> None:
         env=environment(),
         capture_output=True,
         check=False,
+        text=True,
     )
     assert json.loads(ended.stdout)["verdict"] == "reproducible"
+    assert "REPRODUCIBLE on rerun" in ended.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--quiet",)])
+def test_the_report_goes_to_stdout(tmp_path: Path, options: tuple[str, ...]) -> None:
+    program = write_target(tmp_path, "\n    def build():\n        raise ValueError\n")
+    ended = subprocess.run(
+        command("train.py:build", *options),
+        cwd=program.parent,
+        env=environment(),
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert "TARGET FAILED" in ended.stdout
+    assert ended.stderr == ""

@@ -55,7 +55,6 @@ PRELOADED = (
 
 def main(descriptor: int) -> NoReturn:
     """Serve the parent until it hangs up or asks for a trial in this very process."""
-    die_with_parent()
     no_core_dumps()
     control = socket.socket(fileno=descriptor)
     Server(control).serve()
@@ -117,10 +116,11 @@ class Server:
         with warnings.catch_warnings():
             # Python 3.12 warns of forks beside threads; the only ones here are OpenBLAS's, which has fork handlers.
             warnings.simplefilter("ignore", DeprecationWarning)
+            zygote = os.getpid()
             child = os.fork()
         if child == 0:
+            die_with_parent(zygote)
             os.setsid()
-            die_with_parent()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.trial(directory, output)
@@ -197,13 +197,14 @@ def first_half(request: TrialRequest) -> int:
     request.first_half.mkdir()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # as in Server.fork
+        parent = os.getpid()
         child = os.fork()
     if child:
         _, code = os.waitpid(child, 0)
         return abs(os.waitstatus_to_exitcode(code))
     status = InternalError.exit_code
     try:
-        die_with_parent()
+        die_with_parent(parent)
         tree = request.first_tree or request.tree
         half = replace(request, directory=request.first_half, tree=tree, half="first")
         half.save()  # for workers that begin as new interpreters

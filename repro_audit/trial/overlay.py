@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.trial.processes import tied_to_this
 from repro_audit.trial.renaming import allow_directory_renames
 from repro_audit.trial.tree import ELSEWHERE, Mechanism, Part, SandboxUnavailable, Tree
 
@@ -119,6 +120,7 @@ def probe(trees: list[Tree], library: Path) -> tuple[int | None, str]:
             capture_output=True,
             timeout=30,
             check=True,
+            preexec_fn=tied_to_this(),  # noqa: PLW1509 - calls C only, and imports nothing
         )
     except (OSError, subprocess.SubprocessError) as error:
         return None, f"the attempt failed: {error}"

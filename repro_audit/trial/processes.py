@@ -14,6 +14,10 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -37,6 +41,25 @@ def die_with_parent(parent: int | None = None) -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != expected:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tied_to_this() -> Callable[[], None]:
+    """For a child of this process to call between fork and exec: `die_with_parent`, from its first instruction on.
+
+    All that the child needs is at hand before the fork, since it must not import.
+    """
+    parent = os.getpid()
+    if sys.platform != "linux":
+        return lambda: None
+    prctl = ctypes.CDLL(None).prctl
+    arguments = (ctypes.c_int(PR_SET_PDEATHSIG), *map(ctypes.c_ulong, (signal.SIGKILL, 0, 0, 0)))
+
+    def tie() -> None:
+        prctl(*arguments)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return tie
 
 
 def become_subreaper() -> None:

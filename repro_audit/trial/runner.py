@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any
 from repro_audit.errors import InternalError
 from repro_audit.facts import Facts
 from repro_audit.trial.interpreter import DEFECT, PRELOADED
-from repro_audit.trial.processes import become_subreaper, kill_descendants, kill_group
+from repro_audit.trial.processes import (
+    become_subreaper,
+    kill_descendants,
+    kill_group,
+    tied_to_this,
+)
 from repro_audit.trial.request import FACTS
 
 if TYPE_CHECKING:
@@ -136,6 +141,7 @@ class Interpreter:
             env={**waiting, **os.environ, **dict(environment), "TMPDIR": str(temporary)},
             pass_fds=[theirs.fileno()],
             start_new_session=True,
+            preexec_fn=tied_to_this(),  # noqa: PLW1509 - calls C only, and imports nothing
         )
         theirs.close()
         self.control = ours

@@ -7,7 +7,6 @@ trial's process calls `enter` with it before it runs any of the user's code.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 import re
 import shutil
@@ -23,15 +22,14 @@ from repro_audit.trial import overlay
 from repro_audit.trial.changes import written
 from repro_audit.trial.copying import copy_tree, delete, measure, take_after
 from repro_audit.trial.layers import adopt, build_around
+from repro_audit.trial.scratch import delete_scratch, make_scratch, sweep
 from repro_audit.trial.tree import Kind, Mechanism, Part, SandboxUnavailable, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["Isolation", "SandboxUnavailable", "Tree", "enter", "plan_isolation", "written"]
 
-PREFIX = "repro-audit-"
-LOCK = "lock"
 ROOMY_BYTES = 256 << 20
 """Free space below which a place (a container's /dev/shm, say) is the last that writes should go to."""
 
@@ -100,7 +98,7 @@ class Isolation:
         if not self.scratch.exists():
             return
         self.trees.clear()
-        delete(self.scratch)
+        delete_scratch(self.scratch)
         if self.lock >= 0:
             os.close(self.lock)
 
@@ -133,7 +131,7 @@ def plan_isolation(root: Path, scratch_parents: Sequence[Path] | None = None) ->
     mounts = overlay.submounts(root) if sys.platform == "linux" else ()
     parents = _places(root, mounts, scratch_parents)
     for parent in parents:
-        _sweep(parent)
+        sweep(parent)
     roomy = [parent for parent in parents if shutil.disk_usage(parent).free >= ROOMY_BYTES]
     cramped = [parent for parent in parents if parent not in roomy]
 
@@ -154,7 +152,7 @@ def _plan_overlay(root: Path, mounts: Mounts, parents: list[Path]) -> tuple[Isol
         return None, "copy-on-write mounts of a directory need Linux"
     why = "there is no place for what trials write"
     for parent in parents:
-        scratch, lock = _make_scratch(parent)
+        scratch, lock = make_scratch(parent)
         lowers: Lowers = {Path(): (root,)}
         notes = []
         mechanism, why = _probe(root, scratch, lowers)
@@ -166,7 +164,7 @@ def _plan_overlay(root: Path, mounts: Mounts, parents: list[Path]) -> tuple[Isol
                     f"directories that a trial can not remove or rename: {', '.join(kept)}"
                 )
         if mechanism is None:
-            delete(scratch)
+            delete_scratch(scratch)
             os.close(lock)
             continue
         if mechanism.user_namespace and not _adopt_all(root, mounts, scratch, lowers):
@@ -208,7 +206,7 @@ def _plan_copy(
     for parent in parents:
         if _is_below(parent, root) or shutil.disk_usage(parent).free < 8 * size.bytes + ROOMY_BYTES:
             continue
-        scratch, lock = _make_scratch(parent)
+        scratch, lock = make_scratch(parent)
         reasons = (
             f"each trial has a copy of the tree, for {why_not}",
             "absolute paths into the tree are not covered",
@@ -232,7 +230,7 @@ def _plan_shared(root: Path, parents: list[Path], why_not: str) -> Isolation:
     """The tree itself, openly."""
     for parent in (*parents, Path(tempfile.gettempdir())):
         with suppress(OSError):
-            scratch, lock = _make_scratch(parent)
+            scratch, lock = make_scratch(parent)
             reason = f"trials write to the tree itself: {why_not}"
             return Isolation(
                 kind="shared", scratch=scratch, reason=reason, root=root, cwd=Path.cwd(), lock=lock
@@ -336,34 +334,3 @@ def _places(root: Path, mounts: Mounts, given: Sequence[Path] | None) -> list[Pa
 def _is_below(path: Path, root: Path) -> bool:
     """Whether `path` is `root` or below it."""
     return path == root or path.is_relative_to(root)
-
-
-def _make_scratch(parent: Path) -> tuple[Path, int]:
-    """A new directory in `parent`, and the descriptor of the locked file in it that says that its audit lives."""
-    scratch = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    lock = os.open(scratch / f"{LOCK}.new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    (scratch / f"{LOCK}.new").rename(scratch / LOCK)  # never seen unlocked while the audit lives
-    return scratch, lock
-
-
-def _sweep(parent: Path) -> None:
-    """Delete the scratch directories that audits killed by SIGKILL left in `parent`."""
-    for scratch in _leftovers(parent):
-        with suppress(OSError):
-            lock = os.open(scratch / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                delete(scratch)
-            finally:
-                os.close(lock)
-
-
-def _leftovers(parent: Path) -> Iterator[Path]:
-    """Scratch directories of this user in `parent`, dead or alive."""
-    with os.scandir(parent) as entries:
-        for entry in entries:
-            if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
-                with suppress(OSError):
-                    if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-                        yield Path(entry.path)
