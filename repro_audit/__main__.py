@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -20,9 +20,8 @@ def main() -> NoReturn:
     except interrupts.Interrupted as stop:
         interrupts.ignore()
         _leave_nothing()
-        print(
-            f"repro-audit: interrupted ({stop.signal.name}); every trial is ended, and your files are as they were",
-            file=sys.stderr,
+        sys.stderr.write(
+            f"repro-audit: interrupted ({stop.signal.name}); every trial is ended, and your files are as they were\n"
         )
         raise SystemExit(stop.exit_code) from None
 
@@ -38,6 +37,6 @@ def _leave_nothing() -> None:
 
 if __name__ == "__main__":
     # With `-m` the working directory comes first: a `rich.py` of the user's must not be taken for the library.
-    if sys.path[0] == os.getcwd() and not os.path.isdir(os.path.join(sys.path[0], "repro_audit")):
+    if Path(sys.path[0]) == Path.cwd() and not Path(sys.path[0], "repro_audit").is_dir():
         del sys.path[0]
     main()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro_audit import summary, yardstick
+from repro_audit import first_trial, summary, yardstick
 from repro_audit.evidence import finding, measure, not_tried, reference_setting
 from repro_audit.experiment import Factor, Judgement, Outcome, Result, experiment
 from repro_audit.facts import Facts
@@ -130,7 +130,8 @@ def _shown_on(progress: Progress) -> Callable[[str, dict[str, str] | None], None
         varied = [
             f"{name}: {level}" for name, level in setting.items() if level != sources[name].pinned
         ]
-        progress.begin(trial, ", ".join(varied) or "everything pinned")
+        pinned = "everything pinned" if setting else "everything as it is"
+        progress.begin(trial, ", ".join(varied) or pinned)
 
     return told
 
@@ -177,6 +178,8 @@ class Audit:
             # The all-pinned one last: it is needed only where something breaks.
             self.oracle.runner.warm(self.oracle.environment(setting) for setting in (*costly, {}))
         (floor,) = self.oracle.try_settings([({}, Watch())], fresh=[True])
+        if floor.ended.status != "ok":
+            floor = first_trial.settle(self.oracle, floor)
         self.oracle.runner.preload(floor.facts.modules)
         facts = floor.facts
         if self.options.jobs is None and (
@@ -195,7 +198,12 @@ class Audit:
         """The levels of the sources that apply to this program, and why the others do not."""
         levels, untried = {}, {}
         for name, source in self.sources.items():
-            answer = self._left_out(source) or facts.failing.get(name) or source.levels(facts)
+            answer = (
+                self._left_out(source)
+                or facts.failing.get(name)
+                or self.oracle.left.get(name)
+                or source.levels(facts)
+            )
             if isinstance(answer, Levels):
                 levels[name] = answer
             else:

@@ -26,6 +26,10 @@ class Failure:
     """For a target of the wrong form: why that is likely, and what is accepted."""
     stopped_training: bool = False
     """The program ran, but no optimizer step was seen."""
+    whole: str = ""
+    """The traceback with the tool's frames."""
+    ours: bool = False
+    """It was raised in a frame of the tool, be it for what the target handed on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

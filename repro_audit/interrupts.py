@@ -15,8 +15,8 @@ _came: list[int] = []
 """The signals, in order: the first one says why the audit ends."""
 
 
-class Interrupted(BaseException):  # noqa: N818 - as KeyboardInterrupt, which typer would turn into an exit of its own
-    """A signal asks this process to end."""
+class Interrupted(BaseException):
+    """A signal asks this process to end. It is no KeyboardInterrupt, which typer turns into an exit of its own."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from repro_audit.compare import Difference, compare
-from repro_audit.errors import SourceFailedError
+from repro_audit.errors import InternalError, SourceFailedError
 from repro_audit.experiment import Outcome, Run, Setting
 from repro_audit.facts import Facts
 from repro_audit.sources import artifact_cache, checkpoint_resume, installed
@@ -114,6 +114,8 @@ class TrialOracle:
         self.floor: Trial | None = None
         self._singles: list[Trial] = []
         """Runs of one source alone, the values of whose differences no pinned run has saved."""
+        self.left: dict[str, str] = {}
+        """Sources that no trial pins any more, by id, and why."""
         self._floor_tree: Tree | None = None
         self._whole_floor: Trial | None = None
         """The all-pinned trial over whole epochs, once one was needed."""
@@ -191,6 +193,36 @@ class TrialOracle:
         partings = [part(self.floor, trial) for trial in earlier if self.floor is not None]
         return tuple(sorted({parting.key for parting in partings if parting is not None}))
 
+    def try_as_is(self, *, probed: bool) -> Trial:
+        """Run the program as it is, with nothing pinned, in a fresh interpreter; `probed` or only counted."""
+        return self._try_fresh({}, probed=probed)
+
+    def try_pinned(self, names: Sequence[str]) -> Trial:
+        """Run the program in a fresh interpreter, with these sources pinned and the others as they are."""
+        return self._try_fresh({name: self.sources[name].pinned for name in names}, probed=True)
+
+    def _try_fresh(self, levels: Setting, *, probed: bool) -> Trial:
+        request = dataclasses.replace(
+            self._request({}, Watch(), 0), setting=dict(levels), probed=probed
+        )
+        environment = _environment({name: self.sources[name] for name in levels}, levels)
+        job = Job(request=request, environment=environment, fresh=True)
+        (ended,) = self.runner.run([job])
+        return self._keep({}, job, ended)
+
+    def leave(self, name: str, why: str) -> None:
+        """Leave a source as it is from now on."""
+        self.sources = {each: source for each, source in self.sources.items() if each != name}
+        self.left[name] = why
+
+    def begin_again(self) -> Trial:
+        """Make the first trial anew, which is the floor then."""
+        if self._floor_tree is not None:
+            self.isolation.discard(self._floor_tree)
+        self.floor = self._floor_tree = self._whole_floor = None
+        (floor,) = self.try_settings([({}, Watch())], fresh=[True])
+        return floor
+
     def try_settings(
         self,
         settings: Sequence[tuple[Setting, Watch]],
@@ -211,17 +243,31 @@ class TrialOracle:
                 Job(request=request, environment=self.environment(setting), fresh=wants_fresh)
             )
         ended = self.runner.run(jobs)
-        return [
+        trials = [
             self._keep(setting, job, end)
             for (setting, _), job, end in zip(settings, jobs, ended, strict=True)
         ]
+        for trial, (_, watch) in zip(trials, settings, strict=True):
+            failure = trial.facts.failure
+            if failure is not None and failure.ours and trial is not self.floor:
+                self._check(trial, watch)
+        return trials
+
+    def _check(self, failed: Trial, watch: Watch) -> None:
+        """Raise where a trial failed by the probe's doing: the same one without it trains.
+
+        Not where it took a closer look, which the verdict does not hang on.
+        """
+        if watch.window is not None or checkpoint_resume.SOURCE.id in failed.setting:
+            return
+        pinned = {name: source.pinned for name, source in self.sources.items()}
+        again = self._try_fresh({**pinned, **failed.setting}, probed=False)
+        if again.ended.status == "ok":
+            raise defect(failed, "under the audit's probe")
 
     def environment(self, setting: Setting) -> Environment:
         """What the interpreter of a trial under `setting` needs in its environment."""
-        variables: dict[str, str] = {}
-        for name, source in self.sources.items():
-            variables.update(source.environment(setting.get(name, source.pinned)))
-        return tuple(sorted(variables.items()))
+        return _environment(self.sources, setting)
 
     def _request(self, setting: Setting, watch: Watch, number: int) -> TrialRequest:
         trial_id = f"t{len(self.trials) + number:02}"
@@ -286,3 +332,24 @@ class TrialOracle:
             if name not in self.floor.facts.failing:
                 raise SourceFailedError.of(name, why)
         return trial
+
+
+def _environment(sources: Mapping[str, Source], setting: Setting) -> Environment:
+    """The variables that `sources` ask for, each at its level in `setting` or else pinned."""
+    variables: dict[str, str] = {}
+    for name, source in sources.items():
+        variables.update(source.environment(setting.get(name, source.pinned)))
+    return tuple(sorted(variables.items()))
+
+
+def defect(trial: Trial, where: str) -> InternalError:
+    """What to say of a program that the audit breaks."""
+    failure = trial.facts.failure
+    if failure is not None:
+        shown = failure.whole or failure.what
+    else:
+        shown = f"its process {trial.ended.exit}\n{trial.ended.stacks or trial.ended.output}"
+    return InternalError(
+        f"the program trains by itself, but fails {where}: this is a defect of repro-audit\n{shown.rstrip()}",
+        next_step="please report it, with the traceback above and the program, or the part of it that is shown",
+    )

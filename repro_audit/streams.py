@@ -48,14 +48,10 @@ def secure() -> None:
     A stream that is closed gets its number back, else a socket would have it, and what a library prints would land
     there. It can not be written to: nobody is told a report that way.
     """
-    for descriptor in STANDARD:
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDONLY)
-            if opened != descriptor:
-                os.dup2(opened, descriptor)
-                os.close(opened)
+    opened = os.open(os.devnull, os.O_RDONLY)
+    while opened in STANDARD:  # the lowest number that is free
+        opened = os.open(os.devnull, os.O_RDONLY)
+    os.close(opened)
     if sys.stdout is sys.__stdout__:
         sys.stdout = _text(sys.stdout, 1, needed=True)
     if sys.stderr is sys.__stderr__:

@@ -15,7 +15,7 @@ COMMAND = f"{sys.executable} -m repro_audit sources"
 def shell(line: str) -> subprocess.CompletedProcess[str]:
     """Run a line of the shell, and say what `COMMAND` in it ended with."""
     return subprocess.run(
-        ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"],
+        ["/bin/bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"],
         env=environment(),
         capture_output=True,
         check=False,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from repro_audit.probe.counters import Counters
     from repro_audit.probe.detailed import Detailed
     from repro_audit.probe.hooks import Hooks
     from repro_audit.trace import Trace, TraceWriter
@@ -73,6 +74,8 @@ class Probe:
     capture: frozenset[Key] = frozenset()
     """Observations whose values go to `values`."""
     max_steps: int
+    absent: bool = False
+    """Observe nothing, only count the steps."""
     workers: Path | None = None
     """Where DataLoader workers report their generators, a JSON line each."""
     detailed: Detailed | None = None
@@ -89,13 +92,18 @@ class Probe:
     """When each step ended, in seconds from no particular moment."""
     backwards: int = 0
     loaders: list[LoaderFacts] = field(default_factory=list)
-    _hooks: Hooks | None = None
+    _hooks: Hooks | Counters | None = None
 
     def install(self) -> None:
         """Hook torch, process-wide."""
-        from repro_audit.probe.hooks import Hooks
+        if self.absent:
+            from repro_audit.probe.counters import Counters
 
-        self._hooks = Hooks(self)
+            self._hooks = Counters(self)
+        else:
+            from repro_audit.probe.hooks import Hooks
+
+            self._hooks = Hooks(self)
         self._hooks.install()
 
     def uninstall(self) -> None:
@@ -104,7 +112,7 @@ class Probe:
             self._hooks.uninstall()
         self._hooks = None
 
-    def _installed(self) -> Hooks:
+    def _installed(self) -> Hooks | Counters:
         if self._hooks is None:
             msg = "the probe is not installed"
             raise RuntimeError(msg)

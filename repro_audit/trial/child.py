@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
+import fcntl
 import os
 import random
 import sys
@@ -24,7 +26,8 @@ from repro_audit.facts import Facts, Failure
 from repro_audit.sources import built_in, of_trial
 from repro_audit.trace import TraceWriter
 from repro_audit.trial.checkpoint import Checkpoint
-from repro_audit.trial.request import FACTS
+from repro_audit.trial.processes import STACKS_SIGNAL
+from repro_audit.trial.request import FACTS, STACKS
 from repro_audit.trial.spawned import Setting, context_of
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from repro_audit.trial.loading import Build
     from repro_audit.trial.request import TrialRequest
 
+STACKS_DESCRIPTOR = 200
 PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
@@ -51,11 +55,25 @@ def run_trial(request: TrialRequest) -> int:
     """
     fresh = "torch" not in sys.modules
     directory = request.directory
+    _tell_stacks(directory / STACKS)
     _private_temporary_directory(directory)
     context = context_of(request)
     facts = _run(request, context, fresh=fresh)
     facts.save(directory / FACTS)
     return 1 if facts.failure else 0
+
+
+def _tell_stacks(path: Path) -> None:
+    """Have a signal write the stacks of all threads: it is sent where the trial runs out of time."""
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        # Out of the way: programs and libraries may count on the lowest numbers.
+        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, STACKS_DESCRIPTOR)
+    except OSError:  # beyond the limit
+        return
+    finally:
+        os.close(descriptor)
+    faulthandler.register(STACKS_SIGNAL, file=high, all_threads=True)
 
 
 def _private_temporary_directory(directory: Path) -> None:
@@ -75,8 +93,9 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
     except TargetError as error:
         failure = Failure(
             what=error.what,
+            whole="".join(traceback.format_exception(error)),
             traceback=error.where,
-            accepted="\n".join(filter(None, (error.why, error.next_step))),
+            accepted="; ".join(filter(None, (error.why, error.next_step))),
             stopped_training=isinstance(error, NeverTrainedError),
         )
         return Facts(failure=failure)
@@ -88,9 +107,15 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
         )
     except SourceFailedError:
         raise
-    except BaseException as error:  # the user's own: whatever it is, it is shown
+    except BaseException as error:  # whatever it is, it is shown; whose it is, further runs tell
         what = "".join(traceback.format_exception_only(error)).strip()
-        return Facts(failure=Failure(what=what, traceback=_theirs(error)))
+        failure = Failure(
+            what=what,
+            traceback=_theirs(error),
+            whole="".join(traceback.format_exception(error)),
+            ours=_raised_by_us(error),
+        )
+        return Facts(failure=failure)
     return _facts(context, notes, probe, fresh=fresh)
 
 
@@ -102,10 +127,12 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
     sources = of_trial(request.plugins)
     trace = TraceWriter(request.directory / "trace")
     with ExitStack() as stack:
-        files.install(request.tree.map(request.tree.root), request.directory / "files.jsonl")
+        if request.probed:
+            files.install(request.tree.map(request.tree.root), request.directory / "files.jsonl")
         for name, level in request.setting.items():
             stack.enter_context(_in_force(sources[name], level, context))
-        _seed(context)
+        if request.setting:
+            _seed(context)
         detailed = _detailed(request)
         if detailed is not None:
             stack.enter_context(detailed)
@@ -237,6 +264,7 @@ def _run_once(
         values=ValueWriter(request.directory / "values") if request.watch.capture else None,
         capture=frozenset(request.watch.capture),
         max_steps=steps,
+        absent=not request.probed,
         workers=request.directory / "workers.jsonl",
         prepare=Setting(str(request.directory), context.processes),
     )
@@ -366,6 +394,11 @@ def _theirs(error: BaseException) -> str:
         part.stack = traceback.StackSummary.from_list(kept)
         part = part.__cause__ or part.__context__
     return "".join(chain.format())
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_code.co_filename.startswith(PACKAGE)
 
 
 def _ours(filename: str) -> bool:

@@ -120,7 +120,7 @@ def probe(trees: list[Tree], library: Path) -> tuple[int | None, str]:
             capture_output=True,
             timeout=30,
             check=True,
-            preexec_fn=tied_to_this(),  # noqa: PLW1509 - calls C only, and imports nothing
+            preexec_fn=tied_to_this(),
         )
     except (OSError, subprocess.SubprocessError) as error:
         return None, f"the attempt failed: {error}"

@@ -25,6 +25,9 @@ PR_SET_CHILD_SUBREAPER = 36
 
 POLL_SECONDS = 0.001
 
+STACKS_SIGNAL = signal.SIGRTMAX - 3 if sys.platform == "linux" else signal.SIGUSR2
+"""Asks a trial where it is. Programs use SIGUSR1 and SIGUSR2, hardly ever one of these."""
+
 
 def die_with_parent(parent: int | None = None) -> None:
     """Have the kernel kill this process when its parent dies; a parent that is dead already counts.
@@ -101,6 +104,13 @@ def descendants(pid: int) -> tuple[int, ...]:
     return tuple(process.pid for process in _below(pid, _processes()) if process.state not in "ZX")
 
 
+def cpu_seconds(pid: int) -> float:
+    """The CPU time that `pid` and its living descendants have used; 0 where it can not be told."""
+    table = _processes()
+    own = [process for process in table if process.pid == pid]
+    return sum(process.ticks for process in (*own, *_below(pid, table))) / os.sysconf("SC_CLK_TCK")
+
+
 def kill_descendants(seconds: float = 5.0) -> tuple[int, ...]:
     """Kill and reap everything below this process, whatever group, session or signal mask it has.
 
@@ -132,6 +142,8 @@ class _Process:
     parent: int
     group: int
     state: str
+    ticks: int
+    """CPU time."""
 
 
 def _processes() -> list[_Process]:
@@ -143,8 +155,12 @@ def _processes() -> list[_Process]:
         if path.name.isdecimal():
             with suppress(OSError):
                 # The name of the command stands in parentheses, and may hold spaces and parentheses itself.
-                state, parent, group, *_ = (path / "stat").read_bytes().rpartition(b")")[2].split()
-                found.append(_Process(int(path.name), int(parent), int(group), state.decode()))
+                fields = (path / "stat").read_bytes().rpartition(b")")[2].split()
+                state, parent, group = fields[:3]
+                ticks = int(fields[11]) + int(fields[12])
+                found.append(
+                    _Process(int(path.name), int(parent), int(group), state.decode(), ticks)
+                )
     return found
 
 

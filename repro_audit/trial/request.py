@@ -20,6 +20,9 @@ FIRST = "first"
 FACTS = "facts.json"
 """In a trial's directory: what it learnt."""
 
+STACKS = "stacks.txt"
+"""In a trial's directory: where each of its threads was when it ran out of time."""
+
 Key = tuple[int, int, str, int]
 """An observation's place in a trace: step, phase, name, occurrence."""
 
@@ -69,6 +72,8 @@ class TrialRequest:
     """Noon of the audit's day, in seconds since 1970."""
     first_run_wrote: tuple[str, ...] = ()
     """Files that the floor's trial left in the tree, relative to its root; empty where the tree is cold."""
+    probed: bool = True
+    """Observe the training; else only count its steps."""
     half: Half = "whole"
     """`second`: a process of its own has saved the first half in `first_half`, and this one goes on from there."""
     whole_epochs: bool = False
@@ -93,6 +98,7 @@ class TrialRequest:
             "plugins": self.plugins,
             "instant": self.instant,
             "first_run_wrote": self.first_run_wrote,
+            "probed": self.probed,
             "half": self.half,
             "whole_epochs": self.whole_epochs,
             "first_tree": self.first_tree.to_json() if self.first_tree else None,
@@ -116,6 +122,7 @@ class TrialRequest:
             plugins=data["plugins"],
             instant=data["instant"],
             first_run_wrote=tuple(data["first_run_wrote"]),
+            probed=data["probed"],
             half=data["half"],
             whole_epochs=data["whole_epochs"],
             first_tree=Tree.from_json(data["first_tree"]) if data["first_tree"] else None,

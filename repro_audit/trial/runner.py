@@ -20,12 +20,14 @@ from repro_audit.errors import InternalError
 from repro_audit.facts import Facts
 from repro_audit.trial.interpreter import DEFECT, PRELOADED
 from repro_audit.trial.processes import (
+    STACKS_SIGNAL,
     become_subreaper,
+    cpu_seconds,
     kill_descendants,
     kill_group,
     tied_to_this,
 )
-from repro_audit.trial.request import FACTS
+from repro_audit.trial.request import FACTS, STACKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +40,13 @@ OUTPUT_LIMIT = 64 * 1024
 
 Environment = tuple[tuple[str, str], ...]
 """What distinguishes one interpreter's environment from another's, sorted."""
+
+WATCHED_SECONDS = 5.0
+"""How long before its limit a trial is watched for being idle."""
+IDLE_SHARE = 0.02
+"""Of one core: a trial that computes gets more, on however busy a machine."""
+STACKS_SECONDS = 0.3
+"""How long a trial has to write its stacks."""
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 
@@ -78,6 +87,10 @@ class Ended:
     facts: Facts | None
     exit: str
     """How the process ended, in words."""
+    stacks: str = ""
+    """Of a trial that ran out of time: where each of its threads was."""
+    idle: bool = False
+    """A trial that ran out of time had used next to no CPU time for a while."""
 
 
 @dataclass(slots=True)
@@ -119,6 +132,9 @@ class Running:
     """Read end of what the trial prints."""
     output: Output = field(default_factory=Output)
     pid: int = 0
+    watched: tuple[float, float] | None = None
+    """A moment before the limit, and the CPU time that the trial had used by then."""
+    idle: bool = False
     timed_out: bool = False
     finished: bool = False
 
@@ -347,11 +363,21 @@ class Runner:
             )
 
     def _check_clocks(self) -> None:
-        """Kill the trials that are past their limit."""
+        """Kill the trials that are past their limit, once they have said where they are."""
         now = time.monotonic()
         for running in (*self._running.values(), *self._fresh.values()):
-            if now - running.started > self.timeout and running.pid and not running.timed_out:
+            left = self.timeout - (now - running.started)
+            if not running.pid or left > min(WATCHED_SECONDS, self.timeout / 2):
+                continue
+            if running.watched is None:
+                running.watched = (now, cpu_seconds(running.pid))
+            elif left <= 0 and not running.timed_out:
                 running.timed_out = True
+                since, used = running.watched
+                running.idle = cpu_seconds(running.pid) - used < IDLE_SHARE * (now - since)
+                with suppress(ProcessLookupError):
+                    os.kill(running.pid, STACKS_SIGNAL)
+            elif left <= -STACKS_SECONDS:
                 kill_group(running.pid)
 
     # Ending
@@ -371,15 +397,20 @@ class Runner:
             raise InternalError(
                 f"trial {directory.name} failed:\n{defect.read_text(encoding='utf-8')}"
             )
-        facts = None
+        facts, stacks = None, ""
         with suppress(FileNotFoundError):
             facts = Facts.load(directory / FACTS)
+        if running.timed_out:
+            with suppress(OSError):
+                stacks = (directory / STACKS).read_text(encoding="utf-8", errors="replace")
         self._ended[running.index] = Ended(
             status=_status(facts, timed_out=running.timed_out),
             seconds=time.monotonic() - running.started,
             output=running.output.text(),
             facts=facts,
             exit=_exit_in_words(code, timeout=self.timeout if running.timed_out else None),
+            stacks=stacks,
+            idle=running.idle,
         )
         self.progress(directory.name, None)
 
