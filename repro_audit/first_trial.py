@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from repro_audit.oracle import Trial, TrialOracle
 
+PATIENCE = 2
+"""As much time as others has the trial that clears the program: others may run beside it."""
 SLOWER = 20
 """Under the probe no training takes as many times as long as without it."""
 LEAST_SECONDS = 30.0
@@ -34,10 +36,12 @@ def settle(oracle: TrialOracle, first: Trial) -> Trial:
     Raises:
         InternalError: the program trains by itself, and not under the audit.
     """
-    plain = oracle.try_as_is(probed=False)
+    with _limit(oracle, PATIENCE * oracle.runner.timeout):
+        plain = oracle.try_as_is(probed=False)
     if not _trains(plain, first):
         return plain if plain.ended.status == "crashed" else first
-    with _limit(oracle, plain):
+    enough = max(LEAST_SECONDS, SLOWER * plain.ended.seconds)
+    with _limit(oracle, min(oracle.runner.timeout, enough)):
         probed = oracle.try_as_is(probed=True)
         if not _trains(probed, first):
             _is_ours(probed, plain)
@@ -60,10 +64,10 @@ def _trains(trial: Trial, first: Trial) -> bool:
 
 
 @contextmanager
-def _limit(oracle: TrialOracle, plain: Trial) -> Iterator[None]:
-    """Wait for the further trials no longer than a training that takes as long as the plain one can take."""
+def _limit(oracle: TrialOracle, seconds: float) -> Iterator[None]:
+    """Give trials as much time as that."""
     given = oracle.runner.timeout
-    oracle.runner.timeout = min(given, max(LEAST_SECONDS, SLOWER * plain.ended.seconds))
+    oracle.runner.timeout = seconds
     try:
         yield
     finally:

@@ -76,6 +76,44 @@ def test_process_that_ends_early(tmp_path: Path, body: str, words: str) -> None:
     assert words in audited.terminal
 
 
+def test_a_pinned_level_that_breaks_the_program_is_left_alone(tmp_path: Path) -> None:
+    audited = audit(
+        tmp_path,
+        """
+    if os.environ.get("PYTHONHASHSEED") == "0":
+        raise RuntimeError("the hash seed is fixed")
+
+    def build():
+        torch.manual_seed(0)
+        return parts()
+    """,
+        "--only",
+        "process-reuse",
+        "--only",
+        "hash-seed",
+    )
+    assert audited.exit_code == 0, audited.terminal
+    assert audited.source("process-reuse")["status"] == "held"
+    assert audited.source("hash-seed")["status"] == "not-exercised"
+    assert "RuntimeError: the hash seed is fixed" in audited.source("hash-seed")["reason"]
+
+
+def test_a_program_that_only_the_probe_breaks_is_not_blamed(tmp_path: Path) -> None:
+    audited = audit(
+        tmp_path,
+        """
+    def build():
+        if "repro_audit" in torch.nn.Module.__call__.__code__.co_filename:
+            raise RuntimeError("someone is watching")
+        return parts()
+    """,
+    )
+    assert audited.exit_code == 70
+    assert not audited.report
+    assert "RuntimeError: someone is watching" in audited.terminal
+    assert "defect of repro-audit" in audited.terminal
+
+
 def test_hang_ends_at_the_timeout_though_it_ignores_sigterm(tmp_path: Path) -> None:
     audited = audit(
         tmp_path,
@@ -201,6 +239,8 @@ def test_interrupted_audit_leaves_nothing(tmp_path: Path, signals: str) -> None:
     Path({str(tmp_path / "began")!r}).touch()
     while True:
         Path("more.txt").open("a").write("x")
+
+    def build(): ...
     """,
     )
     before = fingerprint(program.parent)
@@ -318,11 +358,10 @@ def test_a_report_on_stdout_is_json_and_nothing_else(tmp_path: Path) -> None:
     assert "REPRODUCIBLE on rerun" in ended.stderr
 
 
-@pytest.mark.parametrize("options", [(), ("--quiet",)])
-def test_the_report_goes_to_stdout(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_the_report_goes_to_stdout(tmp_path: Path) -> None:
     program = write_target(tmp_path, "\n    def build():\n        raise ValueError\n")
     ended = subprocess.run(
-        command("train.py:build", *options),
+        command("train.py:build", "--quiet"),
         cwd=program.parent,
         env=environment(),
         capture_output=True,
