@@ -57,9 +57,13 @@ class Counters:
     def resume(self, earlier: Trace, *, by_hand: bool) -> None:
         """Nothing is observed."""
 
-    def enter(self, loader: Iterable[Any]) -> Iterator[Any]:
+    def enter(self, loader: Iterable[Any], _most: int | None = None) -> Iterator[Any]:
         """Begin an epoch."""
         return iter(loader)
+
+    def skip(self, *_: object, **__: object) -> bool:
+        """Leave an epoch where it is."""
+        return False
 
     def next_batch(self, batches: Iterator[Any]) -> Any:
         """The next batch."""
