@@ -430,6 +430,7 @@ class Audit:
             failure=failure,
             assumptions=facts.assumptions,
             coverage=summary.coverage(facts),
+            further=summary.further(floor, oracle.target, Path.cwd()),
             notes=(
                 *summary.notes(floor, oracle.isolation),
                 *filter(None, (self.options.origin, *installed().notes)),

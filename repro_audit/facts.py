@@ -72,6 +72,8 @@ class Facts:
     torch: str = ""
     written: tuple[str, ...] = ()
     """Files below the tree that the trial created, changed or deleted."""
+    own_files: tuple[str, ...] = ()
+    """The program's own files below the tree that were loaded, relative to it."""
     modules: tuple[str, ...] = ()
     """Modules from site-packages and the standard library that were loaded at the end."""
     unseen: tuple[str, ...] = ()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import platform
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro_audit import outlook
+from repro_audit.probe.files import read_openings
 from repro_audit.report import model
 
 if TYPE_CHECKING:
     from repro_audit.facts import Facts
     from repro_audit.oracle import Trial
+    from repro_audit.target import Target
     from repro_audit.trial.sandbox import Isolation
 
 
@@ -94,6 +98,55 @@ def notes(floor: Trial, isolation: Isolation) -> tuple[str, ...]:
     )
 
 
+def further(floor: Trial, target: Target, root: Path) -> tuple[str, ...]:
+    """What a longer trial may come to that this one did not, and how to have one."""
+    facts = floor.facts
+    if not facts.steps or facts.ended:
+        return ()
+    openings = [
+        opening
+        for opening in read_openings(floor.directory / "files.jsonl")
+        if opening.event == "open" and "w" in opening.mode
+    ]
+    seen = {opening.path for opening in openings}
+    files = {*facts.own_files, *filter(None, (target.path,))}
+    hints = outlook.unreached(
+        {name: _text(root / name) for name in sorted(files)},
+        target.function,
+        written={name: name in seen for name in facts.written},
+        opened={
+            (_relative(opening.file, floor.root, root), opening.line)
+            for opening in openings
+            if opening.file is not None and opening.line is not None
+        },
+    )
+    look = f"a second run may differ then: look further with --steps {_further_steps(facts)}"
+    return tuple(f"{hint}, but not {facts.within}; {look}" for hint in hints)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _relative(file: str, *roots: str | Path) -> str:
+    for root in roots:
+        if Path(file).is_relative_to(root):
+            return str(Path(file).relative_to(root))
+    return file
+
+
+def _further_steps(facts: Facts) -> int:
+    """Steps that go a little beyond the end of an epoch, as far as its length is known; else several times as many."""
+    if facts.batches_per_epoch and facts.batches_seen:
+        epoch = ceil(facts.steps * facts.batches_per_epoch / facts.batches_seen)
+        if epoch >= facts.steps:
+            return epoch + 2
+    return 4 * facts.steps
+
+
 def coverage(facts: Facts) -> str:
     """The share of the data that a trial saw."""
     if not facts.steps:
@@ -106,4 +159,8 @@ def coverage(facts: Facts) -> str:
     parts.append(f"{facts.steps} steps")
     if facts.epochs:
         parts.append(f"{facts.epochs} epoch{'s' if facts.epochs != 1 else ''}")
-    return ", ".join(parts)
+    seen = ", ".join(parts)
+    if facts.trains_itself:
+        whole = f"--steps {_further_steps(facts)} looks further"
+        seen += ": the whole program" if facts.ended else f"; {whole}"
+    return seen

@@ -82,6 +82,8 @@ class Probe:
     """Is told the step and the phase; whoever made it installs it, before the program's own import."""
     prepare: Callable[[], None] | None = None
     """Called first in a worker that begins as a new interpreter, so it must be fit to be pickled."""
+    met: Callable[[Any], None] | None = None
+    """Called with each module that runs by itself and is not known yet, before it is observed."""
 
     steps: int = 0
     """Optimizer steps completed; those of a program without an optimizer, by the changes of its parameters."""

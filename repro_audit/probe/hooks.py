@@ -178,6 +178,8 @@ class Hooks:
         self._begin()
         self._clock.phase = _FORWARD
         with reading(_MODULE):
+            if self._probe.met is not None and not self._models.knows(module):
+                self._probe.met(module)
             self._models.module(module)
         self._in_module = True
         try:

@@ -90,9 +90,13 @@ class Models:
             label = self._register(module)
         return f"{label}.output" if label else "output"
 
+    def knows(self, module: nn.Module) -> bool:
+        """Whether it was observed, by itself or within another one."""
+        return self._labels.get(module) is not None
+
     def module(self, module: nn.Module) -> None:
         """Observe a module's parameters and buffers, unless it is known."""
-        if self._labels.get(module) is None:
+        if not self.knows(module):
             self._register(module)
 
     def _register(self, module: nn.Module) -> str:

@@ -106,9 +106,9 @@ def levels(facts: Facts) -> Levels | str:
     found = facts.survey.get(ID) or {}
     carrier = (artifact_cache.SOURCE.id, artifact_cache.WARM) if facts.written else None
     if not found.get("names") and carrier is None:
-        return "the model has no nn.Embedding"
+        return facts.seen("no nn.Embedding was seen")
     if not found.get("names") and not found.get("pickles"):
-        return "the model has no nn.Embedding, and none came out of a pickle"
+        return facts.seen("no nn.Embedding was seen, and none came out of a pickle,")
     return Levels(
         varied=(RELOADED,) if found.get("names") else (),
         removal=WITHOUT if carrier else None,
@@ -118,12 +118,16 @@ def levels(facts: Facts) -> Levels | str:
 
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
-    """Reload every Embedding that build() made; or take the first run's pickled ones out of the tree."""
+    """Reload every Embedding before it is trained; or take the first run's pickled ones out of the tree."""
     if level == WITHOUT:
         for name in trial.first_run_wrote:
             _remove_pickle(trial.root / name)
+    names: list[str] = []
+    trial.notes[ID] = names
+    trial.on_met.append(lambda module: names.extend(name for name, _ in _embeddings(module)))
     if level == RELOADED:
         trial.on_built.append(_reload)
+        trial.on_met.append(_reload)
     yield
 
 
@@ -140,12 +144,22 @@ def _reload(model: Any) -> None:
     for _, module in _embeddings(model):
         with rng.fork_rng():
             rng.seed_everything(OTHER_SEED, cudnn_flags=False)
-            copy = pickle.loads(pickle.dumps(module))  # noqa: S301 - bytes of our own
+            copy = _through_pickle(module)
+        if copy is None:
+            continue
         for name, parameter in module.named_parameters(recurse=False):
             parameter.data = dict(copy.named_parameters(recurse=False))[name].data
         for name, value in vars(copy).items():
             if not name.startswith("_"):
                 setattr(module, name, value)
+
+
+def _through_pickle(module: Any) -> Any:
+    """A copy that was pickled; None of a module that can't be, which comes out of no file either."""
+    try:
+        return pickle.loads(pickle.dumps(module))  # noqa: S301 - bytes of our own
+    except Exception:
+        return None
 
 
 def _embeddings(model: Any) -> Iterator[tuple[str, Any]]:
@@ -161,7 +175,8 @@ def _embeddings(model: Any) -> Iterator[tuple[str, Any]]:
 
 def survey(trial: TrialContext) -> Json:
     """The model's Embeddings by name, and the files that an Embedding was unpickled from."""
-    names = [name for model in trial.models for name, _ in _embeddings(model)]
+    built = [name for model in trial.models for name, _ in _embeddings(model)]
+    names = list(dict.fromkeys((*built, *trial.notes.get(ID, ()))))
     pickles = [
         {
             "path": opening.path,

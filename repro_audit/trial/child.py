@@ -267,6 +267,7 @@ def _run_once(
         absent=not request.probed,
         workers=request.directory / "workers.jsonl",
         prepare=Setting(str(request.directory), context.processes),
+        met=context.met,
     )
     context.processes.restart()
     for callback in context.on_run:
@@ -360,6 +361,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         cuda_idle=bool(devices) and not used,
         cuda_share=max(map(_share_held, devices), default=0.0) if used else 0.0,
         torch=torch.__version__,
+        own_files=_own_files(context.root),
         modules=_importable_modules() if fresh else (),
         unseen=opaque_forms(),
         survey=context.notes,
@@ -369,6 +371,15 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
 
 def _median_step(ends: list[float]) -> float:
     return median(after - before for before, after in pairwise(ends)) if len(ends) > 1 else 0.0
+
+
+def _own_files(root: Path) -> tuple[str, ...]:
+    """The program's own modules below the tree, relative to it."""
+    from repro_audit.probe.files import is_users
+
+    files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    own = (Path(file) for file in files if file.endswith(".py") and is_users(file))
+    return tuple(sorted(str(file.relative_to(root)) for file in own if file.is_relative_to(root)))
 
 
 def _importable_modules() -> tuple[str, ...]:

@@ -45,6 +45,8 @@ class TrialContext:
     """Called before each run of the program in this process."""
     on_built: list[Callable[[Any], None]] = field(default_factory=list)
     """Called with the model (or None) after each `build`, before training."""
+    on_met: list[Callable[[Any], None]] = field(default_factory=list)
+    """Called with each module that runs by itself and that `build` did not return, before it first runs."""
     models: list[Any] = field(default_factory=list)
     """The models that `build` returned, for surveys."""
     reseeds: list[str] = field(default_factory=list)
@@ -67,6 +69,11 @@ class TrialContext:
     def when_imported(self, module: str, callback: Callable[[], None]) -> None:
         """Call `callback` once the top-level `module` is loaded, by us or by the program."""
         when_imported(module, callback)
+
+    def met(self, module: object) -> None:
+        """Tell the sources that a module is about to run for the first time."""
+        for callback in self.on_met:
+            callback(module)
 
     def built(self, model: object) -> None:
         """Tell the sources that `build` returned."""
