@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import getpass
 import locale
+import multiprocessing
 import os
 import platform
 import socket
 import subprocess
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from repro_audit.facts import Facts
 from repro_audit.source import Levels
+from repro_audit.sources._machine import (
+    ASKS,
+    CPUS,
+    INODES,
+    MEMORY,
+    REVERSED_TIMES,
+    SORTED_TIMES,
+    START,
+)
 from repro_audit.sources.environment import LEVELS, PINNED, SOURCE, WORKING_DIRECTORY, other_locale
 from tests.auditing import check, write_target
 from tests.sourcing import context, in_force
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("shared_interpreters")
 
@@ -37,6 +47,14 @@ def mode_of_new_files() -> int:
     before = os.umask(0)
     os.umask(before)
     return before
+
+
+FILE_TIMES = "file times"
+
+
+def entry() -> os.DirEntry[str]:
+    with os.scandir() as entries:
+        return next(each for each in entries if each.name == "old.txt")
 
 
 SEEN: dict[str, tuple[Callable[[], Any], ...]] = {
@@ -54,32 +72,103 @@ SEEN: dict[str, tuple[Callable[[], Any], ...]] = {
     ),
     "user name": (getpass.getuser, lambda: os.environ.get("USER")),
     "umask": (mode_of_new_files,),
+    FILE_TIMES: (
+        lambda: Path("old.txt").stat().st_mtime,
+        lambda: os.path.getmtime("old.txt"),  # noqa: PTH204
+        lambda: os.path.getatime("old.txt"),  # noqa: PTH203
+        lambda: os.stat("old.txt").st_ctime_ns,  # noqa: PTH116
+        lambda: entry().stat().st_mtime,
+    ),
+    INODES: (lambda: Path("old.txt").stat().st_ino, lambda: entry().inode()),
+    CPUS: (
+        lambda: os.cpu_count(),  # noqa: PLW0108
+        lambda: multiprocessing.cpu_count(),  # noqa: PLW0108
+        lambda: len(os.sched_getaffinity(0)),
+    ),
+    MEMORY: (lambda: os.sysconf("SC_PHYS_PAGES"), lambda: os.sysconf("SC_AVPHYS_PAGES")),
 }
+SEEN_AS = {REVERSED_TIMES: FILE_TIMES, SORTED_TIMES: FILE_TIMES}
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_each_level_changes_one_thing_and_puts_it_back(
-    level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def _in_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "old.txt").touch()
     (tmp_path / "other" / "tree").mkdir(parents=True)  # stands in for a mount
+    (tmp_path / "other" / "tree" / "old.txt").hardlink_to(tmp_path / "tree" / "old.txt")
     monkeypatch.chdir(tmp_path / "tree")
-    before = {name: [see() for see in ways] for name, ways in SEEN.items()}
+
+
+@pytest.mark.parametrize("level", [level for level in LEVELS if level != START])
+def test_each_level_changes_one_thing_and_puts_it_back(level: str, tmp_path: Path) -> None:
+    (tmp_path / "request.json").touch()  # when the trial begins
     environ = dict(os.environ)
     trial = context(tmp_path, SOURCE, level, elsewhere=tmp_path / "other")
+    pinned = context(tmp_path, SOURCE, PINNED)
+    with in_force(SOURCE, PINNED, pinned):
+        before = {name: [see() for see in ways] for name, ways in SEEN.items()}
     with in_force(SOURCE, level, trial):
         during = {name: [see() for see in ways] for name, ways in SEEN.items()}
-    assert {name: [see() for see in ways] for name, ways in SEEN.items()} == before
+    with in_force(SOURCE, PINNED, pinned):
+        assert {name: [see() for see in ways] for name, ways in SEEN.items()} == before
     assert dict(os.environ) == environ
     for name, values in during.items():
         changed = [new != old for new, old in zip(values, before[name], strict=True)]
-        assert all(changed) == any(changed) == (name == level)
+        assert all(changed) == any(changed) == (name == SEEN_AS.get(level, level))
 
 
-def test_pinned_changes_nothing(tmp_path: Path) -> None:
-    before = {name: [see() for see in ways] for name, ways in SEEN.items()}
+def test_pinned_changes_nothing_but_how_much_memory_is_free(tmp_path: Path) -> None:
+    (tmp_path / "request.json").touch()
+    ways = {name: ways for name, ways in SEEN.items() if name != MEMORY}
+    before = {name: [see() for see in ways] for name, ways in ways.items()}
     with in_force(SOURCE, PINNED, context(tmp_path, SOURCE, PINNED)):
-        assert {name: [see() for see in ways] for name, ways in SEEN.items()} == before
+        assert {name: [see() for see in ways] for name, ways in ways.items()} == before
+
+
+def test_from_another_directory_relative_paths_lead_to_the_same_files(tmp_path: Path) -> None:
+    place = tmp_path / "tree" / "old.txt"
+    trial = context(tmp_path, SOURCE, START, elsewhere=tmp_path / "other")
+    assert os.path.relpath(place) == "old.txt"
+    with in_force(SOURCE, START, trial):
+        assert Path(os.path.relpath(place)).samefile(place)
+        assert os.path.relpath(place) != "old.txt"
+        assert Path("old.txt").exists()
+        assert trial.start == tmp_path / "tree"
+    assert trial.start is None
+
+
+def test_file_times_are_reversed_or_by_name_and_those_of_new_files_stay(tmp_path: Path) -> None:
+    paths = [tmp_path / "tree" / name for name in ("b", "c", "a", "d")]
+    for number, path in enumerate(paths):
+        path.touch()
+        os.utime(path, (number // 2, number // 2))
+    (tmp_path / "request.json").touch()
+
+    def order(level: str) -> str:
+        with in_force(SOURCE, level, context(tmp_path, SOURCE, level)):
+            stamps = {path.name: path.stat().st_mtime for path in paths}
+            new = tmp_path / "tree" / "new"
+            new.touch()
+            assert new.stat().st_mtime > max(stamps.values())
+            assert {path.name: path.stat().st_mtime for path in reversed(paths)} == stamps
+        return "".join(sorted(stamps, key=lambda name: stamps[name]))
+
+    assert order(PINNED) == "bcad"  # the first two are of one moment, and so are the last
+    assert order(REVERSED_TIMES) == "dacb"
+    assert order(SORTED_TIMES) == "abcd"
+
+
+def test_levels_are_tried_where_a_line_asks(tmp_path: Path) -> None:
+    with in_force(SOURCE, PINNED, context(tmp_path, SOURCE, PINNED)) as trial:
+        Path("old.txt").exists()
+        _ = Path("old.txt").stat().st_size
+        Path("old.txt").resolve().read_text(encoding="utf-8")
+        os.cpu_count()
+    assert SOURCE.survey is not None
+    survey = {**SOURCE.survey(trial), "movable": True}
+    levels = SOURCE.levels(Facts(survey={SOURCE.id: survey}))
+    assert isinstance(levels, Levels)
+    assert set(levels.varied) & set(ASKS) == {START, CPUS}
 
 
 @pytest.mark.parametrize("ours", ["C", "C.UTF-8", "C.utf8", "POSIX", "en_US.UTF-8", "xx_YY", ""])
@@ -105,7 +194,6 @@ HEAD = """
     import random
     import socket
     import time
-    from pathlib import Path
     import torch
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
@@ -163,7 +251,6 @@ def test_another_path_finds_the_same_files(tmp_path: Path) -> None:
         os.replace("log.txt", "old.txt")
         return parts(scale)
     """
-    (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "scale.txt").write_text("2.5", encoding="utf-8")
     audited = audit(tmp_path, body, "--only", "environment")
     assert audited.source("environment")["status"] == "held"

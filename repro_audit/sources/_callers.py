@@ -19,7 +19,8 @@ from repro_audit.sources._program import behind, direct_caller
 if TYPE_CHECKING:
     from types import FrameType
 
-_PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
+_SOURCES = str(Path(__file__).resolve().parent) + os.sep
+"""Whose functions stand in for others; what the audit asks for itself, such as the names of files, is its own."""
 _STANDARD = tuple(
     {
         str(place).rstrip(os.sep) + os.sep
@@ -65,7 +66,7 @@ def asker(frame: FrameType | None, through: tuple[str, ...] = ()) -> FrameType |
 
 
 def asks(frame: FrameType | None, through: tuple[str, ...] = ()) -> FrameType | None:
-    """The first frame that is neither this package's own nor one that hands on what it is told."""
+    """The first frame that is neither a source's own nor one that hands on what it is told."""
     while frame is not None and _hands_on(frame.f_code.co_filename, through):
         frame = frame.f_back
     return frame
@@ -73,7 +74,7 @@ def asks(frame: FrameType | None, through: tuple[str, ...] = ()) -> FrameType | 
 
 @lru_cache(maxsize=4096)
 def _hands_on(filename: str, through: tuple[str, ...]) -> bool:
-    if filename.startswith(_PACKAGE):
+    if filename.startswith(_SOURCES):
         return True
     return standard_module(filename) in through
 

@@ -62,8 +62,8 @@ def began(trial: TrialContext) -> int:
 class Face:
     """What the program sees of the state of files."""
 
-    change: Callable[[os.stat_result, os.stat_result], os.stat_result]
-    """Given a file's real state and the one that the program would see, the one that it does see."""
+    change: Callable[[os.stat_result, os.stat_result, Any], os.stat_result]
+    """Given a file's real state, the one that the program would see, and its path, the one that it does see."""
     noticed: Callable[[Reading], None]
     """Told of each reading that may look at times or at the number."""
     renamed: Callable[[Any], Any] = lambda path: path
@@ -86,15 +86,15 @@ class Face:
         def shown_stat(entry: Any, *, follow_symlinks: bool = True) -> Any:
             seen = stat(entry, follow_symlinks=follow_symlinks)
             real = partial(ENTRY, entry, follow_symlinks=follow_symlinks)
-            return self._answer(seen, real, sys._getframe(1))
+            return self._answer(seen, real, entry.name, sys._getframe(1))
 
         def shown_inode(entry: Any) -> int:
             users = asker(sys._getframe(1))
             if users is None:
                 return int(inode(entry))
             self.noticed(Reading(users=users, times=False, number=True))
-            states = [state(entry, follow_symlinks=False) for state in (ENTRY, stat)]
-            return self.change(*states).st_ino
+            real = ENTRY(entry, follow_symlinks=False)
+            return self.change(real, stat(entry, follow_symlinks=False), entry.name).st_ino
 
         replacements.method(os.DirEntry, "stat", shown_stat)
         replacements.method(os.DirEntry, "inode", shown_inode)
@@ -104,7 +104,7 @@ class Face:
             path = self.renamed(path)
             given: dict[str, Any] = {"dir_fd": dir_fd, "follow_symlinks": follow_symlinks}
             seen = original(path, **given)
-            return self._answer(seen, partial(STAT, path, **given), sys._getframe(1))
+            return self._answer(seen, partial(STAT, path, **given), path, sys._getframe(1))
 
         return stat
 
@@ -112,23 +112,25 @@ class Face:
         def lstat(path: Any, *, dir_fd: int | None = None) -> Any:
             path = self.renamed(path)
             seen = original(path, dir_fd=dir_fd)
-            return self._answer(seen, partial(LSTAT, path, dir_fd=dir_fd), sys._getframe(1))
+            return self._answer(seen, partial(LSTAT, path, dir_fd=dir_fd), path, sys._getframe(1))
 
         return lstat
 
     def _fstat(self, original: Any) -> Any:
         def fstat(fd: int) -> Any:
-            return self._answer(original(fd), partial(FSTAT, fd), sys._getframe(1))
+            return self._answer(original(fd), partial(FSTAT, fd), fd, sys._getframe(1))
 
         return fstat
 
-    def _answer(self, seen: Any, real: Callable[[], Any], frame: FrameType | None) -> Any:
+    def _answer(
+        self, seen: Any, real: Callable[[], Any], path: Any, frame: FrameType | None
+    ) -> Any:
         reading = read_by(frame)
         if reading is None:
             return seen
         if reading.times or reading.number:
             self.noticed(reading)
-        return self.change(real(), seen)
+        return self.change(real(), seen, path)
 
 
 def read_by(frame: FrameType | None) -> Reading | None:
@@ -198,10 +200,10 @@ class Times:
 
     start: int
     distance: int
-    _real: list[tuple[int, int]] = field(default_factory=list)
+    _real: list[tuple[Any, ...]] = field(default_factory=list)
     _shown: list[int] = field(default_factory=list)
 
-    def shown(self, real: tuple[int, int]) -> int:
+    def shown(self, real: tuple[Any, ...]) -> int:
         """The time in place of a real one."""
         at = bisect_left(self._real, real)
         if at == len(self._real) or self._real[at] != real:
@@ -248,7 +250,7 @@ class OwnFiles:
             self._numbers[key] = self.first + self.step * count if is_own else state.st_ino
         return self._numbers[key]
 
-    def change(self, real: os.stat_result, seen: os.stat_result) -> os.stat_result:
+    def change(self, real: os.stat_result, seen: os.stat_result, _path: Any) -> os.stat_result:
         """The state that the program sees."""
         shown = {name: self.time(name, real) for name in TIMES}
         return altered(seen, ino=self.number(real), **shown)

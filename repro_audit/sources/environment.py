@@ -3,10 +3,15 @@
 ## What it does
 The audit runs the program as it finds the machine (pinned), then with one thing changed at a time: another time zone
 (`TZ`), another locale (`LC_ALL` and `LANG`; one that is installed), the same working directory under another path,
-another host name, another user name, another umask. Another result convicts it, and the report says which of them
-moved it. It breaks the promise `portable`, and is emulated: host and user change for Python's functions and in the
-environment, not for C code. The path can be changed where trials see the tree through an overlay. `HOME` stays, since
-data and models are cached below it. *Held*: none of them changes anything.
+another host name, another user name, another umask. Where a line of the program, or a library that it calls, asks for
+them, these too: the directory in which the program is started (`os.getcwd`, `os.path.relpath`, `Path.cwd`), the times
+of its files (in reverse order, and in the order of their names) and their inode numbers, as a copy or a checkout has
+others (`os.stat`, `Path.stat`, `os.path.getmtime`, entries of `os.scandir`), the number of CPUs (`os.cpu_count`,
+`os.sched_getaffinity`), and the size of the memory (`os.sysconf`, `psutil.virtual_memory`). Another result convicts
+it, and the report says which of them moved it. It breaks the promise `portable`, and is emulated: host, user, files,
+CPUs and memory change for Python's functions and in the environment, not for C code, and files are not touched. The
+path can be changed where trials see the tree through an overlay. `HOME` stays, since data and models are cached below
+it. *Held*: none of them changes anything.
 
 ## Why it breaks reproducibility
 A machine's settings reach a program by ways that nobody thinks of. Local time gives another hour, and at times another
@@ -71,11 +76,13 @@ import os
 import platform
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.source import Fix, Levels, Scope, Source
-from repro_audit.sources._program import Replacements, verdict
+from repro_audit.sources import _machine
+from repro_audit.sources._program import Replacements, evidence, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -89,6 +96,8 @@ if TYPE_CHECKING:
 ID = "environment"
 PINNED = "as is"
 WORKING_DIRECTORY = "working directory"
+MOVING = (WORKING_DIRECTORY, _machine.START)
+"""Levels that need the tree under another path."""
 
 NOBODY = "somebody-else"
 NOWHERE = "another-host"
@@ -178,6 +187,17 @@ def working_directory(trial: TrialContext) -> Iterator[None]:
 
 
 @contextmanager
+def start_directory(trial: TrialContext) -> Iterator[None]:
+    """The same directory by another path, and the target's file where it was: from here to there it is another way."""
+    trial.start = Path.cwd()
+    try:
+        with working_directory(trial):
+            yield
+    finally:
+        trial.start = None
+
+
+@contextmanager
 def host_name(_trial: TrialContext) -> Iterator[None]:
     """Another name for `socket.gethostname`, `platform.node`, `os.uname` and `HOSTNAME`."""
     uname = os.uname()
@@ -218,6 +238,11 @@ def umask(_trial: TrialContext) -> Iterator[None]:
         os.umask(before)
 
 
+def _as_watched(_trial: TrialContext) -> AbstractContextManager[None]:
+    """Nothing more: `_machine.watched` answers by the level."""
+    return nullcontext()
+
+
 LEVELS: dict[str, Callable[[TrialContext], AbstractContextManager[None]]] = {
     "time zone": time_zone,
     "locale": language,
@@ -225,8 +250,15 @@ LEVELS: dict[str, Callable[[TrialContext], AbstractContextManager[None]]] = {
     "host name": host_name,
     "user name": user_name,
     "umask": umask,
+    _machine.START: start_directory,
+    **dict.fromkeys((level for level in _machine.ASKS if level != _machine.START), _as_watched),
 }
 
+_BY_NAME = Fix(
+    summary="Let no file's time decide anything, since a copy, a checkout or a download has others: put what orders "
+    "the files into their names.",
+    snippet='newest = max(Path("runs").glob("epoch-*.pt"))  # epoch-0007.pt; not key=os.path.getmtime',
+)
 FIXES = {
     "time zone": Fix(
         summary="Name the time zone wherever a time becomes a date or an hour.",
@@ -254,40 +286,79 @@ FIXES = {
         summary="Give files the permissions that the program relies on, whatever the umask.",
         snippet="path.chmod(0o644)",
     ),
+    _machine.START: Fix(
+        summary="Let no path that hangs on where the program is started decide anything: make keys, seeds and splits "
+        "from paths below the data's root.",
+        snippet="key = path.relative_to(root).as_posix()  # not os.path.relpath(path)",
+    ),
+    **dict.fromkeys((_machine.REVERSED_TIMES, _machine.SORTED_TIMES), _BY_NAME),
+    _machine.INODES: Fix(
+        summary="Know files by their names, not by their inode numbers.",
+        snippet="files.sort(key=lambda path: path.name)  # not path.stat().st_ino",
+    ),
+    _machine.CPUS: Fix(
+        summary="Fix the number of parts that the work is cut into; the number of CPUs may say how many run at once.",
+        snippet="parts = 8  # not os.cpu_count()\n"
+        "pool = multiprocessing.Pool(os.cpu_count())\n"
+        "results = pool.map(work, range(parts))",
+    ),
+    _machine.MEMORY: Fix(
+        summary="Take sizes that decide the result, such as the batch's, from the caller.",
+        snippet='parser.add_argument("--batch-size", type=int, default=64)',
+    ),
 }
 
 
 def levels(facts: Facts) -> Levels:
-    """All of them, but for another path where the floor's trial could not be given one."""
-    movable = (facts.survey.get(ID) or {}).get("movable", False)
-    return Levels(varied=tuple(name for name in LEVELS if movable or name != WORKING_DIRECTORY))
+    """All that may matter unseen, and those that a line asks for; no other path where the floor's trial had none."""
+    survey = facts.survey.get(ID) or {}
+    movable, asked = survey.get("movable", False), survey.get("asked") or {}
+    return Levels(
+        varied=tuple(
+            name
+            for name in LEVELS
+            if (movable or name not in MOVING) and (name not in _machine.ASKS or asked.get(name))
+        )
+    )
 
 
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Change one thing."""
-    if level == PINNED:
-        yield
-        return
-    with LEVELS[level](trial):
+    with _machine.watched(level, trial), LEVELS.get(level, _as_watched)(trial):
         yield
 
 
 def survey(trial: TrialContext) -> Json:
-    """What was changed, and whether the tree can be had under another path."""
-    return {"level": trial.setting.get(ID), "movable": trial.elsewhere is not None}
+    """What was changed, whether the tree can be had under another path, and the lines that asked."""
+    return {
+        "level": trial.setting.get(ID),
+        "movable": trial.elsewhere is not None,
+        "asked": _machine.asked(trial),
+    }
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
-    """Say which of them moved the result."""
-    moved = ", ".join(level.level for level in judgement.levels if level.diverged)
-    movable = (facts.survey.get(ID) or {}).get("movable", False)
-    rest = "" if movable else "; the working directory could not be had under another path"
+    """Say which of them moved the result, and which lines asked for it."""
+    moved = [level.level for level in judgement.levels if level.diverged]
+    survey = facts.survey.get(ID) or {}
+    rest = (
+        ""
+        if survey.get("movable")
+        else "; the working directory could not be had under another path"
+    )
     tried = ", ".join(level.level for level in judgement.levels)
+    asked = survey.get("asked") or {}
+    lines = [
+        line
+        for level in moved
+        for line in evidence(asked.get(level) or (), _machine.ASKS.get(level, ""))
+    ]
     return verdict(
         judgement,
         held=f"another one of these changes nothing: {tried}{rest}",
-        broke=f"the result depends on the machine's settings: {moved}{rest}",
+        broke=f"the result depends on the machine's settings: {', '.join(moved)}{rest}",
+        evidence=tuple(dict.fromkeys(lines)),
     )
 
 

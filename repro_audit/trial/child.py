@@ -136,7 +136,7 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
         detailed = _detailed(request)
         if detailed is not None:
             stack.enter_context(detailed)
-        build = loading.load(_mapped(request))
+        build = loading.load(_mapped(request, context))
         at_import = tuple(context.reseeds)
         states = rng.snapshot()
         run = partial(
@@ -293,12 +293,13 @@ def _run_once(
     return probe
 
 
-def _mapped(request: TrialRequest) -> Target:
+def _mapped(request: TrialRequest, context: TrialContext) -> Target:
     """The target, in the copy of the tree where the tree is one."""
     target = request.target
     if target.path is None:
         return target
-    return dataclasses.replace(target, path=str(request.tree.map(Path(target.path))))
+    path = Path(target.path) if context.start is None else context.start / target.path
+    return dataclasses.replace(target, path=str(request.tree.map(path)))
 
 
 def _seed(context: TrialContext) -> None:

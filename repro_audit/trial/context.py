@@ -29,6 +29,8 @@ class TrialContext:
     """The user's tree, as this trial sees it."""
     elsewhere: Path | None = None
     """Where `root` is found too, by another path; None where it can not be had twice."""
+    start: Path | None = None
+    """Where a relative path of the target begins; None for the working directory."""
     instant: int = 0
     """Noon of the audit's day, in seconds since 1970: the same in all trials of an audit."""
     first_run_wrote: tuple[str, ...] = ()
