@@ -102,6 +102,8 @@ def _in_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("level", [level for level in LEVELS if level != START])
 def test_each_level_changes_one_thing_and_puts_it_back(level: str, tmp_path: Path) -> None:
     (tmp_path / "request.json").touch()  # when the trial begins
+    later = time.time_ns() + 10**9  # than old.txt by a tick of the clock that stamps files
+    os.utime(tmp_path / "request.json", ns=(later, later))
     environ = dict(os.environ)
     trial = context(tmp_path, SOURCE, level, elsewhere=tmp_path / "other")
     pinned = context(tmp_path, SOURCE, PINNED)
@@ -194,6 +196,7 @@ HEAD = """
     import random
     import socket
     import time
+    from pathlib import Path
     import torch
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
@@ -253,7 +256,7 @@ def test_another_path_finds_the_same_files(tmp_path: Path) -> None:
     """
     (tmp_path / "tree" / "scale.txt").write_text("2.5", encoding="utf-8")
     audited = audit(tmp_path, body, "--only", "environment")
-    assert audited.source("environment")["status"] == "held"
+    assert audited.source("environment")["status"] == "held", audited.terminal
     assert moved(audited) == set()
     by_path = audit(
         tmp_path, body.replace("(scale)", "(len(os.getcwd()))"), "--only", "environment"
