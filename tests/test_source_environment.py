@@ -261,4 +261,4 @@ def test_another_path_finds_the_same_files(tmp_path: Path) -> None:
     by_path = audit(
         tmp_path, body.replace("(scale)", "(len(os.getcwd()))"), "--only", "environment"
     )
-    assert moved(by_path) == {WORKING_DIRECTORY}
+    assert moved(by_path) == {WORKING_DIRECTORY, START}
