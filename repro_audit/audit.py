@@ -15,6 +15,7 @@ from repro_audit.experiment import Factor, Judgement, Outcome, Result, experimen
 from repro_audit.facts import Facts
 from repro_audit.inspection import Suspicion, inspect
 from repro_audit.oracle import Parting, Trial, TrialOracle, part
+from repro_audit.reads import Suspect
 from repro_audit.report import model
 from repro_audit.source import Levels, Scope, Source, Verdict, configured
 from repro_audit.sources import (
@@ -23,6 +24,7 @@ from repro_audit.sources import (
     catalogue,
     checkpoint_resume,
     installed,
+    object_address,
     process_reuse,
     seed_effect,
     worker_seed,
@@ -32,7 +34,7 @@ from repro_audit.trace import Phase
 from repro_audit.trial.request import Watch
 from repro_audit.trial.runner import Runner
 from repro_audit.trial.sandbox import Isolation, plan_isolation
-from repro_audit.wording import in_words
+from repro_audit.wording import in_words, working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -333,6 +335,7 @@ class Audit:
                 reference=dict(reference_setting(name, parting)),
                 race=name not in levels or levels[name].race,
                 runs=self._chances(judgements.get(name)),
+                suspect=self._suspect(name, parting),
             )
             for name, parting in partings.items()
             if name not in NAMED_BY_THEMSELVES
@@ -354,6 +357,23 @@ class Audit:
         differed, total = (judgement and judgement.race) or (0, 0)
         shy = not 0 < differed == total
         return max(self.options.runs, LEAST_CHANCES) if shy else self.options.runs
+
+    def _suspect(self, name: str, parting: Parting) -> Suspect | None:
+        """What the line to blame for a source does; None for what no source accounts for."""
+        source = self.sources.get(name)
+        if source is None:
+            return None
+        surveys = (trial.facts.survey.get(name) for trial in (parting.reference, parting.diverged))
+        return Suspect(
+            reads=source.reads,
+            lines=frozenset(
+                (str(base / file), line)
+                for found in surveys
+                for file, line in source.lines(found)
+                for base in working_directory()
+            ),
+            hidden=source is self.sources[object_address.SOURCE.id],
+        )
 
     def _measured(
         self, partings: Mapping[str, Parting], judgements: Mapping[str, Judgement]

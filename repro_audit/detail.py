@@ -143,8 +143,8 @@ class Line:
     names: tuple[str, ...]
     """The variables and stored attributes that the digests are of: `x`, `self.scale`."""
     reads: tuple[str, ...]
-    """What else it reads, by the functions that it names: `clock`, `entropy`, `listing`, `environment`, `address`,
-    `set order`. For words only: a name may stand on a line without being used."""
+    """What else it reads, by the functions that it names, as `repro_audit.reads` calls it: a name may stand on a line
+    without being used."""
     sets: tuple[str, ...]
     """Those of the names that it assigns to."""
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from repro_audit.compare import Mismatch
     from repro_audit.experiment import Setting
     from repro_audit.oracle import Parting, Trial, TrialOracle
+    from repro_audit.reads import Suspect
 
 MOST_ROUNDS = 3
 """How often the reference outputs of a race's ops known so far are fed in, to see whether others part the runs too.
@@ -42,6 +43,7 @@ class Pair:
 
     reference: Trial
     diverged: Trial
+    suspect: Suspect | None = None
 
     @property
     def failure(self) -> str:
@@ -69,7 +71,13 @@ class Pair:
         first = self.first
         if first is None:
             return None
-        return pinpoint(_events(self.reference), _events(self.diverged), first)
+        return pinpoint(
+            _events(self.reference),
+            _events(self.diverged),
+            first,
+            trace=self.reference.trace,
+            suspect=self.suspect,
+        )
 
     def located(self, cause: Cause) -> Located:
         """A cause, and where it stands in the program; of an op in both runs, the keys of its outputs in every step."""
@@ -121,6 +129,8 @@ class Suspicion:
     """The runs part by chance: at another step each time, or not at all."""
     runs: int
     """How often a race is run before it is given up."""
+    suspect: Suspect | None = None
+    """What the line to blame does, where the source says that."""
 
     @property
     def chances(self) -> int:
@@ -183,12 +193,12 @@ def _look(suspicion: Suspicion, window: Window) -> Plan:
     """Run the pair with a window, a race again until it shows; then ask for what else parts it."""
     settings = (suspicion.reference, suspicion.parting.diverged.setting)
     reference, diverged = yield [(setting, Watch(window=window)) for setting in settings]
-    pair = Pair(reference=reference, diverged=diverged)
+    pair = Pair(reference=reference, diverged=diverged, suspect=suspicion.suspect)
     for _ in range(suspicion.chances - 1):
         if pair.failure or pair.first is not None:
             break
         (again,) = yield [(settings[1], Watch(window=window))]
-        pair = Pair(reference=reference, diverged=again)
+        pair = Pair(reference=reference, diverged=again, suspect=suspicion.suspect)
     if pair.failure:
         return Finding(reason=pair.failure)
     cause = pair.cause()
@@ -221,7 +231,7 @@ def _others(suspicion: Suspicion, window: Window, found: list[Located], truncate
         # Of a race, a run may not part where the first one did.
         for _ in range(suspicion.chances):
             (diverged,) = yield [(settings[1], watch)]
-            pair = Pair(reference=reference, diverged=diverged)
+            pair = Pair(reference=reference, diverged=diverged, suspect=suspicion.suspect)
             sizes = {**_sizes(pair, keys), **sizes}
             cause = None if pair.failure else pair.cause()
             if cause is not None:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
@@ -102,6 +102,10 @@ def _nothing(_level: str, _trial: TrialContext) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def _no_lines(_found: Json) -> Iterable[tuple[str, int]]:
+    return ()
+
+
 def _no_environment(_level: str) -> Mapping[str, str]:
     return {}
 
@@ -133,6 +137,10 @@ class Source:
     """What a level sets in the environment of a new interpreter."""
     survey: Callable[[TrialContext], Json] | None = None
     """Called in the trial's process after training; what it returns is `Facts.survey[id]`."""
+    reads: frozenset[str] = frozenset()
+    """What the line to blame reads, as `repro_audit.reads` calls it, where that is what the source is about."""
+    lines: Callable[[Json], Iterable[tuple[str, int]]] = _no_lines
+    """From what the survey found: the lines that were seen to do what the source is about, file and number."""
     options: tuple[Option, ...] = ()
     """What a user may choose in `[tool.repro-audit.sources.ID]`; `option.of(facts)` is the choice."""
 

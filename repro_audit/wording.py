@@ -97,7 +97,7 @@ def _named(words: str) -> str:
     """The two runs as the report calls them, and files below the working directory as they are called there."""
     words = re.sub(r"\bthe first( run)?\b", "the pinned run", words)
     words = re.sub(r"\bthe second( run)?\b", "the varied run", words)
-    for base in _bases():
+    for base in working_directory():
         words = words.replace(f"{base}{os.sep}", "")
     return words
 
@@ -141,12 +141,12 @@ def _location(site: Site) -> model.Location:
 
 def _relative(file: str) -> str:
     """A file below the working directory as it is called there."""
-    for base in _bases():
+    for base in working_directory():
         if Path(file).is_relative_to(base):
             return str(Path(file).relative_to(base))
     return file
 
 
-def _bases() -> tuple[Path, Path]:
+def working_directory() -> tuple[Path, Path]:
     """The working directory, by both of its names."""
     return Path.cwd(), Path(os.path.realpath(Path.cwd()))

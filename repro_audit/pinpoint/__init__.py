@@ -13,9 +13,10 @@ import numpy as np
 
 from repro_audit.columns import ROWS_PER_FLUSH
 from repro_audit.detail import MAIN, Detail, Kind
+from repro_audit.pinpoint import suspects
 from repro_audit.pinpoint.align import Span
 from repro_audit.pinpoint.causes import Pair, draw_cause, explain
-from repro_audit.pinpoint.fetches import fetches, parted, sample_at
+from repro_audit.pinpoint.fetches import fetches, parted, sample_at, taken
 from repro_audit.pinpoint.ledger import MADE, events, follow
 from repro_audit.pinpoint.model import Cause, CauseKind, Link, Place, Sample
 from repro_audit.trace import Phase
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from repro_audit.compare import Mismatch
     from repro_audit.pinpoint.fetches import Fetch
+    from repro_audit.reads import Suspect
+    from repro_audit.trace import Trace
 
 __all__ = [
     "Cause",
@@ -53,7 +56,15 @@ class Run:
         return {MAIN: self.main, **self.workers}
 
 
-def pinpoint(a: Run, b: Run, first: Mismatch, *, fetch: str | None = None) -> Cause | None:
+def pinpoint(
+    a: Run,
+    b: Run,
+    first: Mismatch,
+    *,
+    fetch: str | None = None,
+    trace: Trace | None = None,
+    suspect: Suspect | None = None,
+) -> Cause | None:
     """The cause of the first mismatch between two runs; None where no event differs before it.
 
     Args:
@@ -61,26 +72,54 @@ def pinpoint(a: Run, b: Run, first: Mismatch, *, fetch: str | None = None) -> Ca
         b: the second.
         first: what differs between their traces.
         fetch: the name of the batch that `first` is about, as its row in the first run has it, where that is known.
+        trace: of the first run, which tells that batch where `fetch` does not.
+        suspect: what the line to blame does, where that is known.
     """
+    found = _found(a, b, first, fetch=fetch, trace=trace, suspect=suspect)
+    if suspect and (found is None or found.incomplete):
+        row = suspects.only(a.main, _stop(a.main, first), suspect)
+        if row is not None:
+            event = a.main.event(row)
+            return Cause(
+                kind="reading",
+                place=Place(event=event, other=None),
+                detail=f"{suspects.in_words(event, suspect)}, and no other line that was seen does",
+                process=MAIN,
+                other_process=MAIN,
+            )
+    return found
+
+
+def _found(
+    a: Run,
+    b: Run,
+    first: Mismatch,
+    *,
+    fetch: str | None,
+    trace: Trace | None,
+    suspect: Suspect | None,
+) -> Cause | None:
     stop = _stop(a.main, first)
     main = Pair(a=Span.of(a.main), b=Span.of(b.main), process=MAIN, other_process=MAIN)
     if first.phase is not Phase.DATA:
-        return _explain(main, first, stop)
+        return _explain(main, first, stop, suspect)
     mine, theirs = fetches(a.processes), fetches(b.processes)
+    if fetch is None and trace is not None:
+        fetch = taken(mine, trace, first)
     unshared = parted(mine, theirs, fetch)
     if unshared is not None and (unshared.process != MAIN or unshared.span.start < stop):
         # Other indices: what decided about them came before the batch was fetched.
         before = unshared.span.start if unshared.process == MAIN else stop
-        found = _explain(main, first, before)
+        found = _explain(main, first, before, suspect)
         if found is not None:
             return found
-    found = _of_batch(mine, theirs, first, fetch)
+    found = _of_batch(mine, theirs, first, fetch, suspect)
     if found is not None and found.kind == "draw" and found.process != MAIN:
         found = _inherited(found, a, b)
     if found is not None and not found.incomplete:
         return found
     # What the samples are made of may have differed before any was fetched.
-    earlier = _explain(main, first, stop)
+    earlier = _explain(main, first, stop, suspect)
     result = found if earlier is None or (found is not None and earlier.incomplete) else earlier
     if (result is None or result.incomplete) and first.phase in {Phase.INIT, Phase.DATA}:
         return _made_apart(a.main, b.main, stop) or result
@@ -135,25 +174,37 @@ def _inherited(found: Cause, a: Run, b: Run) -> Cause:
 
 
 def _of_batch(
-    mine: list[Fetch], theirs: list[Fetch], first: Mismatch, fetch: str | None
+    mine: list[Fetch],
+    theirs: list[Fetch],
+    first: Mismatch,
+    fetch: str | None,
+    suspect: Suspect | None,
 ) -> Cause | None:
     """The cause within the fetching of a batch, whichever processes fetched it."""
     by_name = {each.name: each for each in reversed(theirs)}
+    incomplete = None
     for one in mine:
         other = by_name.get(one.name)
         if other is None or fetch not in {None, one.name}:
             continue
         pair = Pair(a=one.span, b=other.span, process=one.process, other_process=other.process)
-        found = _explain(pair, first, len(one.span))
-        if found is not None:
+        found = _explain(pair, first, len(one.span), suspect)
+        if found is not None and not found.incomplete:
             return found
-    return None
+        incomplete = incomplete or found
+    return incomplete
 
 
-def _explain(pair: Pair, first: Mismatch, stop: int) -> Cause | None:
+def _explain(pair: Pair, first: Mismatch, stop: int, suspect: Suspect | None) -> Cause | None:
     """The cause within a pair of stretches, and the sample that was being fetched when it did its work."""
     found = explain(
-        pair, first.step, first.phase, stop, form=first.meta_a, leaf=first.name.rpartition(".")[2]
+        pair,
+        first.step,
+        first.phase,
+        stop,
+        form=first.meta_a,
+        leaf=first.name.rpartition(".")[2],
+        suspect=suspect,
     )
     if found is None:
         return None

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from repro_audit.columns import ROWS_PER_FLUSH, DigestArray, Rows, release
 from repro_audit.compare import common_numbers, merge
+from repro_audit.detail import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +165,11 @@ def _walk(a: Span, b: Span, texts: Texts) -> tuple[Run, ...]:
         if at_a + length == len(a) and at_b + length == len(b):
             runs.append(Run(a=at_a, b=at_b, length=length))
             break
+        met = _met_alone(a, at_a + length), _met_alone(b, at_b + length)
+        if met[0] != met[1]:
+            runs.append(Run(a=at_a, b=at_b, length=length))
+            at_a, at_b = at_a + length + met[0], at_b + length + met[1]
+            continue
         inner = _shift_within(a, b, texts, Run(a=at_a, b=at_b, length=length))
         if inner is not None:
             length, skip_a, skip_b = inner
@@ -178,6 +184,25 @@ def _walk(a: Span, b: Span, texts: Texts) -> tuple[Run, ...]:
     return tuple(run for run in runs if run.length)
 
 
+def _met_alone(span: Span, at: int) -> bool:
+    """Whether a row says that a generator is seen for the first time: which row that is hangs on what is watched."""
+    row = span.start + at
+    return at < len(span) and bool(_is_met(span.detail, slice(row, row + 1))[0])
+
+
+def _is_met(detail: Detail, rows: slice) -> Flags:
+    result: Flags = (detail.kind[rows] == Kind.DRAW) & (detail.before[rows].view("<u8")[0::2] == 0)
+    return result
+
+
+def _names(detail: Detail, texts: npt.NDArray[np.uint32], rows: slice) -> npt.NDArray[np.uint32]:
+    """What rows are called; a generator may be known by another way that leads to it, so its rows have no name."""
+    result: npt.NDArray[np.uint32] = np.where(
+        detail.kind[rows] == Kind.DRAW, np.uint32(0), texts[detail.name[rows]]
+    )
+    return result
+
+
 def _same(a: Span, b: Span, texts: Texts, at_a: int, at_b: int) -> int:
     """How many rows from here on are the same things on both sides."""
     longest = min(len(a) - at_a, len(b) - at_b)
@@ -189,7 +214,9 @@ def _same(a: Span, b: Span, texts: Texts, at_a: int, at_b: int) -> int:
         other = a.steps(rows_a) != b.steps(rows_b)
         for name in ("kind", "phase"):
             other |= getattr(a.detail, name)[rows_a] != getattr(b.detail, name)[rows_b]
-        for name in ("name", "site", "module"):
+        other |= _is_met(a.detail, rows_a) != _is_met(b.detail, rows_b)
+        other |= _names(a.detail, texts[0], rows_a) != _names(b.detail, texts[1], rows_b)
+        for name in ("site", "module"):
             numbers_a = texts[0][getattr(a.detail, name)[rows_a]]
             other |= numbers_a != texts[1][getattr(b.detail, name)[rows_b]]
         if other.any():
@@ -251,8 +278,12 @@ def _grams(
     keys = detail.kind[rows].astype(np.uint64)
     for part in (span.steps(rows), detail.phase[rows]):
         keys = keys * _MULTIPLIER + part.astype(np.uint64)
-    for ids in (detail.name[rows], detail.site[rows], detail.module[rows]):
-        keys = keys * _MULTIPLIER + texts[ids]
+    for numbers in (
+        _names(detail, texts, rows),
+        texts[detail.site[rows]],
+        texts[detail.module[rows]],
+    ):
+        keys = keys * _MULTIPLIER + numbers
     if contents:
         for digests in (detail.before[rows], detail.after[rows]):
             halves = digests.view("<u8")

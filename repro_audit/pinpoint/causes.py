@@ -9,15 +9,18 @@ import numpy as np
 
 from repro_audit.detail import MAIN, Kind, Line
 from repro_audit.pinpoint import items as items_module
+from repro_audit.pinpoint import suspects
 from repro_audit.pinpoint.align import Alignment, Span, align
-from repro_audit.pinpoint.ledger import Departure, follow, same_site, unequal_draw
+from repro_audit.pinpoint.ledger import AMBIENT, Departure, follow, same_site, unequal_draw
 from repro_audit.pinpoint.model import Cause, CauseKind, Link, Place
 from repro_audit.pinpoint.rank import rank, source_of
+from repro_audit.reads import in_words
 
 if TYPE_CHECKING:
     from repro_audit.detail import Detail
     from repro_audit.pinpoint.items import Item, Items
     from repro_audit.pinpoint.rank import Ranking
+    from repro_audit.reads import Suspect
     from repro_audit.trace import Phase
 
 _MAX_LINKS = 24
@@ -45,18 +48,28 @@ class _Reading:
 
 
 def explain(
-    pair: Pair, step: int, phase: Phase, stop: int, *, form: str | None = None, leaf: str = ""
+    pair: Pair,
+    step: int,
+    phase: Phase,
+    stop: int,
+    *,
+    form: str | None = None,
+    leaf: str = "",
+    suspect: Suspect | None = None,
 ) -> Cause | None:
     """The cause of what differs at a step and phase, seen before a place in the first span; None where nothing does."""
     alignment = align(pair.a, pair.b)
     items = items_module.read(alignment, stop, across=pair.process != pair.other_process)
     if not any(item.before or item.after or item.gap >= 0 for item in items.all[: items.stop]):
         return None
-    return _Explanation(pair, alignment, items).cause(step, phase, form, leaf)
+    return _Explanation(pair, alignment, items, suspect).cause(step, phase, form, leaf)
 
 
 class _Explanation:
-    def __init__(self, pair: Pair, alignment: Alignment, items: Items) -> None:
+    def __init__(
+        self, pair: Pair, alignment: Alignment, items: Items, suspect: Suspect | None = None
+    ) -> None:
+        self._suspect = suspect
         self._pair = pair
         self._a, self._b = pair.a.detail, pair.b.detail
         self._alignment = alignment
@@ -71,6 +84,8 @@ class _Explanation:
                 "op" if first.kind is Kind.OP else "line", first, _INCOMPLETE, incomplete=True
             )
         found = self._of(ranking.candidates[0])
+        if self._suspect:
+            found = self._suspected(found, self._items.all[ranking.candidates[0]], self._suspect)
         causes = [found]
         for each in ranking.independent:
             another = self._of(each)
@@ -90,6 +105,45 @@ class _Explanation:
         item = self._items.all[number]
         return self._of_gap(item) if item.gap >= 0 and not item.starts else self._of_row(item)
 
+    def _suspected(self, found: Cause, item: Item, suspect: Suspect) -> Cause:
+        """The line that does what the source is about, where it ran what was found, or decided about it."""
+        shown = found.place.event
+        if shown is not None and suspects.matches(self._a, shown.index, suspect):
+            return found
+        rows = []
+        functions = [item.function]
+        if item.gap >= 0:
+            decided = self._deciding(self._edges(item.gap)[0])
+            rows += [] if decided is None else [decided]
+        line = item
+        while line.parent >= 0:
+            line = self._items.all[line.parent]
+            functions.append(line.function)
+            rows += [self._rows(line)] if line.paired else []
+        for row_a, row_b in rows:
+            if suspects.matches(self._a, row_a, suspect):
+                return self._reading_line(row_a, row_b, suspect)
+        if suspect.hidden and item.a >= 0:
+            row = suspects.before(self._a, self._rows(item)[0], suspect, functions)
+            if row is not None:
+                return self._reading_line(row, self._partner(row), suspect)
+        return found
+
+    def _reading_line(self, row_a: int, row_b: int | None, suspect: Suspect) -> Cause:
+        event = self._a.event(row_a)
+        return Cause(
+            kind="reading",
+            place=Place(event=event, other=None if row_b is None else self._b.event(row_b)),
+            detail=f"{suspects.in_words(event, suspect)}; what it runs or decides differs",
+            process=self._pair.process,
+            other_process=self._pair.other_process,
+        )
+
+    def _partner(self, row: int) -> int | None:
+        place = row - self._pair.a.start
+        found = int(self._alignment.partner[place]) if 0 <= place < len(self._pair.a) else -1
+        return None if found < 0 else self._pair.b.start + found
+
     def _of_row(self, item: Item) -> Cause:
         """A row that made something else of equal values: by itself, by a generator, or by a file."""
         row_a, row_b = self._rows(item)
@@ -106,8 +160,7 @@ class _Explanation:
             if item.kind is Kind.LINE
             else ()
         )
-        words = f"it reads {' and '.join(reads)}" if reads else ""
-        return self._cause("op" if item.kind is Kind.OP else "line", item, words)
+        return self._cause("op" if item.kind is Kind.OP else "line", item, in_words(reads))
 
     def _of_gap(self, first: Item) -> Cause:
         """Rows that one run has alone: by what decided about them."""
@@ -155,6 +208,8 @@ class _Explanation:
                 "drew from a generator in another state; what moved it before can not be compared, since another "
                 "process did this in the second run"
             )
+            if generator not in AMBIENT:
+                words = "drew from another state: each worker draws from a copy of it, which goes its own way"
             return self._draw_cause(generator, row_a, row_b, words)
         departure = follow(self._a, row_a, self._b, row_b)
         return None if departure is None else self._departed(generator, departure, row_a, row_b)

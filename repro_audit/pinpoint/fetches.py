@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,22 @@ import numpy as np
 from repro_audit.detail import MAIN, Kind
 from repro_audit.pinpoint.align import Span
 from repro_audit.pinpoint.model import Sample
+from repro_audit.trace import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from repro_audit.compare import Mismatch
     from repro_audit.detail import Detail
+    from repro_audit.trace import Trace
 
 _END = "end"
 _SAMPLE = "sample"
 _COLLATE = "collate"
 """The samples are there, and are made a batch."""
 _INSIDE = {_SAMPLE, _COLLATE}
+_BATCH = re.compile(r"(?:loader(\d+)\.)?batch(?=\.|$)")
+"""How a trace calls what a loader handed out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,38 @@ def parted(a: list[Fetch], b: list[Fetch], name: str | None) -> Fetch | None:
     return next(
         (each for each in a if each.name not in names_b and _epoch(each.name) in epochs), None
     )
+
+
+def taken(mine: list[Fetch], trace: Trace, first: Mismatch) -> str | None:
+    """The name of the batch that a mismatch is about, by the indices that the trace has for it; None if not known."""
+    named = _BATCH.match(first.name)
+    if named is None or first.phase is not Phase.DATA:
+        return None
+    drawn = [
+        row.meta
+        for row in trace.rows(phase=Phase.DATA)
+        if row.name == f"{named[0]}.indices"
+        and (row.step, row.occurrence) <= (first.step, first.occurrence)
+    ]
+    if not drawn:
+        return None
+    indices = drawn[-1].removesuffix("…")
+    loader = f"{named[1] or 0}."
+    names = {
+        each.name: None
+        for each in mine
+        if each.name.startswith(loader)
+        and (text := each.name.partition(": ")[2])
+        and (text == indices or (indices != drawn[-1] and text.startswith(indices)))
+    }
+    # An unshuffled loader hands out the same indices in every epoch.
+    found = sorted(names, key=_number)
+    return found[min(drawn.count(drawn[-1]), len(found)) - 1] if found else None
+
+
+def _number(name: str) -> int:
+    """The epoch's."""
+    return int(_epoch(name).partition(".")[2])
 
 
 def _epoch(name: str) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Texts: TypeAlias = "npt.NDArray[np.uint32]"
 
+AMBIENT = {"python", "numpy", "torch"}
+"""What the generators are called that a program need not make."""
 _LOOK_BACK = 1 << 16
 _ALIKE = 4
 """So many draws that follow each other at the same lines show which run has one more."""
@@ -106,6 +108,10 @@ def unequal_draw(
         for index in draws:
             name = detail.strings[int(detail.name[index])]
             by_name.setdefault(name, ([], []))[side].append(index)
+    # Another process may know a generator by another way that leads to it.
+    alone = [[name for name, rows in by_name.items() if not rows[side]] for side in (1, 0)]
+    for name, other in zip(*alone, strict=False):
+        by_name[name] = (by_name[name][0], by_name.pop(other)[1])
     for name, (mine, theirs) in by_name.items():
         for row_a, row_b in zip(mine, theirs, strict=False):
             if a.before[row_a] != b.before[row_b]:

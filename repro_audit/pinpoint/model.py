@@ -10,7 +10,7 @@ from repro_audit.errors import InternalError
 if TYPE_CHECKING:
     from repro_audit.detail import Event
 
-CauseKind: TypeAlias = Literal["op", "line", "draw", "file", "order"]
+CauseKind: TypeAlias = Literal["op", "line", "draw", "file", "order", "reading"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,8 @@ class Cause:
 
     kind: CauseKind
     """`op`, `line`: it made something else of equal values. `draw`: a random generator parted there. `file`: it read
-    a file with another content. `order`: only one run has it, or has it there."""
+    a file with another content. `order`: only one run has it, or has it there. `reading`: a line that reads what the
+    source is about, and ran or decided what differs first."""
     place: Place
     detail: str
     """In words; empty where the kind says all."""

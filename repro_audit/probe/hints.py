@@ -1,6 +1,6 @@
 """What a line reads besides its variables, told by the functions that it names: for the words of a report.
 
-Nothing is concluded from these: a function that is named may not have been called.
+A function that is named may not have been called: so these only tell which of several lines is likelier to blame.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.names import GLOBAL, LOCAL, MISSING
+from repro_audit.reads import ADDRESS, CLOCK, ENTROPY, ENVIRONMENT, HASH, LISTING, SET_ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from repro_audit.probe.names import Chain, Plan
-
-CLOCK, ENTROPY, LISTING = "clock", "entropy", "listing"
-ENVIRONMENT, ADDRESS, SET_ORDER = "environment", "address", "set order"
 
 _MODULES: dict[str, dict[str, str]] = {
     "time": dict.fromkeys(
@@ -46,7 +44,7 @@ _MODULES: dict[str, dict[str, str]] = {
     "socket": {"gethostname": ENVIRONMENT, "getfqdn": ENVIRONMENT},
     "platform": {"node": ENVIRONMENT, "uname": ENVIRONMENT},
     "getpass": {"getuser": ENVIRONMENT},
-    "builtins": {"id": ADDRESS, "hash": ADDRESS},
+    "builtins": {"id": ADDRESS, "hash": HASH},
 }
 _ALIASES = {"posix": "os", "_socket": "socket", "torch": "torch.random"}
 _CLASSES = {
@@ -73,7 +71,9 @@ def reads(
             found.setdefault(what)
     iterates = plan.iterates or not _ITERATING.isdisjoint(words)
     makes_set = plan.builds_set or not {"set", "frozenset"}.isdisjoint(words)
-    if iterates and (makes_set or any(type(value) in {set, frozenset} for value in values)):
+    holds_set = any(type(value) in {set, frozenset} for value in values)
+    # What makes a set goes through something else; what sorts one does not see its order.
+    if iterates and "sorted" not in words and (holds_set or (makes_set and not plan.adds_to_set)):
         found.setdefault(SET_ORDER)
     return tuple(found)
 

@@ -52,7 +52,13 @@ _MOST_SEARCHES = 64
 _LINE = int(Kind.LINE)
 _NOTHING_NAMED = xxhash.xxh3_128_digest(b"")
 _NO_PLAN = Plan(
-    chains=(), stores=frozenset(), seeds=False, iterates=False, builds_set=False, searches=0
+    chains=(),
+    stores=frozenset(),
+    seeds=False,
+    iterates=False,
+    builds_set=False,
+    adds_to_set=False,
+    searches=0,
 )
 _NO_DATA = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
 _YIELDS = frozenset(("YIELD_VALUE", "YIELD_FROM", "SEND"))

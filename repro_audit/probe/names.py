@@ -19,6 +19,7 @@ import torch
 
 from repro_audit.probe.files import is_users
 from repro_audit.probe.generators import KINDS
+from repro_audit.probe.statements import extents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -66,6 +67,8 @@ class Plan:
     """A name on it speaks of seeding, or of setting a generator's state."""
     iterates: bool
     builds_set: bool
+    adds_to_set: bool
+    """It is, or has in it, the making of a set one by one."""
     meta: int = -1
     """Id of its text in the trace; negative until it ran."""
     searches: int = 1
@@ -90,6 +93,7 @@ class _Draft:
             or any(part in word.lower() for word in self.words for part in _SEEDING),
             iterates=not _ITERATES.isdisjoint(self.operations),
             builds_set="BUILD_SET" in self.operations or "SET_ADD" in self.operations,
+            adds_to_set="SET_ADD" in self.operations,
         )
 
 
@@ -147,7 +151,13 @@ def plans_of(code: CodeType) -> dict[int, Plan]:
     for line, instruction in _instructions(code):
         reader.read(line, instruction)
     reader.close()
-    return {line: draft.plan() for line, draft in reader.drafts.items()}
+    drafts = reader.drafts
+    for first, last in extents(code.co_filename).items():
+        # A statement ends on its first line, though what it names stands on others.
+        if first in drafts:
+            for line in range(first + 1, last + 1):
+                drafts[first].chains |= drafts[line].chains if line in drafts else {}
+    return {line: draft.plan() for line, draft in drafts.items()}
 
 
 def _stores(operation: str, number: int) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from repro_audit.experiment import Judgement
+    from repro_audit.facts import Json
 
 _IMPORTING = ("<frozen importlib", str(Path(importlib.__file__).parent))
 
@@ -89,6 +90,11 @@ def read_lines(log: Path) -> list[tuple[str, int]]:
                 found.add((str(file), int(line)))
         return sorted(found)
     return []
+
+
+def noted(found: Json) -> tuple[tuple[str, int], ...]:
+    """The lines of the program among those that were logged."""
+    return tuple((file, line) for file, line in found or () if file)
 
 
 def evidence(lines: Iterable[Iterable[Any]], verb: str) -> tuple[str, ...]:

@@ -69,12 +69,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from repro_audit import reads
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._program import (
     Lines,
     Replacements,
     direct_caller,
     evidence,
+    noted,
     read_lines,
     verdict,
 )
@@ -342,6 +344,8 @@ SOURCE = Source(
     levels=levels,
     apply=apply,
     judge=judge,
+    reads=frozenset((reads.CLOCK,)),
+    lines=noted,
     fix=fix,
     survey=survey,
 )

@@ -80,6 +80,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro_audit import reads
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources import _machine
 from repro_audit.sources._program import Replacements, evidence, verdict
@@ -376,6 +377,7 @@ SOURCE = Source(
     levels=levels,
     apply=apply,
     judge=judge,
+    reads=frozenset((reads.ENVIRONMENT,)),
     fix=fix,
     survey=survey,
 )

@@ -81,9 +81,18 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from repro_audit import reads
 from repro_audit.probe.files import is_users
 from repro_audit.source import Fix, Levels, Scope, Source
-from repro_audit.sources._program import Lines, Replacements, behind, evidence, read_lines, verdict
+from repro_audit.sources._program import (
+    Lines,
+    Replacements,
+    behind,
+    evidence,
+    noted,
+    read_lines,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -250,6 +259,8 @@ SOURCE = Source(
     levels=levels,
     apply=apply,
     judge=judge,
+    reads=frozenset((reads.LISTING,)),
+    lines=noted,
     fix=fix,
     survey=survey,
 )

@@ -72,6 +72,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from repro_audit import reads
 from repro_audit.option import Kind, Option
 from repro_audit.source import Fix, Levels, Scope, Source, in_words
 
@@ -122,6 +123,12 @@ SOURCE = Source(
     judge=in_words(
         held="other values of PYTHONHASHSEED change nothing",
         broke="another PYTHONHASHSEED gives another result; Python draws a new one for each process",
+    ),
+    reads=frozenset(
+        (
+            reads.HASH,
+            reads.SET_ORDER,
+        )
     ),
     fix=fix,
 )

@@ -72,6 +72,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from repro_audit import reads
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._addresses import (
     Numbers,
@@ -148,6 +149,14 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     return Verdict(status=judgement.status, reason=judgement.note or held)
 
 
+def hashed(found: Json) -> Iterator[tuple[str, int]]:
+    """The lines of the program where objects were first hashed."""
+    for where in found or {}:
+        file, _, line = where.rpartition(":")
+        if line.isdecimal():
+            yield file, int(line)
+
+
 def _lines(places: dict[str, str]) -> tuple[str, ...]:
     return tuple(
         f"objects of {name} are hashed, or their ids taken, at {where}"
@@ -173,6 +182,14 @@ SOURCE = Source(
     levels=levels,
     apply=apply,
     judge=judge,
+    reads=frozenset(
+        (
+            reads.ADDRESS,
+            reads.HASH,
+            reads.SET_ORDER,
+        )
+    ),
+    lines=hashed,
     fix=fix,
     survey=survey,
 )

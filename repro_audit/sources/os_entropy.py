@@ -75,6 +75,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro_audit import reads
 from repro_audit.probe.files import is_users
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._ambient import OTHER, PINNED
@@ -82,6 +83,7 @@ from repro_audit.sources._program import (
     Lines,
     Replacements,
     evidence,
+    noted,
     read_lines,
     verdict,
 )
@@ -308,6 +310,8 @@ SOURCE = Source(
     levels=levels,
     apply=apply,
     judge=judge,
+    reads=frozenset((reads.ENTROPY,)),
+    lines=noted,
     fix=fix,
     survey=survey,
 )
