@@ -34,6 +34,7 @@ from repro_audit.trace import Phase
 from repro_audit.trial.request import Watch
 from repro_audit.trial.runner import Runner
 from repro_audit.trial.sandbox import Isolation, plan_isolation
+from repro_audit.trying import try_fixes
 from repro_audit.wording import in_words, working_directory
 
 if TYPE_CHECKING:
@@ -304,6 +305,7 @@ class Audit:
                 partings[name] = parting
         divergences = self._located(measure(partings, self.oracle), partings, levels, judgements)
         measured = self._measured(partings, judgements)
+        tried = try_fixes(self.sources, partings, divergences, self.oracle)
         return tuple(
             not_tried(source, Verdict(status="not-exercised", reason=untried[name]))
             if name in untried
@@ -315,6 +317,7 @@ class Audit:
                 parting=partings.get(name),
                 divergence=divergences.get(name),
                 measured=measured.get(name, ()),
+                tried=tried.get(name),
             )
             for name, source in self.sources.items()
         )

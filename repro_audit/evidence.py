@@ -1,4 +1,4 @@
-"""From a judgement to a finding: where two trials part, by how much, which levels agree, what proves the mend."""
+"""From a judgement to a finding: where two trials part, by how much, which levels agree, what proves cause and fix."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ from repro_audit.values import Magnitude, Value, magnitude, open_values
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from repro_audit import source as source_module
     from repro_audit.compare import Difference
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts
     from repro_audit.oracle import Parting, Trial, TrialOracle
     from repro_audit.source import Source
     from repro_audit.trial.request import Key
+    from repro_audit.trying import Tried
 
 
 def measure(partings: Mapping[str, Parting], oracle: TrialOracle) -> dict[str, Divergence]:
@@ -63,7 +65,7 @@ def measure(partings: Mapping[str, Parting], oracle: TrialOracle) -> dict[str, D
 def _saved(trial: Trial, key: Key, oracle: TrialOracle) -> Value | None:
     """The value that a run of the trial's setting saved."""
     for other in oracle.trials.values():
-        if other.setting == trial.setting:
+        if other.setting == trial.setting and not other.edited:
             value = open_values(other.directory / "values").get(key)
             if value is not None:
                 return value
@@ -134,6 +136,7 @@ def finding(
     parting: Parting | None,
     divergence: Divergence | None,
     measured: tuple[str, ...] = (),
+    tried: Tried | None = None,
 ) -> SourceResult:
     """The report's entry for a source that the experiment tried; `measured` ends its evidence."""
     verdict = _explained(source.judge(judgement, facts), judgement, trials)
@@ -154,7 +157,11 @@ def finding(
             for level in judgement.levels
         ),
         divergence=_placed(divergence, source, facts) if broke else None,
-        fix=_fix(source, judgement, facts, trials) if broke else None,
+        fix=_fix(
+            source, judgement, facts, trials, tried=tried, fitting=_fitting(source, divergence)
+        )
+        if broke
+        else None,
         evidence=(*_agreement(source, judgement, trials), *verdict.evidence, *measured)
         if broke
         else verdict.evidence,
@@ -204,16 +211,59 @@ def _confidence(judgement: Judgement) -> Confidence:
     return Confidence(judgement.confidence) if judgement.confidence else Confidence.SUSPECTED
 
 
-def _fix(source: Source, judgement: Judgement, facts: Facts, trials: Mapping[str, Trial]) -> Fix:
+def _fix(
+    source: Source,
+    judgement: Judgement,
+    facts: Facts,
+    trials: Mapping[str, Trial],
+    *,
+    tried: Tried | None,
+    fitting: source_module.Fix | None,
+) -> Fix:
+    """What to write: proven only where just that was run."""
+    if tried is not None and tried.agreed:
+        proof = "fix verified: with this edit both runs of the pair agree bit for bit"
+        return _edit(tried, verified=True, proof=proof)
+    cause = _proof_of_cause(source, judgement, trials)
+    if tried is not None and tried.agreed is None:
+        not_run = "the edit was not run, for trials would write to your own files"
+        return _edit(tried, verified=False, proof="; ".join(filter(None, (cause, not_run))))
     unmended = judgement.removal_pair is not None and judgement.undone != "removal"
     write = source.pinned_fix if unmended and source.pinned_fix is not None else source.fix
-    fix, proof = write(facts), ""
+    fix = write(facts) if fitting is None else fitting
+    if source.pinned_by_fix and judgement.undone == "pin":
+        proof = f"fix verified: with it ({source.id}: {source.pinned}) the runs agree bit for bit"
+        return Fix(summary=fix.summary, snippet=fix.snippet, verified=True, proof=proof)
+    more = "no run has tried this fix"
+    if tried is not None:
+        more += f"; an edit of {tried.proposal.file} at the line to blame alone was tried, and is not enough"
+    proof = "; ".join(filter(None, (cause, more)))
+    return Fix(summary=fix.summary, snippet=fix.snippet, verified=False, proof=proof)
+
+
+def _fitting(source: Source, divergence: Divergence | None) -> source_module.Fix | None:
+    """The source's fix for draws from the generator that is to blame, where it has one of its own for that."""
+    cause = divergence.cause if divergence is not None else None
+    if cause is None or source.fix_of_draw is None or not cause.generator:
+        return None
+    return source.fix_of_draw(cause.generator)
+
+
+def _edit(tried: Tried, *, verified: bool, proof: str) -> Fix:
+    proposal = tried.proposal
+    return Fix(summary=proposal.summary, snippet=proposal.diff, verified=verified, proof=proof)
+
+
+def _proof_of_cause(source: Source, judgement: Judgement, trials: Mapping[str, Trial]) -> str:
+    """What undid the difference; empty where nothing did."""
     if judgement.undone == "removal" and judgement.removal_pair is not None:
         removed = trials[judgement.removal_pair[0]].setting[source.id]
-        proof = f"both runs of the pair, repeated with {source.id}: {removed}, agree bit for bit"
-    elif judgement.undone == "pin":
-        proof = f"with {source.id} pinned ({source.pinned}) the runs agree bit for bit"
-    return Fix(summary=fix.summary, snippet=fix.snippet, verified=bool(proof), proof=proof)
+        return (
+            f"cause proven: both runs of the pair, with {source.id}: {removed}, agree bit for bit"
+        )
+    if judgement.undone == "pin":
+        return f"cause proven: with {source.id} pinned ({source.pinned}) the runs agree bit for bit"
+    return ""
 
 
 def _agreement(

@@ -44,6 +44,8 @@ class Trial:
     """Where it found the tree."""
     whole_epochs: bool = False
     """It took each epoch to its end."""
+    edited: bool = False
+    """The program was not the user's own: a fix was tried."""
     undecided: bool = False
     """It differs only after an epoch was left early, and no whole one could be tried; it counts as equal."""
 
@@ -185,7 +187,7 @@ class TrialOracle:
                 for t in reversed(self.trials.values())
                 if run.setting.items() <= t.setting.items()
             )
-            earlier = [trial for trial in mine if not trial.whole_epochs][:1]
+            earlier = [each for each in mine if not (each.whole_epochs or each.edited)][:1]
         elif run.purpose == "pinned" and not run.setting:
             earlier, self._singles = self._singles, []
         else:
@@ -229,13 +231,20 @@ class TrialOracle:
         *,
         fresh: Sequence[bool] | None = None,
         whole_epochs: bool = False,
+        edited: Mapping[str, str] | None = None,
     ) -> list[Trial]:
-        """Run a batch of settings, each with what to observe beside the trace."""
+        """Run a batch of settings, each with what to observe beside the trace; `edited`: in a program with fixes."""
+        if edited and self.isolation.kind == "shared":
+            raise InternalError(
+                "A trial was to edit the user's own files.", where="oracle", why="writes are shared"
+            )
         trees: list[Tree] = []
         jobs = []
         for number, (setting, watch) in enumerate(settings):
             request = dataclasses.replace(
-                self._request(setting, watch, number), whole_epochs=whole_epochs
+                self._request(setting, watch, number),
+                whole_epochs=whole_epochs,
+                edited=dict(edited or {}),
             )
             trees.append(request.tree)
             wants_fresh = self.fresh or (fresh is not None and fresh[number])
@@ -323,6 +332,7 @@ class TrialOracle:
             digest=Trace.open(trace).outcome_digest() if ended.status == "ok" else None,
             root=str(request.tree.map(request.tree.root)),
             whole_epochs=request.whole_epochs,
+            edited=bool(request.edited),
         )
         self.trials[trial.id] = trial
         if self.floor is None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
+    from repro_audit.fixes.remedies import Remedy
     from repro_audit.option import Option
     from repro_audit.trial.context import TrialContext
 
@@ -127,6 +128,12 @@ class Source:
     """Puts the outcome in words; may find a divergence `delegated`, or an equality broken."""
     fix: Callable[[Facts], Fix]
     """What to write, with the program's own numbers in it."""
+    fix_of_draw: Callable[[str], Fix | None] | None = None
+    """What to write instead where the line to blame draws from a generator, by the generator's name."""
+    remedies: tuple[Remedy, ...] = ()
+    """How to rewrite the line to blame, by what it calls: the first that fits is tried, and shown as a diff."""
+    pinned_by_fix: bool = False
+    """The pinned level does just what `fix` writes: runs that agree when pinned have tried it."""
     pinned_fix: Callable[[Facts], Fix] | None = None
     """What to write instead where a removal was tried and the pair still differed: `fix` is then no mend."""
     apply: Callable[[str, TrialContext], AbstractContextManager[None]] = _nothing

@@ -74,6 +74,7 @@ def _cause(located: Located, also: tuple[model.Cause, ...]) -> model.Cause:
         phase=event.phase.label,
         op=event.name if is_op else None,
         module=event.module or None,
+        generator=cause.generator,
         location=_location(event.site) if event.site is not None else None,
         size=reported(located.size) if located.size is not None else None,
         evidence=tuple(_evidence(located)),

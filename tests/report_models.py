@@ -101,7 +101,7 @@ NUM_WORKERS = SourceResult(
             "loader = DataLoader(data, batch_size=64, num_workers=2, worker_init_fn=seed_worker)\n"
         ),
         verified=True,
-        proof="with workers seeded so, 0, 1 and 2 workers agree (t11, t12)",
+        proof="fix verified: with this edit both runs of the pair agree bit for bit",
     ),
 )
 

@@ -87,7 +87,8 @@ class _Explanation:
         if self._suspect:
             found = self._suspected(found, self._items.all[ranking.candidates[0]], self._suspect)
         causes = [found]
-        for each in ranking.independent:
+        # What such a line ran differs by that, and not by itself.
+        for each in () if found.kind == "reading" else ranking.independent:
             another = self._of(each)
             # Whatever draws from a generator that has parted differs by that, and not by itself.
             parted = {cause.generator for cause in causes if cause.kind == "draw"}

@@ -47,7 +47,7 @@ def broken_source(source: SourceResult, look: Look) -> RenderableType:
     title.append(f", {(source.confidence or Confidence.SUSPECTED).value}", style="dim")
     parts: list[RenderableType] = [heading(title, look, "red"), rows(_source_rows(source, look))]
     if source.fix is not None:
-        parts.append(_mend(source.fix, look))
+        parts.append(_fix(source.fix, look))
     return Group(*parts)
 
 
@@ -183,12 +183,12 @@ def _loss_cells(
     return Text(cells[0]), Text(cells[1]), Text(difference)
 
 
-def _mend(fix: Fix, look: Look) -> RenderableType:
+def _fix(fix: Fix, look: Look) -> RenderableType:
     proof = fix.proof or (
-        "a run with it agreed" if fix.verified else "no run has confirmed this mend"
+        "fix verified: runs with it agree" if fix.verified else "no run has tried this fix"
     )
     sign, style = (look.good, "green") if fix.verified else ("?", "yellow")
-    parts: list[RenderableType] = [rows([("mend", words(fix.summary, "bold"))])]
+    parts: list[RenderableType] = [rows([("fix", words(fix.summary, "bold"))])]
     if fix.snippet.strip():
         parts += [Text(""), indented(code(fix.snippet, look), 4), Text("")]
     parts.append(

@@ -102,15 +102,14 @@ def words(content: str, style: str = "") -> Text:
 
 
 def code(content: str, look: Look) -> Text:
-    """Python as it was written, in colours where there are any."""
+    """Python or a diff as it was written, in colours where there are any."""
     safe = text.block(content)
     if not look.colour:
         return Text(safe, overflow="fold")
-    from rich.syntax import Syntax  # pygments, needed for a mend in colour only
+    from rich.syntax import Syntax  # pygments, needed for a fix in colour only
 
-    highlighted = Syntax(safe, "python", theme="ansi_dark", background_color="default").highlight(
-        safe
-    )
+    lexer = "diff" if content.startswith("--- ") else "python"
+    highlighted = Syntax(safe, lexer, theme="ansi_dark", background_color="default").highlight(safe)
     highlighted.overflow = "fold"
     highlighted.no_wrap = False
     highlighted.rstrip()

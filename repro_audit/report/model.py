@@ -168,6 +168,8 @@ class Cause:
     phase: str
     op: str | None = None
     module: str | None = None
+    generator: str = ""
+    """The random generator that parted, as the program calls it; empty for what is no draw. Not in the JSON."""
     location: Location | None = None
     size: Size | None = None
     """Of the op's output."""
@@ -208,9 +210,9 @@ class Fix:
     snippet: str
     """Python, or shell where it must be; may be empty."""
     verified: bool
-    """A run with the cause pinned, removed or mended so agreed."""
+    """Both runs of the pair agreed with just this written; that the cause is proven is no proof of the fix."""
     proof: str = ""
-    """Only in the terminal: which runs agreed; empty where none was made."""
+    """Only in the terminal: which runs agreed, with the fix or with the cause pinned; empty where none did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import reads
+from repro_audit.fixes.remedies import Instead
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._program import (
     Lines,
@@ -336,6 +337,21 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+REMEDIES = (
+    Instead(
+        calls=(
+            *("time.time", "time.time_ns", "time.perf_counter", "time.perf_counter_ns"),
+            *("time.monotonic", "time.monotonic_ns", "time.process_time", "time.localtime"),
+            *(".now", ".utcnow", ".today", ".timestamp"),
+        ),
+        template="{seed}",
+        arguments=None,
+        within=("seed", "randomstate", "default_rng", "random.random"),
+        summary="Seed with a number, not with the time.",
+    ),
+)
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -347,5 +363,6 @@ SOURCE = Source(
     reads=frozenset((reads.CLOCK,)),
     lines=noted,
     fix=fix,
+    remedies=REMEDIES,
     survey=survey,
 )

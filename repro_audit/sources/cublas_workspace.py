@@ -160,4 +160,5 @@ SOURCE = Source(
     apply=apply,
     judge=judge,
     fix=fix,
+    pinned_by_fix=True,
 )

@@ -112,4 +112,5 @@ SOURCE = Source(
     apply=_cudnn.apply(FLAG),
     judge=_cudnn.judge(FLAG),
     fix=fix,
+    pinned_by_fix=True,
 )

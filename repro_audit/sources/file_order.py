@@ -82,6 +82,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from repro_audit import reads
+from repro_audit.fixes.remedies import Sort
 from repro_audit.probe.files import is_users
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._program import (
@@ -251,6 +252,21 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+_ANY_ORDER = (
+    "Sort what a listing gives before it decides anything: a file system has an order of its own."
+)
+REMEDIES = (
+    Sort(
+        calls=(
+            *("os.listdir", "glob.glob", "glob.iglob"),
+            *(".iterdir", ".glob", ".rglob"),
+        ),
+        summary=_ANY_ORDER,
+    ),
+    Sort(calls=("os.scandir",), key="lambda entry: entry.name", summary=_ANY_ORDER),
+)
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -262,5 +278,6 @@ SOURCE = Source(
     reads=frozenset((reads.LISTING,)),
     lines=noted,
     fix=fix,
+    remedies=REMEDIES,
     survey=survey,
 )

@@ -73,6 +73,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from repro_audit import reads
+from repro_audit.fixes.remedies import Instead, SetOrder
 from repro_audit.option import Kind, Option
 from repro_audit.source import Fix, Levels, Scope, Source, in_words
 
@@ -112,6 +113,21 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+REMEDIES = (
+    Instead(
+        calls=("hash",),
+        template="zlib.crc32(str({0}).encode())",
+        imports="zlib",
+        summary="Take a digest that is the same in every process, such as zlib.crc32 or one of hashlib's; hash() of a "
+        "string is not.",
+    ),
+    SetOrder(
+        template="sorted({0})",
+        summary="Sort the set before its order decides anything.",
+    ),
+)
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -131,4 +147,5 @@ SOURCE = Source(
         )
     ),
     fix=fix,
+    remedies=REMEDIES,
 )

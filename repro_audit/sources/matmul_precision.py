@@ -189,5 +189,6 @@ SOURCE = Source(
     apply=apply,
     judge=judge,
     fix=fix,
+    pinned_by_fix=True,
     survey=survey,
 )

@@ -196,4 +196,5 @@ SOURCE = Source(
     apply=apply,
     judge=judge,
     fix=fix,
+    pinned_by_fix=True,
 )

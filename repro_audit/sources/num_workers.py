@@ -114,6 +114,8 @@ WORKERS = Option(
     minimum=0,
     help="Numbers of DataLoader workers to try.",
 )
+AMBIENT = ("python", "numpy", "torch")
+"""Generators that a program need not make, which `PER_SAMPLE` seeds."""
 
 
 def levels(facts: Facts) -> Levels | str:
@@ -214,6 +216,20 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+def fix_of_draw(generator: str) -> Fix | None:
+    """A generator that the dataset owns: nothing that seeds the ambient ones, or the sampler, reaches it."""
+    if generator in AMBIENT or generator.startswith("cuda"):
+        return None
+    return Fix(
+        summary=f"Make a generator in __getitem__ for each sample, from the seed, the epoch and the index, in place of "
+        f"{generator}, of which each worker draws from a copy. Seeding the ambient generators or the sampler does not "
+        "reach it.",
+        snippet="def __getitem__(self, index):\n"
+        "    rng = np.random.default_rng((self.seed, self.epoch, index))\n"
+        f"    ...  # draw from rng, not from {generator}",
+    )
+
+
 def pinned_fix(facts: Facts) -> Fix:
     """For a difference that is not in how samples are made: their order, or who shares out the work."""
     count = facts.loaders[0]["num_workers"] if facts.loaders else 0
@@ -239,5 +255,6 @@ SOURCE = Source(
     apply=apply,
     judge=judge,
     fix=fix,
+    fix_of_draw=fix_of_draw,
     pinned_fix=pinned_fix,
 )

@@ -65,6 +65,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from repro_audit.fixes.remedies import Argument, SeedBeside
 from repro_audit.source import Fix, Scope, Source, Verdict
 from repro_audit.sources import _ambient
 
@@ -101,6 +102,50 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+_KEEPS = "Give {call} a random_state; without one it draws from NumPy's global generator."
+REMEDIES = (
+    Argument(
+        calls=(
+            *(
+                "sklearn.model_selection.train_test_split",
+                "sklearn.utils.shuffle",
+                "sklearn.utils.resample",
+            ),
+            *(
+                "sklearn.model_selection.ShuffleSplit",
+                "sklearn.model_selection.StratifiedShuffleSplit",
+            ),
+            *("sklearn.model_selection.GroupShuffleSplit", "sklearn.datasets.make_classification"),
+            *(
+                "sklearn.datasets.make_regression",
+                "sklearn.datasets.make_blobs",
+                "sklearn.datasets.make_moons",
+            ),
+            *(
+                "sklearn.datasets.make_circles",
+                "sklearn.cluster.KMeans",
+                "sklearn.cluster.MiniBatchKMeans",
+            ),
+            *(
+                "sklearn.decomposition.PCA",
+                "sklearn.decomposition.TruncatedSVD",
+                "sklearn.manifold.TSNE",
+            ),
+            *("sklearn.mixture.GaussianMixture", "sklearn.ensemble.RandomForestClassifier"),
+            *("sklearn.ensemble.RandomForestRegressor", "sklearn.ensemble.IsolationForest"),
+            *("sklearn.random_projection.GaussianRandomProjection",),
+        ),
+        keyword="random_state",
+        summary=_KEEPS,
+    ),
+    Argument(calls=(".sample",), keyword="random_state", summary=_KEEPS),
+    SeedBeside(
+        function="numpy.random.seed",
+        summary="Seed NumPy's global generator too: no other seed reaches it.",
+    ),
+)
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -110,4 +155,5 @@ SOURCE = Source(
     apply=apply,
     judge=judge,
     fix=fix,
+    remedies=REMEDIES,
 )

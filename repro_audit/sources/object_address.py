@@ -73,6 +73,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from repro_audit import reads
+from repro_audit.fixes.remedies import SetOrder
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._addresses import (
     Numbers,
@@ -174,6 +175,16 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+REMEDIES = (
+    SetOrder(
+        template="dict.fromkeys({0})",
+        only_calls=True,
+        summary="Keep such objects as the keys of a dict, which keeps the order in which they came; the order of a set "
+        "of them follows their addresses.",
+    ),
+)
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -191,5 +202,6 @@ SOURCE = Source(
     ),
     lines=hashed,
     fix=fix,
+    remedies=REMEDIES,
     survey=survey,
 )

@@ -76,6 +76,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import reads
+from repro_audit.fixes.remedies import Argument, Instead
 from repro_audit.probe.files import is_users
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._ambient import OTHER, PINNED
@@ -302,6 +303,59 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+_SEEDED = "Give {call} a seed: without one it asks the operating system."
+_A_NUMBER = "Seed with a number, not with what {call} draws from the operating system."
+REMEDIES = (
+    Argument(
+        calls=(
+            *("numpy.random.default_rng", "numpy.random.RandomState", "numpy.random.SeedSequence"),
+            *("numpy.random.PCG64", "numpy.random.PCG64DXSM", "numpy.random.MT19937"),
+            *("numpy.random.Philox", "numpy.random.SFC64", "numpy.random.seed"),
+            *("random.Random", "random.seed"),
+        ),
+        summary=_SEEDED,
+    ),
+    Instead(
+        calls=("random.SystemRandom",),
+        template="random.Random({seed})",
+        arguments=0,
+        summary="Draw from a generator that has a seed; SystemRandom takes none.",
+    ),
+    Instead(
+        calls=("torch.seed",),
+        template="torch.manual_seed({seed})",
+        arguments=0,
+        summary="Give PyTorch's generator a seed; {call}() takes one from the operating system.",
+    ),
+    Instead(
+        calls=(
+            *("os.urandom", "secrets.randbits", "secrets.randbelow", "secrets.token_bytes"),
+            *("secrets.token_hex", "uuid.uuid4", "uuid.uuid1"),
+        ),
+        template="{seed}",
+        arguments=None,
+        within=("seed",),
+        summary=_A_NUMBER,
+    ),
+    Instead(
+        calls=(".seed",),
+        template="{owner}.manual_seed({seed})",
+        arguments=0,
+        summary="Give the generator a seed; {call}() takes one from the operating system.",
+    ),
+    Argument(
+        calls=(".reset",),
+        keyword="seed",
+        summary="Give the first reset() of an environment a seed; without one it asks the operating system.",
+    ),
+    Argument(
+        calls=("albumentations.Compose",),
+        keyword="seed",
+        summary="Give the pipeline a seed; its transforms draw from a generator of its own.",
+    ),
+)
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -313,5 +367,6 @@ SOURCE = Source(
     reads=frozenset((reads.ENTROPY,)),
     lines=noted,
     fix=fix,
+    remedies=REMEDIES,
     survey=survey,
 )

@@ -63,6 +63,7 @@ import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from repro_audit.fixes.remedies import SeedBeside
 from repro_audit.source import Fix, Scope, Source, Verdict
 from repro_audit.sources import _ambient
 
@@ -97,6 +98,13 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+REMEDIES = (
+    SeedBeside(
+        function="random.seed", summary="Seed Python's random too: no other seed reaches it."
+    ),
+)
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -106,4 +114,5 @@ SOURCE = Source(
     apply=apply,
     judge=judge,
     fix=fix,
+    remedies=REMEDIES,
 )

@@ -75,6 +75,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from repro_audit.fixes.remedies import Instead, Rename
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._load import busy_process
 from repro_audit.sources._threads import Schedule, scheduled
@@ -151,6 +152,22 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+REMEDIES = (
+    Instead(
+        calls=("concurrent.futures.as_completed", "as_completed"),
+        template="{0}",
+        ordered=True,
+        summary="Take the results in the order in which you asked for them; as_completed gives them as they come.",
+    ),
+    Rename(
+        calls=(".imap_unordered",),
+        old="imap_unordered",
+        new="imap",
+        summary="Take the results in the order in which you asked for them; {call} gives them as they come.",
+    ),
+)
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -160,5 +177,6 @@ SOURCE = Source(
     apply=apply,
     judge=judge,
     fix=fix,
+    remedies=REMEDIES,
     survey=survey,
 )

@@ -67,6 +67,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from repro_audit.fixes.remedies import SeedBeside
 from repro_audit.source import Fix, Scope, Source, Verdict
 from repro_audit.sources import _ambient
 
@@ -103,6 +104,11 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+REMEDIES = (
+    SeedBeside(function="torch.manual_seed", summary="Seed PyTorch too: no other seed reaches it."),
+)
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -112,4 +118,5 @@ SOURCE = Source(
     apply=apply,
     judge=judge,
     fix=fix,
+    remedies=REMEDIES,
 )

@@ -87,6 +87,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.fixes.remedies import Rename
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict, in_words
 from repro_audit.sources._patching import replaced
 
@@ -187,6 +188,19 @@ def fix(_facts: Facts) -> Fix:
     )
 
 
+REMEDIES = (
+    Rename(
+        calls=(
+            *("torch.empty", "torch.empty_like", "numpy.empty", "numpy.empty_like"),
+            *(".new_empty", "torch.Tensor.new_empty"),
+        ),
+        old="empty",
+        new="zeros",
+        summary="Begin with zeros: what {call} gives holds whatever the memory held before.",
+    ),
+)
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -197,4 +211,5 @@ SOURCE = Source(
     environment=environment,
     judge=judge,
     fix=fix,
+    remedies=REMEDIES,
 )

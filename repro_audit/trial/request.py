@@ -78,6 +78,8 @@ class TrialRequest:
     """`second`: a process of its own has saved the first half in `first_half`, and this one goes on from there."""
     whole_epochs: bool = False
     """Take each epoch to its end, in the audit's own loop, however many batches that needs."""
+    edited: dict[str, str] = field(default_factory=dict)
+    """Files of the program, relative to the tree's root, that this trial finds with another text: a fix is tried."""
     first_tree: Tree | None = None
     """The tree of that other process; set where, and only where, this is a second half."""
 
@@ -100,6 +102,7 @@ class TrialRequest:
             "first_run_wrote": self.first_run_wrote,
             "probed": self.probed,
             "half": self.half,
+            "edited": self.edited,
             "whole_epochs": self.whole_epochs,
             "first_tree": self.first_tree.to_json() if self.first_tree else None,
         }
@@ -124,6 +127,7 @@ class TrialRequest:
             first_run_wrote=tuple(data["first_run_wrote"]),
             probed=data["probed"],
             half=data["half"],
+            edited=data["edited"],
             whole_epochs=data["whole_epochs"],
             first_tree=Tree.from_json(data["first_tree"]) if data["first_tree"] else None,
         )
