@@ -158,7 +158,7 @@ def test_a_line_is_blamed_where_no_op_ran() -> None:
 
 def test_what_a_line_reads_is_told() -> None:
     cause = found([line(1, "t|clock", "", "1")], [line(1, "t|clock", "", "2")])
-    assert cause.detail == "it reads clock"
+    assert cause.detail == "it reads the clock"
 
 
 def test_a_second_cause_is_independent_and_a_consequence_is_not() -> None:
