@@ -61,10 +61,23 @@ def watching(directory: Path, **options: Any) -> Iterator[Watched]:
 
 
 def trained(
-    directory: Path, build: Callable[..., object], *, steps: int = 4, seed: int = 0
+    directory: Path,
+    build: Callable[..., object],
+    *,
+    steps: int = 4,
+    seed: int = 0,
+    whole_epochs: bool = False,
 ) -> tuple[Watched, Notes]:
     """Train what `build` returns, as a trial does."""
     notes = Notes()
     with watching(directory, max_steps=steps) as watched:
-        train(build, probe=watched.probe, seed=seed, steps=steps, built=lambda _: None, notes=notes)
+        train(
+            build,
+            probe=watched.probe,
+            seed=seed,
+            steps=steps,
+            built=lambda _: None,
+            notes=notes,
+            whole_epochs=whole_epochs,
+        )
     return watched, notes

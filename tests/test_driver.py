@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import queue
 import subprocess
 import sys
+import threading
 import types
 from collections import namedtuple
 from functools import partial
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 
 from repro_audit.errors import TargetError
 from repro_audit.trace import Phase
@@ -853,3 +855,112 @@ def test_the_driver_needs_no_torch() -> None:
     script = "import sys, repro_audit.trial.driver, repro_audit.trial.loading, repro_audit.probe; "
     script += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+class Read(DataLoader[Any]):
+    """A DataLoader whose own `__iter__` has a thread read ahead."""
+
+    def __iter__(self) -> Any:
+        ready: queue.Queue[Any] = queue.Queue(1)
+        batches = super().__iter__()
+
+        def fill() -> None:
+            for batch in batches:
+                ready.put(batch)
+            ready.put(None)
+
+        threading.Thread(target=fill, daemon=True).start()
+        return iter(ready.get, None)
+
+
+class Doubled(DataLoader[Any]):
+    """One whose `__iter__` changes batches and counts them."""
+
+    def __iter__(self) -> Any:
+        batches = super().__iter__()
+        for _ in range(len(self)):
+            x, y = next(batches)
+            yield 2 * x, y
+
+
+@pytest.mark.parametrize("kind", [Read, Doubled])
+def test_batches_of_a_data_loader_with_a_way_of_its_own(tmp_path: Path, kind: Any) -> None:
+    loader = kind(data(100).dataset, batch_size=2)
+    watched, notes = trained(tmp_path, lambda: (model(), loader), steps=8)
+    assert (notes.epochs, notes.batches_seen, notes.left_early) == (2, 8, 4)
+    assert set(watched.outcomes(Phase.DATA)) == {"batch.0", "batch.1"}
+
+
+# The end of an epoch
+
+
+class Counted:
+    """A loader that has something to do at the end of its epochs."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.ends = count, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from generate(self.count)
+        self.ends += 1
+
+
+@pytest.mark.parametrize(("count", "ends", "left"), [(4, 1, None), (12, 1, None), (13, 0, 4)])
+def test_an_epoch_is_taken_to_its_end_where_that_is_near(
+    tmp_path: Path, count: int, ends: int, left: int | None
+) -> None:
+    loader = Counted(count)
+    _, notes = trained(tmp_path, lambda: (model(), loader), steps=8)
+    assert (loader.ends, notes.left_early) == (ends, left)
+
+
+def test_whole_epochs_end(tmp_path: Path) -> None:
+    loader = Counted(500)
+    _, notes = trained(tmp_path, lambda: (model(), loader), steps=8, whole_epochs=True)
+    assert (loader.ends, notes.left_early) == (1, None)
+
+
+class Ending(Sampler[int]):
+    """A sampler that says how often it came to its end."""
+
+    def __init__(self, size: float = 100) -> None:
+        self.size, self.ends = size, 0
+
+    def __iter__(self) -> Iterator[int]:
+        number = 0
+        while number < self.size:
+            yield number % 100
+            number += 1
+        self.ends += 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sampler_comes_to_its_end(tmp_path: Path, workers: int) -> None:
+    sampler = Ending()
+    loader = data(100, sampler=sampler, num_workers=workers)
+    _, notes = trained(tmp_path, lambda: (model(), loader), steps=8)
+    assert (sampler.ends, notes.left_early, notes.batches_seen) == (1, None, 8)
+
+
+def test_a_sampler_without_an_end(tmp_path: Path) -> None:
+    loader = data(100, sampler=Ending(float("inf")))
+    watched, notes = trained(tmp_path, lambda: (model(), loader), steps=8)
+    assert (watched.probe.steps, notes.epochs, notes.left_early) == (8, 2, None)
+
+
+def test_gradients_accumulated_over_short_epochs(tmp_path: Path) -> None:
+    """Epochs are short until half of the steps are made."""
+    net = model()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    seen: list[int] = []
+
+    def train_step(model: nn.Module, batch: Any) -> None:
+        model(batch[0]).sum().backward()
+        seen.append(1)
+        if len(seen) % 3 == 0:
+            optimizer.step()
+
+    parts = {"model": net, "loader": data(100), "optimizer": optimizer, "train_step": train_step}
+    _, notes = trained(tmp_path, lambda: parts, steps=8)
+    assert (len(seen), notes.left_early) == (24, None)
+    assert notes.epochs == 4

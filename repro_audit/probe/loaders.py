@@ -257,19 +257,28 @@ class Loaders:
         """
         self._current = None
         if isinstance(loader, DataLoader):
-            is_torchs = type(loader).__iter__ is DataLoader.__iter__
-            if is_torchs and not isinstance(loader.dataset, IterableDataset):
-                self._shortened, self._most = loader, most
-            try:
-                return iter(loader)
-            finally:
-                self._shortened = None
+            return self._enter_data_loader(loader, most)
         number = self._number(loader)
         facts = self._probe.loaders[number]
         self._current, self._made_now = Epoch(number=number, facts=facts, indexed=False), 0
         batches = iter(loader)
         if batches is not loader or not facts.epochs:  # an iterator goes on where it was
             facts.epochs += 1
+        return batches
+
+    def _enter_data_loader(self, loader: DataLoader[Any], most: int | None) -> Iterator[Any]:
+        is_torchs = type(loader).__iter__ is DataLoader.__iter__
+        if is_torchs and not isinstance(loader.dataset, IterableDataset):
+            self._shortened, self._most = loader, most
+        try:
+            batches: Iterator[Any] = iter(loader)
+        finally:
+            self._shortened = None
+        if not isinstance(batches, _BaseIterator):
+            # Batches that go through the subclass's own hands, perhaps from another thread.
+            number = self._number(loader)
+            facts = self._probe.loaders[number]
+            self._current = Epoch(number=number, facts=facts, indexed=False)
         return batches
 
     def next_batch(self, batches: Iterator[Any]) -> Any:
@@ -281,7 +290,8 @@ class Loaders:
         with self._hooks.fetching():
             batch = next(batches)
         if batch is not self._last:
-            self._observe(self._current, batch)
+            # What a DataLoader handed out was counted by then, if this is made of it.
+            self._observe(self._current, batch, counts=not self._counted(self._last))
         self._last = None
         return batch
 
@@ -341,7 +351,11 @@ class Loaders:
             self._made.append(number)
         return number
 
-    def _observe(self, epoch: Epoch, data: Any) -> None:
+    def _counted(self, inner: object) -> bool:
+        """Whether a batch within the one under way was counted, by the same loader."""
+        return inner is not None and self._current is not None and self._current.facts.torch
+
+    def _observe(self, epoch: Epoch, data: Any, *, counts: bool = True) -> None:
         """The circumstances first, so that they come before what they explain."""
         taken, epoch.taken = epoch.taken, None
         recorder = self._hooks.recorder
@@ -353,6 +367,8 @@ class Loaders:
             recorder.context(_DATA, f"{epoch.name}.worker", bits, text)
         self._hooks.generators(_DATA)
         recorder.tree(_DATA, epoch.name, data)
+        if not counts:
+            return
         facts = epoch.facts
         facts.batches += 1
         if taken is not None and taken.samples:

@@ -11,6 +11,7 @@ import functools
 import mmap
 import os
 import sys
+import threading
 from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -235,7 +236,9 @@ def _all_alive(iterator: Any) -> bool:
 
 def _board_here(directory: Path) -> Board | None:
     """The board of this worker, once the main process has made it."""
-    path, since = directory / str(os.getpid()), monotonic()
+    # A thread that stands for a process has a number of its own to show, which is not this process's.
+    number = getattr(threading.current_thread(), "pid", os.getpid())
+    path, since = directory / str(number), monotonic()
     while monotonic() - since < _TAKEN:
         with suppress(FileNotFoundError):
             return Board(path)
