@@ -153,6 +153,22 @@ class Stamped:
     made: float = field(default_factory=time.time)
 
 
+def test_a_library_that_the_program_calls_reads_for_it(tmp_path: Path) -> None:
+    def library(name: str) -> Callable[[], float]:
+        made: dict[str, Any] = {}
+        place = str(tmp_path / "site-packages" / name / "timers.py")
+        exec(compile("import time\ndef now():\n    return time.time()\n", place, "exec"), made)  # noqa: S102
+        now: Callable[[], float] = made["now"]
+        return now
+
+    with in_force(SOURCE, PINNED, context(tmp_path, SOURCE, PINNED)) as trial:
+        assert abs(library("acme")() - NOON) < 1
+        assert abs(library("tqdm")() - NOON) > 3600
+        assert SOURCE.survey is not None
+        ((file, _),) = SOURCE.survey(trial)
+    assert file.endswith("test_source_clock.py")
+
+
 def test_generated_code_is_its_callers(tmp_path: Path) -> None:
     with in_force(SOURCE, PINNED, context(tmp_path, SOURCE, PINNED)):
 
@@ -258,6 +274,41 @@ def test_training_that_stops_when_its_time_is_up(tmp_path: Path) -> None:
     assert audited.broke == {"clock"}
     levels = {level["level"]: level["diverged"] for level in audited.source("clock")["levels"]}
     assert levels == {"seconds later": False, "days later": False, "months later": True}
+
+
+def test_a_library_that_stops_the_training(tmp_path: Path) -> None:
+    """As ignite's `TimeLimit` does: the program's own line is the one that calls it."""
+    package = tmp_path / "site-packages" / "acme_timers"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import time\n\n\nclass Limit:\n    def __init__(self, seconds):\n"
+        "        self.end = time.time() + seconds\n\n"
+        "    def is_over(self):\n        return time.time() > self.end\n",
+        encoding="utf-8",
+    )
+    body = f"""
+    import sys
+    sys.path.append({str(package.parent)!r})
+    from acme_timers import Limit
+
+    def build(seed=0):
+        torch.manual_seed(seed)
+        model, loader = parts()
+        optimizer = torch.optim.SGD(model.parameters())
+
+        def train():
+            limit = Limit(60)
+            while not limit.is_over():
+                for x, y in loader:
+                    optimizer.zero_grad()
+                    nn.functional.mse_loss(model(x), y).backward()
+                    optimizer.step()
+
+        return train
+    """
+    audited = audit(tmp_path, body, "--steps", "9", "--only", "clock")
+    assert audited.broke == {"clock"}
+    assert "train.py:24 reads the clock" in audited.terminal
 
 
 def test_among_several_causes(tmp_path: Path) -> None:

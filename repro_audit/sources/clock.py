@@ -1,13 +1,14 @@
 """The time of day, or how long something took, decides the result.
 
 ## What it does
-The audit gives the program's own code a clock of the audit's: it starts at noon of the day of the audit (pinned), or
-seconds, days or months later. It ticks at every reading, and through every `time.sleep`, so what waits for time to
-pass gets on; at the later levels the ticks are longer, and uneven. The clock answers for `time.time`, `monotonic`,
-`perf_counter`, `process_time`, `thread_time` (all with `_ns` too), `clock_gettime`, `localtime`, `gmtime`, `ctime`,
-`asctime` and `strftime`, `datetime.now`, `utcnow` and `today`, and `date.today`. Another result convicts it, and the
-report lists the lines that read it. *Held*: all four clocks give the same. Libraries see the real time, so their
-timeouts hold. Not seen are clocks read in C code, such as `np.datetime64("now")`, and by libraries.
+The audit gives the program, and the installed packages that it calls, a clock of the audit's: it starts at noon of the
+day of the audit (pinned), or seconds, days or months later. It ticks at every reading, and through every `time.sleep`,
+so what waits for time to pass gets on; at the later levels the ticks are longer, and uneven. The clock answers for
+`time.time`, `monotonic`, `perf_counter`, `process_time`, `thread_time` (all with `_ns` too), `clock_gettime`,
+`localtime`, `gmtime`, `ctime`, `asctime` and `strftime`, `datetime.now`, `utcnow` and `today`, and `date.today`.
+Another result convicts it, and the report lists the lines that read it, or called a library that does. *Held*: all four
+clocks give the same. The standard library, PyTorch, and packages that wait for others or log see the real time, so
+their timeouts hold. Not seen are clocks read in C code, such as `np.datetime64("now")`, and by a library's own threads.
 
 ## Why it breaks reproducibility
 A run starts at another time than the one before, and no two take equally long. A seed made from the clock differs in
@@ -72,10 +73,10 @@ from typing import TYPE_CHECKING, Any
 from repro_audit import reads
 from repro_audit.fixes.remedies import Instead
 from repro_audit.source import Fix, Levels, Scope, Source
+from repro_audit.sources._callers import asker
 from repro_audit.sources._program import (
     Lines,
     Replacements,
-    direct_caller,
     evidence,
     noted,
     read_lines,
@@ -181,7 +182,9 @@ class Clock:
 def levels(facts: Facts) -> Levels | str:
     """The later clocks, where the program reads one."""
     if not facts.survey.get(ID):
-        return facts.seen("no line of the program was seen to read a clock")
+        return facts.seen(
+            "neither the program nor a library that it calls was seen to read a clock"
+        )
     return Levels(varied=tuple(level for level in PACES if level != PINNED))
 
 
@@ -202,7 +205,7 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
 
 
 class _Face:
-    """Shows the clock to the program's own code, and the real time to all else."""
+    """Shows the clock to the program's own code and to libraries that it calls, and the real time to all else."""
 
     def __init__(self, clock: Clock, lines: Lines, replacements: Replacements) -> None:
         self._clock = clock
@@ -228,7 +231,7 @@ class _Face:
 
         def slept(seconds: float, /) -> None:
             sleep(seconds)
-            if direct_caller(sys._getframe(1)) is not None:
+            if asker(sys._getframe(1), _THROUGH) is not None:
                 clock.sleep(int(float(seconds) * SECOND))
 
         self._replacements.attribute(time, "sleep", slept)
@@ -266,10 +269,10 @@ class _Face:
         return self._clock.monotonic()
 
     def _is_for_program(self, frame: FrameType | None) -> bool:
-        caller = direct_caller(frame)
-        if caller is not None:
-            self._lines.note(caller)
-        return caller is not None
+        users = asker(frame, _THROUGH)
+        if users is not None:
+            self._lines.note(users)
+        return users is not None
 
     def _show(self, name: str, read: Callable[..., Any], arguments: int = 0) -> None:
         """Have a function of `time` answer the program with `read`, where it is given as many arguments."""
@@ -300,6 +303,8 @@ class _Face:
         self._replacements.method(cls, name, classmethod(method))
 
 
+_THROUGH = ("gzip", "zipfile", "timeit")
+"""Modules of the standard library that put the time into what they give; others only wait by it."""
 _OPTIONAL = ("localtime", "gmtime", "ctime")
 """These take None as the time, for now."""
 
