@@ -194,4 +194,4 @@ def most_trials(factors: Sequence[Factor], guilty: int) -> int:
     levels = max((len(each.varied) for each in factors), default=0)
     alone = sum(3 * len(each.varied) for each in factors if each.alone or each.race)
     depth = len(factors).bit_length()
-    return 12 + alone + 3 * levels + guilty * (2 * depth + 2 * levels + 2)
+    return 12 + alone + 3 * levels + guilty * (depth + levels + 4)

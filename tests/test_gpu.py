@@ -16,6 +16,7 @@ import torch
 
 from repro_audit.experiment import Judgement, LevelOutcome
 from repro_audit.facts import Facts
+from repro_audit.probe import tensors
 from repro_audit.sources import cudnn_benchmark, matmul_precision, uninitialized_memory
 from repro_audit.trial.interpreter import NVML_CHECK, preload
 from tests.auditing import REPOSITORY
@@ -101,6 +102,16 @@ def test_each_row_is_caught_by_itself(capsys: pytest.CaptureFixture[str]) -> Non
 def test_what_no_time_is_left_for_is_said() -> None:
     ended = run([Row(name="late", run=lambda _: "never")], seconds=0)
     assert [each.result for each in ended] == ["left out"]
+
+
+def test_what_a_graph_captures_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    ones, twos = torch.ones(3).to_sparse(), torch.full((3,), 2.0).to_sparse()
+    assert tensors.digest(ones) != tensors.digest(twos)
+    monkeypatch.setattr(tensors, "_opaque_forms", set())
+    monkeypatch.setattr(tensors, "is_being_captured", lambda _: True)
+    assert tensors.digest(ones) == tensors.digest(twos)
+    assert tensors.BEING_CAPTURED in tensors.opaque_forms()[0]
+    assert tensors.dense(ones) is None
 
 
 # The sources for CUDA devices

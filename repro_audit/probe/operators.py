@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 import xxhash
 
-from repro_audit.probe.tensors import describe, digest
+from repro_audit.probe.tensors import BEING_CAPTURED, describe, digest
 from repro_audit.probe.tokens import ORDINARY, token
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ _MOST_METAS: Final = 4096
 def _unseen(value: object, form: str, bits: bytes) -> str:
     """Says so where a digest is one of the form alone."""
     if isinstance(value, torch.Tensor):
-        for reason in ("no data", "no memory"):
+        for reason in ("no data", "no memory", BEING_CAPTURED):
             if bits == _hash(f"?{form} ({reason})".encode("utf-8", "surrogatepass")):
                 return f" ({reason}: contents not seen)"
     return ""

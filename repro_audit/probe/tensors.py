@@ -63,6 +63,8 @@ def _ordinary_keys() -> frozenset[int]:
 
 _ORDINARY_KEYS = _ordinary_keys()
 _NOTHING = _hash(b"")
+BEING_CAPTURED = "a CUDA graph is captured"
+"""Why a tensor is not read."""
 
 _ELEMENTS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
 
@@ -190,8 +192,7 @@ def _parts(tensor: torch.Tensor) -> list[Any] | None:
         reason = "no data"
         raise _UnreadableError(reason)
     if is_being_captured(tensor):
-        reason = "a CUDA graph is captured"
-        raise _UnreadableError(reason)
+        raise _UnreadableError(BEING_CAPTURED)
     if (flatten := getattr(tensor, "__tensor_flatten__", None)) is not None:
         return [getattr(tensor, name) for name in flatten()[0]]
     if tensor.is_nested:
