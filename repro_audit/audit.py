@@ -162,12 +162,6 @@ class Audit:
         levels, untried = self._levels(floor.facts)
         factors = [_factor(self.sources[name], value) for name, value in levels.items()]
         result = self._experiment(factors, floor)
-        if result.unexplained is not None and all(
-            judgement.status == "untested" for judgement in result.judgements.values()
-        ):
-            return self._report(
-                floor, sources=self._blameless(untried), unexplained=self._unexplained(result)
-            )
         facts = self._with_seed_effect(floor, result)
         judgements = self._explained_by_files(self._decided(result.judgements))
         findings = self._findings(levels, untried, judgements, facts)
@@ -300,7 +294,8 @@ class Audit:
         }
         partings = {}
         for name, (reference, diverged) in broke.items():
-            parting = part(trials[reference], trials[diverged])
+            common = self.oracle.common if judgements[name].narrowed else None
+            parting = part(trials[reference], trials[diverged], common)
             if parting is not None:
                 partings[name] = parting
         divergences = self._located(measure(partings, self.oracle), partings, levels, judgements)
@@ -336,12 +331,16 @@ class Audit:
             name: Suspicion(
                 parting=parting,
                 reference=dict(reference_setting(name, parting)),
-                race=name not in levels or levels[name].race,
+                race=name not in levels
+                or not parting.diverged.setting
+                or levels[name].races_at(parting.diverged.setting.get(name)),
                 runs=self._chances(judgements.get(name)),
                 suspect=self._suspect(name, parting),
             )
             for name, parting in partings.items()
             if name not in NAMED_BY_THEMSELVES
+            # What noise does to the rest of two runs would be named as well as what the source does.
+            and not (name in judgements and judgements[name].narrowed)
         }
         never_seeded = self.oracle.floor is not None and self.oracle.floor.facts.never_seeded
         words = {
@@ -409,16 +408,6 @@ class Audit:
         partings = {"": parting}
         return self._located(measure(partings, self.oracle), partings, {}, {})[""]
 
-    def _blameless(self, untried: Mapping[str, str]) -> tuple[model.SourceResult, ...]:
-        """Every source's entry where pinned runs differ among themselves: nobody is blamed."""
-        reason = (
-            "two runs with everything pinned differ, so a difference proves nothing of this source"
-        )
-        return tuple(
-            not_tried(source, Verdict(status="not-exercised", reason=untried.get(name, reason)))
-            for name, source in self.sources.items()
-        )
-
     def _report(
         self,
         floor: Trial,
@@ -482,5 +471,6 @@ def _factor(source: Source, levels: Levels) -> Factor:
         carrier=levels.carrier,
         unpinnable=levels.unpinnable,
         forced=levels.forced,
+        released=levels.released,
         hiding=levels.hiding,
     )

@@ -191,8 +191,16 @@ def _placed(divergence: Divergence | None, source: Source, facts: Facts) -> Dive
 
 def _explained(verdict: Verdict, judgement: Judgement, trials: Mapping[str, Trial]) -> Verdict:
     """The verdict, with a reason where the source itself had none: no level of it could be judged."""
+    if judgement.unpinned:
+        return replace(
+            verdict,
+            status="broke",
+            reason="two runs with everything pinned differ, and this could not be pinned in them",
+        )
     if judgement.status == "untested":
-        return Verdict(status="not-exercised", reason=judgement.note or "the audit ended before it")
+        theirs = verdict.reason if verdict.status == "not-exercised" else ""
+        reason = theirs or judgement.note or "the audit ended before it"
+        return Verdict(status="not-exercised", reason=reason)
     if verdict.reason:
         return verdict
     failed = next(

@@ -80,6 +80,8 @@ class Facts:
     """Forms of values that were met, but whose contents could not be read and so were not compared."""
     survey: dict[str, Json] = field(default_factory=dict)
     """What each source found, by its id."""
+    unpinned: dict[str, list[str]] = field(default_factory=dict)
+    """By a source's id, the program's lines that did what its level should keep them from doing."""
     diverged: Json = None
     """For a source's `judge`: what its survey found in the run that differed."""
     options: dict[str, Json] = field(default_factory=dict)

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from repro_audit.common import Common, CommonOracle
 from repro_audit.compare import Difference, compare
 from repro_audit.errors import InternalError, SourceFailedError
 from repro_audit.experiment import Outcome, Run, Setting
@@ -75,11 +76,14 @@ class Parting:
         return (first.step, int(first.phase), first.name, first.occurrence)
 
 
-def part(reference: Trial, diverged: Trial) -> Parting | None:
-    """Where two trials part; None where they are equal after all, or one left no trace."""
+def part(reference: Trial, diverged: Trial, common: Common | None = None) -> Parting | None:
+    """Where two trials part, of what they have in `common`; None where they are equal after all, or left no trace."""
     if reference.digest is None or diverged.digest is None:
         return None
-    difference = compare(reference.trace, diverged.trace)
+    ours, theirs = reference.trace, diverged.trace
+    if common is not None:
+        ours, theirs = common.only(ours), common.only(theirs)
+    difference = compare(ours, theirs)
     if difference is None:
         return None
     return Parting(reference=reference, diverged=diverged, difference=difference)
@@ -114,6 +118,9 @@ class TrialOracle:
         self.instant = int(time.time()) // DAY * DAY + DAY // 2
         self.trials: dict[str, Trial] = {}
         self.floor: Trial | None = None
+        self.extent = "everything"
+        self.common: Common | None = None
+        """What pinned runs have in common, where they differ in the rest."""
         self._singles: list[Trial] = []
         """Runs of one source alone, the values of whose differences no pinned run has saved."""
         self.left: dict[str, str] = {}
@@ -134,10 +141,23 @@ class TrialOracle:
             for run, trial in zip(runs, trials, strict=True)
             if run.purpose == "single" and trial.ended.status == "ok"
         ]
-        return [
-            Outcome(trial=trial.id, status=trial.ended.status, digest=trial.digest)
-            for trial in trials
-        ]
+        return [self.outcome(trial.id) for trial in trials]
+
+    def outcome(self, trial: str) -> Outcome:
+        """What a trial showed."""
+        known = self.trials[trial]
+        return Outcome(
+            trial=trial,
+            status=known.ended.status,
+            digest=known.digest,
+            unpinned=frozenset(known.facts.unpinned),
+        )
+
+    def narrowed(self, trials: Sequence[str]) -> CommonOracle | None:
+        """See only what trials have in common; None where that is nothing."""
+        trained = [trial for trial in trials if self.trials[trial].digest is not None]
+        self.common = Common.among([self.trials[trial].trace for trial in trained])
+        return CommonOracle(self, trained, self.common) if self.common.contents else None
 
     def _confirmed(self, trials: list[Trial], runs: Sequence[Run]) -> list[Trial]:
         """The trials; one that differs only over whole epochs counts, one that differs only without them does not.
@@ -301,6 +321,7 @@ class TrialOracle:
             },
             instant=self.instant,
             first_run_wrote=self.floor.facts.written if warm and self.floor else (),
+            unpinned=self.floor.facts.unpinned if self.floor else {},
             half="second" if resumed else "whole",
             first_tree=self._tree(f"{trial_id}-{FIRST}", warm=warm) if resumed else None,
         )

@@ -50,8 +50,14 @@ class Levels:
     """A varied level that moves what no level pins: where it diverges, so may runs that vary anything else."""
     forced: bool = False
     """Of a race: the varied level also forces an outcome, so released runs that agree convict as well."""
+    released: tuple[str, ...] = ()
+    """Of a forced race: the levels that force nothing, where the others do without fail: those are run once."""
     hiding: tuple[str, ...] = ()
     """Varied levels under which other sources can not show: without workers, nothing that happens in one."""
+
+    def races_at(self, level: str | None) -> bool:
+        """Whether runs at a level need not agree."""
+        return self.race and (not self.released or level in self.released)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,9 @@ import builtins
 import concurrent.futures
 import datetime as dt
 import os
+import queue
 import random
+import selectors
 import socket
 import tempfile
 import threading
@@ -51,6 +53,24 @@ def _thread(**words: Any) -> None:
     thread = threading.Thread(target=lambda *_, **__: None, **words)
     thread.start()
     thread.join()
+
+
+def _ended_thread() -> threading.Thread:
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+    return thread
+
+
+def _filled() -> queue.Queue[int]:
+    rows: queue.Queue[int] = queue.Queue()
+    rows.put(1)
+    return rows
+
+
+def _selected(*args: Any, **words: Any) -> Any:
+    with selectors.DefaultSelector() as selector:
+        return selector.select(*args, **words)
 
 
 class _Runs(threading.Thread):
@@ -595,6 +615,35 @@ FORMS: dict[str, dict[str, Callable[[], Any]]] = {
         "a subclass": _run_subclass,
         "a timer": _timer,
         "twice": _start_twice,
+    },
+    "threading.Thread.join": {
+        "timeout": lambda: _ended_thread().join(1),
+        "by keyword": lambda: _ended_thread().join(timeout=1.5),
+        "none": lambda: _ended_thread().join(None),
+        "not started": lambda: threading.Thread(target=int).join(),
+        "itself": lambda: threading.current_thread().join(),
+    },
+    "threading.Thread.is_alive": {
+        "over": lambda: _ended_thread().is_alive(),
+        "not started": lambda: threading.Thread(target=int).is_alive(),
+        "too many": lambda: _ended_thread().is_alive(1),
+    },
+    "threading.Event.is_set": {
+        "not": lambda: threading.Event().is_set(),
+        "too many": lambda: threading.Event().is_set(1),
+    },
+    "queue.Queue.get": {
+        "something": lambda: _filled().get(),
+        "not waiting": lambda: _filled().get(block=False),
+        "timeout": lambda: _filled().get(True, 1),
+        "nothing there": lambda: queue.Queue().get(timeout=0.01),
+        "nothing now": lambda: queue.PriorityQueue().get_nowait(),
+        "negative": lambda: queue.Queue().get(timeout=-1),
+    },
+    "selectors.EpollSelector.select": {
+        "timeout": lambda: _selected(0.001),
+        "by keyword": lambda: _selected(timeout=0),
+        "a string": lambda: _selected("x"),
     },
     "concurrent.futures.as_completed": {
         "list": lambda: _completed(list),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
@@ -47,6 +47,20 @@ class Program:
     trials: dict[str, tuple[Run, Outcome]] = field(default_factory=dict)
     batches: list[int] = field(default_factory=list)
 
+    hidden: frozenset[Level] = frozenset()
+    """Culprits that show only in what noise reaches too."""
+    unpinned: frozenset[str] = frozenset()
+    """The factors that are at fault where a trial is noisy."""
+    extent: str = "all"
+
+    def outcome(self, trial: str) -> Outcome:
+        """What a trial showed."""
+        return self.trials[trial][1]
+
+    def narrowed(self, trials: Sequence[str]) -> Narrowed | None:
+        """See only what these have in common."""
+        return Narrowed(self, tuple(trials))
+
     def floor(self) -> Outcome:
         """Make the first trial: all pinned, in a fresh interpreter."""
         return self._trial(Run(setting={}, purpose="floor", fresh=True))
@@ -83,12 +97,48 @@ class Program:
         ]
         effects += [f"noise {number}"] if self.noisy(number) else []
         effects += ["forked"] if self.unfaithful and not run.fresh else []
-        return Outcome(trial=trial, status="ok", digest="; ".join(effects))
+        unpinned = self.unpinned if self.noisy(number) else frozenset[str]()
+        return Outcome(trial=trial, status="ok", digest="; ".join(effects), unpinned=unpinned)
 
     def diverged(self, trial: str) -> bool:
         """Whether a trial trained and differs from the floor."""
         outcome = self.trials[trial][1]
         return outcome.status == "ok" and outcome.digest != self.trials["t00"][1].digest
+
+
+@dataclass(kw_only=False)
+class Narrowed:
+    """The program seen without what differs between some trials: parts of digests that not all of them have."""
+
+    program: Program
+    common: tuple[str, ...]
+    extent: str = "a part"
+
+    def outcome(self, trial: str) -> Outcome:
+        """What a trial showed, but for its noise, and what noise covers."""
+        outcome = self.program.outcome(trial)
+        if outcome.digest is None:
+            return outcome
+        parts = [frozenset(self._parts(self.program.outcome(each).digest)) for each in self.common]
+        luck = parts[0].union(*parts) - parts[0].intersection(*parts)
+        kept = [part for part in self._parts(outcome.digest) if part not in luck]
+        return replace(outcome, digest="; ".join(kept))
+
+    def _parts(self, digest: str | None) -> list[str]:
+        covered = {str(level) for level in self.program.hidden}
+        return [
+            part
+            for part in (digest or "").split("; ")
+            if part and part not in covered and not part.startswith("noise")
+        ]
+
+    def run(self, runs: Sequence[Run]) -> list[Outcome]:
+        """Answer a batch."""
+        return [self.outcome(outcome.trial) for outcome in self.program.run(runs)]
+
+    def narrowed(self, trials: Sequence[str]) -> Narrowed | None:
+        """See less."""
+        return Narrowed(self.program, (*self.common, *trials))
 
 
 def audit(

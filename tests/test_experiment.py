@@ -6,6 +6,7 @@ anybody would write first, breaks every one of them: so none of them holds by it
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from itertools import combinations
 
@@ -388,6 +389,67 @@ def test_noise_that_comes_once_is_reported_unexplained() -> None:
     result = audit(program, [factor("a"), factor("b"), factor("c"), factor("d")])
     assert result.unexplained == ("t00", "t02")
     assert wrongly_blamed(result, set()) == set()
+
+
+@given(data=st.data(), factors=many_factors(), fresh=st.booleans())
+def test_what_noise_does_not_reach_is_judged(
+    data: st.DataObject, factors: list[Factor], *, fresh: bool
+) -> None:
+    levels = levels_of(factors)
+    culprits = data.draw(st.sets(st.sampled_from(levels), max_size=3)) if levels else set()
+    hidden = data.draw(st.sets(st.sampled_from(levels), max_size=3)) if levels else set()
+    program = Program(
+        noisy=lambda _number: True,
+        culprits=frozenset(culprits | hidden),
+        hidden=frozenset(hidden),
+    )
+    result = audit(program, factors, fresh=fresh)
+    guilty = {name for name, _ in culprits - hidden}
+    assert wrongly_blamed(result, guilty) == overlooked(result, guilty) == set()
+    assert result.unexplained is not None
+    for name, each in result.judgements.items():
+        assert each.status == ("broke" if name in guilty else "untested")
+        assert each.confidence == ("suspected" if name in guilty else None)
+        assert each.narrowed == (name in guilty)
+        assert name in guilty or each.note
+
+
+@given(factors=many_factors(), every=st.integers(2, 3), seed=st.integers(0, 1000))
+def test_what_agrees_by_luck_convicts_nobody(factors: list[Factor], every: int, seed: int) -> None:
+    """Noise of few values, which pinned runs may happen to have in common."""
+
+    class Lucky(Program):
+        def _outcome(self, trial: str, run: Run, number: int) -> Outcome:
+            outcome = super()._outcome(trial, run, number)
+            chance = random.Random(f"{seed} {number}").randrange(every)
+            return replace(outcome, digest=f"{outcome.digest}; luck {chance}; noise {number}")
+
+    assert wrongly_blamed(audit(Lucky(), factors), set()) == set()
+
+
+def test_what_could_not_be_pinned_is_suspected_and_nobody_else() -> None:
+    program = Program(
+        noisy=lambda _number: True,
+        unpinned=frozenset({"threads"}),
+        culprits=frozenset({("b", "v0")}),
+    )
+    factors = [factor("threads", race=True), factor("a"), factor("b", scope="settings")]
+    result = audit(program, factors)
+    assert result.unexplained is None
+    threads, other, culprit = (result.judgements[name] for name in ("threads", "a", "b"))
+    assert (threads.status, threads.confidence, threads.unpinned) == ("broke", "suspected", True)
+    assert other.status == "untested"
+    assert "have in common" in str(other.note)
+    assert (culprit.status, culprit.confidence) == ("broke", "suspected")
+
+
+def test_an_equal_run_that_could_not_be_pinned_clears_nobody() -> None:
+    class Loose(Program):
+        def _outcome(self, trial: str, run: Run, number: int) -> Outcome:
+            return replace(super()._outcome(trial, run, number), unpinned=frozenset({"threads"}))
+
+    result = audit(Loose(), [factor("a"), factor("threads", race=True)])
+    assert [each.status for each in result.judgements.values()] == ["held", "untested"]
 
 
 def test_one_at_a_time_blames_noise() -> None:

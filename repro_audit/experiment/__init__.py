@@ -26,9 +26,10 @@ from repro_audit.experiment.design import (
 )
 from repro_audit.experiment.grouping import clear, hold_rounds, rounds
 from repro_audit.experiment.judging import conclude, unpinned
+from repro_audit.experiment.noise import MOST_VIEWS, amid, confirm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "Factor",
@@ -61,8 +62,36 @@ def experiment(
     if floor.status != "ok" or runs < 1:
         message = f"need a floor that trained and runs >= 1, not {floor.status!r} and {runs}"
         raise ValueError(message)
+    bench = _bench(factors, floor, runs=runs, fresh=fresh)
+    result = follow(_experiment(bench), oracle)
+    if not (result.noise and result.faithful):
+        return result
+    return _amid_noise(bench, result, oracle)
+
+
+def _bench(factors: Iterable[Factor], floor: Outcome, *, runs: int, fresh: bool) -> Bench:
     named = {factor.id: factor for factor in factors}
-    return follow(_experiment(Bench(factors=named, floor=floor, runs=runs, fresh=fresh)), oracle)
+    return Bench(factors=named, floor=floor, runs=runs, fresh=fresh)
+
+
+def _amid_noise(bench: Bench, result: Result, oracle: Oracle) -> Result:
+    """Judge by what pinned runs have in common, where they differ in the rest."""
+    trials = result.noise
+    unpinned = {name for trial in trials for name in oracle.outcome(trial).unpinned}
+    causes = [factor for factor in bench.factors.values() if factor.id in unpinned]
+    at_it = {*unpinned, *(j.id for j in result.judgements.values() if j.status == "broke")}
+    others = [factor for factor in bench.factors.values() if factor.id not in at_it]
+    for _ in range(MOST_VIEWS):
+        view = oracle.narrowed(trials)
+        if view is None:
+            break
+        mine = _bench(others, view.outcome(trials[0]), runs=bench.runs, fresh=bench.fresh)
+        seen = follow(_experiment(mine), view)
+        judgements = None if seen.noise else follow(confirm(mine, seen.judgements), view)
+        if judgements is not None:
+            return amid(result, judgements, view.extent, causes)
+        trials = tuple(dict.fromkeys((*trials, *seen.noise, *(each.trial for each in mine.pinned))))
+    return amid(result, None, "", causes)
 
 
 def _experiment(bench: Bench) -> Plan[Result]:

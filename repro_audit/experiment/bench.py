@@ -80,10 +80,12 @@ class Bench:
     def _keep(self, group: Setting, setting: Setting, outcome: Outcome) -> None:
         if self.equal(outcome):
             for level in setting.items():
-                self.held.setdefault(level, []).append(outcome.trial)
+                if level[0] not in outcome.unpinned:
+                    self.held.setdefault(level, []).append(outcome.trial)
         if len(group) == 1:
             (level,) = group.items()
-            self.alone.setdefault(level, []).append(outcome)
+            if level[0] not in outcome.unpinned or not self.equal(outcome):
+                self.alone.setdefault(level, []).append(outcome)
 
     def suspects(self) -> list[Factor]:
         """Return the factors that, on their own, did not equal the floor at least once."""
@@ -124,7 +126,7 @@ class Bench:
 
     def races(self, group: Setting) -> list[str]:
         """Return the members whose varied level releases a race."""
-        return [member for member in group if self.factors[member].race]
+        return [member for member, level in group.items() if self.factors[member].races_at(level)]
 
     def known_conjunction(self, group: Setting) -> Setting | None:
         """Return a setting that is known to fail and would be part of the group's run."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from repro_audit.experiment.bench import Bench, in_step
 from repro_audit.experiment.design import (
     Factor,
     Judgement,
     LevelOutcome,
+    Outcome,
     Plan,
     Result,
     Run,
@@ -14,6 +17,9 @@ from repro_audit.experiment.design import (
 )
 from repro_audit.experiment.grouping import reduce
 from repro_audit.experiment.judging import finding, spared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SCEPTICAL = 3
 """Times as many runs as usual are made of a race that seems to be none."""
@@ -33,10 +39,19 @@ def pin(bench: Bench, count: int) -> Plan[Result | None]:
     if not bench.fresh:
         (again,) = yield [Run(setting={}, purpose="floor", fresh=True)]
         if bench.equal(again):
-            return Result(judgements=_untested(bench), faithful=False)
+            return Result(judgements=_untested(bench), noise=_trained(bench, odd), faithful=False)
         odd = [again, *odd]
     witness = next((outcome for outcome in odd if bench.diverged(outcome)), odd[0])
-    return Result(judgements=_untested(bench), unexplained=(bench.floor.trial, witness.trial))
+    return Result(
+        judgements=_untested(bench),
+        unexplained=(bench.floor.trial, witness.trial),
+        noise=_trained(bench, [*bench.pinned, *odd]),
+    )
+
+
+def _trained(bench: Bench, outcomes: Iterable[Outcome]) -> tuple[str, ...]:
+    trained = [outcome.trial for outcome in outcomes if outcome.status == "ok"]
+    return tuple(dict.fromkeys((bench.floor.trial, *trained)))
 
 
 def by_layout(bench: Bench, noise: Result) -> Plan[Result]:
@@ -63,23 +78,30 @@ def by_layout(bench: Bench, noise: Result) -> Plan[Result]:
                 pair=(outcomes[0].trial, trial),
                 repeat=outcomes[-1].trial,
             )
-            return Result(judgements=spared({**noise.judgements, factor.id: judgement}, factor))
+            return Result(
+                judgements=spared({**noise.judgements, factor.id: judgement}, factor),
+                noise=tuple(dict.fromkeys((*noise.noise, *(each.trial for each in outcomes)))),
+            )
     return noise
 
 
 def _untested(bench: Bench) -> dict[str, Judgement]:
-    return {name: Judgement(id=name, status="untested") for name in bench.factors}
+    note = "two runs with everything pinned differ, so a difference proves nothing of this source"
+    return {name: Judgement(id=name, status="untested", note=note) for name in bench.factors}
 
 
 def try_alone(bench: Bench, factor: Factor) -> Plan[None]:
     """Run each level of a factor on its own, a race several times; what was run already counts."""
-    times = bench.runs if factor.race else 1
     missing = [
         {factor.id: level}
         for level in factor.varied
-        for _ in range(times - len(bench.alone.get((factor.id, level), ())))
+        for _ in range(_times(bench, factor, level) - len(bench.alone.get((factor.id, level), ())))
     ]
     yield from bench.observe(missing, "race" if factor.race else "single")
+
+
+def _times(bench: Bench, factor: Factor, level: str) -> int:
+    return bench.runs if factor.races_at(level) else 1
 
 
 def convict_all(bench: Bench) -> Plan[Result | None]:
@@ -113,7 +135,7 @@ def _convict(bench: Bench, factor: Factor) -> Plan[None]:
     guilty = [level for level in factor.varied if _seen(bench, factor, level)]
     parts = [part for level in guilty for part in factor.parts.get(level, ())]
     yield from bench.observe([{factor.id: part} for part in parts])
-    if guilty and not factor.race:
+    if guilty and not factor.races_at(guilty[0]):
         first = guilty.pop(0)
         yield from _repeat(bench, factor, first)
         if _seen(bench, factor, first) and not bench.unsteady((factor.id, first)):
@@ -122,14 +144,14 @@ def _convict(bench: Bench, factor: Factor) -> Plan[None]:
 
 
 def _seen(bench: Bench, factor: Factor, level: str) -> bool:
-    return any(map(bench.diverged, bench.alone[factor.id, level]))
+    return any(map(bench.diverged, bench.alone.get((factor.id, level), ())))
 
 
 def _repeat(bench: Bench, factor: Factor, level: str) -> Plan[None]:
     """Repeat a divergence with everything else pinned, the base too; find out if it needs the base."""
     single = {factor.id: level}
     evidence = bench.alone[factor.id, level]
-    if factor.race:
+    if factor.races_at(level):
         yield from bench.observe([single] * bench.runs, "race", based=False)
         if not factor.forced and not bench.unsteady((factor.id, level)):
             # Another result than the pinned one, and always the same: no race, unless it shows rarely.

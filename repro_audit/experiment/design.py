@@ -44,6 +44,8 @@ class Factor:
     """A varied level that moves what no level pins: where it diverges, so may runs that vary anything else."""
     forced: bool = False
     """Of a race: the varied levels force an outcome too, so that steady ones convict."""
+    released: tuple[str, ...] = ()
+    """Of a forced race: the varied levels that force nothing; where there are none, each is run like a race."""
     hiding: tuple[str, ...] = ()
     """Varied levels under which other factors can not show."""
 
@@ -56,6 +58,10 @@ class Factor:
     def yardstick(self) -> bool:
         """Whether it is expected to change the result, and so is no accusation."""
         return self.scope == "none"
+
+    def races_at(self, level: str) -> bool:
+        """Whether a level releases a race, so that one run of it says little."""
+        return self.race and (not self.released or level in self.released)
 
     def removed(self, level: str) -> str:
         """Name the level that varies as `level` does, but with the suspect taken out."""
@@ -88,10 +94,23 @@ class Outcome:
     trial: str
     status: RunStatus
     digest: str | None
+    unpinned: frozenset[str] = frozenset()
+    """The factors whose level could not be kept in force in this trial."""
 
 
 class Oracle(Protocol):
     """Whoever makes the trials."""
+
+    extent: str
+    """How much of a trial the digests stand for, in words."""
+
+    def narrowed(self, trials: Sequence[str]) -> Oracle | None:
+        """See only what trials have in common; None where that is nothing."""
+        ...
+
+    def outcome(self, trial: str) -> Outcome:
+        """Return what a trial that was made shows of what is seen."""
+        ...
 
     def run(self, runs: Sequence[Run]) -> list[Outcome]:
         """Make a batch of trials, side by side if it likes, and return the outcomes in order."""
@@ -136,6 +155,10 @@ class Judgement:
     together: Setting | None = None
     """The smallest setting that diverges, where this factor alone holds."""
     note: str | None = None
+    unpinned: bool = False
+    """Suspected because its level could not be kept in force in pinned runs that differ."""
+    narrowed: bool = False
+    """Judged by what pinned runs have in common only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +170,8 @@ class Result:
     """The smallest settings of two or more factors that diverge only together."""
     unexplained: tuple[str, str] | None = None
     """Two trials that differ with no factor to blame. Where pinned runs differ, nothing was judged."""
+    noise: tuple[str, ...] = ()
+    """Pinned trials that do not agree."""
     faithful: bool = True
     """False where the fast path differs from fresh interpreters: start over with `fresh=True`."""
 

@@ -179,6 +179,7 @@ class _Explanation:
             drawn = self._drawn(
                 same_site(self._a, decided[0], Kind.DRAW), same_site(self._b, decided[1], Kind.DRAW)
             )
+        drawn = drawn or self._drawn_alone(gap)
         if drawn is not None:
             return drawn
         if shown.paired:
@@ -194,6 +195,20 @@ class _Explanation:
             if event.site is not None:
                 words += f"; the last line that both runs have before it is {event.site.file}:{event.site.line}"
         return self._cause("order", shown, words)
+
+    def _drawn_alone(self, gap: list[Item]) -> Cause | None:
+        """The first draw among rows that one run has alone: it moves the generator for all that follows."""
+        for item in sorted(gap, key=lambda item: item.number):
+            if item.kind is not Kind.LINE or item.paired:
+                continue
+            alone_in_a = item.a >= 0
+            detail = self._a if alone_in_a else self._b
+            row = self._pair.a.start + item.a if alone_in_a else self._pair.b.start + item.b
+            draws = same_site(detail, row, Kind.DRAW)
+            drawn = self._drawn(draws, []) if alone_in_a else self._drawn([], draws)
+            if drawn is not None:
+                return drawn
+        return None
 
     def _drawn(self, draws_a: list[int], draws_b: list[int]) -> Cause | None:
         """The event in the ledger of a generator that makes draws differ."""

@@ -1,9 +1,10 @@
 """The line-level probe: every line of the program's own code, with the values that it names before and after it ran.
 
-Lines are seen through `sys.settrace`, in the thread that installed it; frames of other code cost a dictionary look-up a
-call. Code that `torch.compile` wrote, and what runs while it traces, goes unseen, and so does what autograd runs on
-threads of its own (backward on a CUDA device). What the probe computes it computes
-from memory: it calls nothing of the program's, and an error of its own ends it rather than the program.
+Lines are seen through `sys.settrace`, in the thread that installed it, and in those that take turns with it (see
+`sources._baton`); frames of other code cost a dictionary look-up a call. Code that `torch.compile` wrote, and what runs
+while it traces, goes unseen, and so does what autograd runs on threads of its own (backward on a CUDA device). What the
+probe computes it computes from memory: it calls nothing of the program's, and an error of its own ends it rather than
+the program.
 
 Where a line names a tensor that the next one names too, it is read once: between the two nothing has run. Longer than
 that no digest is kept, since memory can change under a tensor whose version does not (`.data`, `numpy()`).

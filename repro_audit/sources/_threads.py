@@ -1,7 +1,8 @@
-"""The order in which a program's threads, and the tasks of its thread pools, get to run: forced, not waited for.
+"""A program's threads in an order: what starts them, what they wait for, and what they take, all goes by a baton.
 
-Each task waits at its beginning until it is its turn, so tasks of a pool run one after the other. Nobody waits for
-ever: threads that wait for each other are let go.
+Locks, and all that Python makes of them (conditions, events, queues, futures), are stood in for by ones that let
+another thread run rather than wait. Those that a library made before, and what waits in C code, are not: whoever waits
+there keeps the baton.
 """
 
 from __future__ import annotations
@@ -9,14 +10,21 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import itertools
+import multiprocessing.dummy
+import multiprocessing.pool
+import os
+import queue
+import selectors
 import sys
 import threading
+import time
 import weakref
+from _thread import allocate_lock
 from contextlib import ExitStack, contextmanager
-from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.files import is_users, place
+from repro_audit.sources._baton import Baton, Policy, Wait
 from repro_audit.sources._patching import replaced
 
 if TYPE_CHECKING:
@@ -24,117 +32,62 @@ if TYPE_CHECKING:
 
     Future = concurrent.futures.Future[Any]
 
-_POLL = 0.002
-"""Seconds between two looks."""
-_QUIET = 0.1
-"""Seconds after which no further task is expected to be submitted."""
-_IDLE, _BUSY = 1.0, 20.0
-"""Seconds to wait while no task of the pool runs, and while one does."""
-_THREAD = 2.0
-"""Seconds to wait for another thread, which may be there for good."""
-_BLOCKED_LOOKS = 5
-"""So often in a row a thread is seen to wait before it counts as blocked."""
-_WAITING = {"wait", "wait_for", "join", "_wait_for_tstate_lock"}
-"""Functions of `threading` that wait for another thread."""
-_MOST_FRAMES = 12
+_THEIR_OWN = {"torch", "multiprocessing", "repro_audit"}
+"""Packages whose threads are their own affair."""
+_CARRIERS = {"_handle_tasks", "_handle_results"}
+_WAITS_OUTSIDE = "_handle_workers"
+"""What threads of a `ThreadPool` do beside its workers; the last waits in the operating system."""
+_MOST_FRAMES = 40
+
+_active: Baton | None = None
+"""Set by `scheduled`, read by what stands for locks; a forked process has none."""
+
+
+def _forked() -> None:
+    global _active  # noqa: PLW0603 - as said there
+    _active = None
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class Schedule:
-    """Numbers threads and tasks as the program starts them, and says whose turn it is.
+    """Numbers what the program starts, and notes where.
 
     Args:
-        last_first: the later one of those that could run side by side goes first; else the earlier one.
+        policy: who goes on; None: the operating system decides, and threads are only noted.
         began: called when the program starts its first thread.
     """
 
-    def __init__(self, *, last_first: bool, began: Callable[[], None]) -> None:
-        self._last_first = last_first
+    def __init__(self, policy: Policy | None, *, began: Callable[[], None] = lambda: None) -> None:
+        self.policy = policy
+        self.baton = Baton(policy) if policy is not None else None
         self._began = began
-        self._pools: weakref.WeakKeyDictionary[Any, Pool] = weakref.WeakKeyDictionary()
         self._numbers: weakref.WeakKeyDictionary[Future, int] = weakref.WeakKeyDictionary()
         self._count = itertools.count()
-        self._threads: list[weakref.ref[threading.Thread]] = []
         self.places: list[str] = []
         """The lines of the program that start threads, or hand tasks to them."""
 
-    def start(self, original: Callable[[Any], None], thread: threading.Thread) -> None:
-        """Stands in for `Thread.start`."""
-        if self._is_users(sys._getframe(2)):
-            number = len(self._threads)
-            self._threads.append(weakref.ref(thread))
-            run = thread.run
+    def started(self, thread: threading.Thread, begin: Callable[[], None]) -> None:
+        """Start a thread, in its turn if it is the program's."""
+        task = getattr(getattr(thread, "_target", None), "__name__", "")
+        where = None if task == _WAITS_OUTSIDE else self.users_place(sys._getframe(2))
+        if where is None or self.baton is None or self.baton.free:
+            begin()
+        else:
+            self.baton.start(thread, begin, where, carrier=task in _CARRIERS)
 
-            def in_turn() -> None:
-                del thread.run  # back to the class's own
-                self._wait_for_thread(number)
-                run()
-
-            thread.run = in_turn  # type: ignore[method-assign]  # what the new thread calls
-        original(thread)
-
-    def _wait_for_thread(self, number: int) -> None:
-        """Let the thread started before run first, or, last first, the one started after."""
-        since, looks = monotonic(), 0
-        neighbour = number + 1 if self._last_first else number - 1
-        patience = _THREAD if neighbour >= 0 else 0.0
-        while monotonic() - since < patience:
-            if neighbour >= len(self._threads):  # none was started after, so far
-                if monotonic() - since > _QUIET:
-                    return
-            else:
-                thread = self._threads[neighbour]()
-                if thread is None or (thread.ident is not None and not thread.is_alive()):
-                    return
-                looks = looks + 1 if _waits(thread) else 0
-                if looks >= _BLOCKED_LOOKS:
-                    return
-            sleep(_POLL)
-
-    def submit(
-        self, original: Callable[..., Future], pool: Any, task: Any, /, *args: Any, **keywords: Any
-    ) -> Future:
-        """Stands in for `ThreadPoolExecutor.submit`."""
-        if not self._is_users(sys._getframe(2)):
-            return original(pool, task, *args, **keywords)
-        turns = self._pools.get(pool)
-        if turns is None:
-            turns = self._pools[pool] = Pool(pool._max_workers if self._last_first else 1)
-        future = original(pool, turns.wrapped(task), *args, **keywords)
-        self._numbers[future] = next(self._count)
-        return future
-
-    def as_completed(
-        self, original: Callable[..., Iterator[Future]], fs: Iterable[Future], timeout: float | None
-    ) -> Iterator[Future]:
-        """Stands in for `as_completed`, which yields what is done already in the order of a set."""
-        pending = list(dict.fromkeys(fs))
-        if not all(future in self._numbers for future in pending):
-            yield from original(pending, timeout)
-            return
-        pending.sort(key=lambda future: self._numbers[future], reverse=self._last_first)
-        end = None if timeout is None else monotonic() + timeout
-        patience = _THREAD if self._last_first else _BUSY
-        while pending:
-            left = patience if end is None else min(patience, max(0.0, end - monotonic()))
-            concurrent.futures.wait(pending[:1], left)
-            if not pending[0].done():
-                yield from original(pending, None if end is None else max(0.0, end - monotonic()))
-                return
-            yield pending.pop(0)
-
-    def _is_users(self, frame: Any) -> bool:
-        """Whether the program's own code is at it, rather than a library for itself."""
+    def users_place(self, frame: Any) -> str | None:
+        """The line of the program's code behind a call; None where a library does something for itself."""
         for _ in range(_MOST_FRAMES):
-            module = frame.f_globals.get("__name__") or ""
-            if module.partition(".")[0] in {"torch", "multiprocessing", "repro_audit"}:
-                return False
             if is_users(frame.f_code.co_filename):
-                self._note(place(frame.f_code.co_filename, frame.f_lineno))
-                return True
+                where = place(frame.f_code.co_filename, frame.f_lineno)
+                self._note(where)
+                return where
+            if _is_librarys(frame) or frame.f_back is None:
+                return None
             frame = frame.f_back
-            if frame is None:
-                return False
-        return False
+        return None
 
     def _note(self, where: str) -> None:
         if not self.places:
@@ -142,96 +95,288 @@ class Schedule:
         if where not in self.places:
             self.places.append(where)
 
+    def submitted(self, future: Future) -> Future:
+        """Number the future of a task."""
+        self._numbers[future] = next(self._count)
+        return future
 
-class Pool:
-    """The turns of one pool's tasks: in groups of those that could run side by side, backwards within a group."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._changed = threading.Condition()
-        self._submitted = 0
-        self._latest = 0.0
-        self._done: set[int] = set()
-        self._running = 0
-        self._let_go = False
-
-    def wrapped(self, task: Callable[..., Any]) -> Callable[..., Any]:
-        """The task, in its turn."""
-        with self._changed:
-            number = self._submitted
-            self._submitted += 1
-            self._latest = monotonic()
-
-        def in_turn(*args: Any, **keywords: Any) -> Any:
-            self._enter(number)
-            try:
-                return task(*args, **keywords)
-            finally:
-                self._leave(number)
-
-        return in_turn
-
-    def _enter(self, number: int) -> None:
-        since = monotonic()
-        with self._changed:
-            while not (self._let_go or self._is_turn(number)):
-                self._changed.wait(_QUIET / 4)
-                waited = monotonic() - since
-                self._let_go = waited > (_BUSY if self._running else _IDLE + _QUIET)
-            self._running += 1
-
-    def _leave(self, number: int) -> None:
-        with self._changed:
-            self._running -= 1
-            self._done.add(number)
-            self._changed.notify_all()
-
-    def _is_turn(self, number: int) -> bool:
-        first = number - number % self._size
-        last = first + self._size
-        if not all(each in self._done for each in range(first)):
-            return False
-        full = self._submitted >= last or monotonic() - self._latest > _QUIET
-        return full and all(
-            each in self._done for each in range(number + 1, min(last, self._submitted))
-        )
+    def as_completed(self, fs: Iterable[Future], timeout: float | None) -> Iterator[Future] | None:
+        """Stands in for `as_completed`, which yields what is done already in the order of a set."""
+        pending = list(dict.fromkeys(fs))
+        if self.baton is None or not all(future in self._numbers for future in pending):
+            return None
+        pending.sort(key=lambda future: self._numbers[future], reverse=self.policy == "last")
+        return _as_they_end(pending, timeout)
 
 
-def _waits(thread: threading.Thread) -> bool:
-    """Whether a thread waits in a lock, a queue or an event."""
-    frame = sys._current_frames().get(thread.ident or 0)
-    if frame is None or frame.f_globals.get("__name__") != "threading":
+def _as_they_end(pending: list[Future], timeout: float | None) -> Iterator[Future]:
+    end = None if timeout is None else time.monotonic() + timeout
+    total = len(pending)
+    while pending:
+        done = [future for future in pending if future.done()]
+        pending = [future for future in pending if future not in done]
+        yield from done
+        if pending and not done:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            concurrent.futures.wait(pending, left, concurrent.futures.FIRST_COMPLETED)
+            if left == 0.0 and not any(future.done() for future in pending):
+                message = f"{len(pending)} (of {total}) futures unfinished"
+                raise concurrent.futures.TimeoutError(message)
+
+
+def _is_librarys(frame: Any) -> bool:
+    """Whether a library is at work for itself: pools of threads work for whoever made them."""
+    name = frame.f_globals.get("__name__") or ""
+    if name == __name__:
         return False
-    return frame.f_code.co_name in _WAITING  # rather than beginning or ending
+    if name == "multiprocessing.pool":
+        pool = frame.f_locals.get("self")
+        return pool is not None and not isinstance(pool, multiprocessing.pool.ThreadPool)
+    if name.startswith("multiprocessing.dummy"):
+        return False
+    return name == "concurrent.futures.process" or name.partition(".")[0] in _THEIR_OWN
+
+
+class Lock:
+    """Stands in for `threading.Lock`: whoever waits lets others run."""
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002 - as it is there
+        """As that of a lock."""
+        lock = self._lock
+        if not blocking and timeout != -1:
+            return lock.acquire(blocking, timeout)  # which says what is wrong
+        if lock.acquire(blocking=False):
+            return True
+        baton = _active
+        member = baton.member() if baton is not None else None
+        if baton is None or member is None or (timeout < 0 and timeout != -1):
+            return lock.acquire(blocking, timeout)
+        if not blocking or timeout == 0:
+            baton.point()  # it may be asked again and again
+            return lock.acquire(blocking=False)
+        wanted = Wait(
+            take=functools.partial(lock.acquire, blocking=False), there=lambda: not lock.locked()
+        )
+        return baton.wait(member, wanted, None if timeout == -1 else timeout)
+
+    __enter__ = acquire
+
+    def release(self) -> None:
+        """As that of a lock."""
+        self._lock.release()
+        if _active is not None:
+            _active.point()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def locked(self) -> bool:
+        """As that of a lock."""
+        return self._lock.locked()
+
+    def _is_owned(self) -> bool:  # what a condition asks
+        return self._lock.locked()
+
+    def _at_fork_reinit(self) -> None:
+        self._lock._at_fork_reinit()  # type: ignore[attr-defined]
+
+    def __reduce__(self) -> str:
+        message = "cannot pickle '_thread.lock' object"
+        raise TypeError(message)
+
+
+class SimpleQueue:
+    """Stands in for `queue.SimpleQueue`."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Any] = _SimpleQueue()
+        self.empty, self.qsize = self._queue.empty, self._queue.qsize
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
+        """As that of a queue."""
+        self._queue.put(item)
+        if _active is not None:
+            _active.point()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
+        """As that of a queue."""
+        baton = _active
+        member = baton.member() if baton is not None else None
+        if baton is None or member is None or not block or (timeout is not None and timeout < 0):
+            item = self._queue.get(block, timeout)
+        else:
+            item = self._wait(baton, member, timeout)
+        if baton is not None:
+            baton.took()
+            baton.point()
+        return item
+
+    def _wait(self, baton: Baton, member: Any, timeout: float | None) -> Any:
+        found: list[Any] = []
+
+        def take() -> bool:
+            try:
+                found.append(self._queue.get_nowait())
+            except queue.Empty:
+                return False
+            return True
+
+        wanted = Wait(take=take, there=lambda: not self._queue.empty())
+        if not (take() or baton.wait(member, wanted, timeout)):
+            raise queue.Empty
+        return found.pop()
+
+    def put_nowait(self, item: Any) -> None:
+        """As that of a queue."""
+        self.put(item)
+
+    def get_nowait(self) -> Any:
+        """As that of a queue."""
+        return self.get(block=False)
+
+    def __class_getitem__(cls, item: Any) -> type:
+        return cls
+
+
+_SimpleQueue = queue.SimpleQueue
 
 
 @contextmanager
-def scheduled(schedule: Schedule, *, gated: bool) -> Iterator[None]:
-    """Put the schedule in force; without gates it only notes what the program starts."""
+def scheduled(schedule: Schedule) -> Iterator[None]:
+    """Put the schedule in force."""
+    global _active  # noqa: PLW0603 - as said there
+    with ExitStack() as stack:
+        for owner, name, value in (*_noting(schedule), *_giving_way(schedule.baton)):
+            stack.enter_context(replaced(owner, name, value))
+        _active = schedule.baton
+        try:
+            yield
+        finally:
+            _active = None
+            if schedule.baton is not None:
+                schedule.baton.close()
+
+
+def _noting(schedule: Schedule) -> Iterator[tuple[Any, str, Any]]:
+    """What stands for the functions that start threads and hand them tasks."""
     thread, pool = threading.Thread, concurrent.futures.ThreadPoolExecutor
     start, submit, completed = thread.start, pool.submit, concurrent.futures.as_completed
 
     @functools.wraps(start)
     def started(self: Any) -> None:
-        if gated:
-            schedule.start(start, self)
-        else:
-            schedule._is_users(sys._getframe(1))
-            start(self)
+        schedule.started(self, functools.partial(start, self))
 
     def submitted(self: Any, fn: Any, /, *args: Any, **keywords: Any) -> Future:
-        if gated:
-            return schedule.submit(submit, self, fn, *args, **keywords)
-        schedule._is_users(sys._getframe(1))
-        return submit(self, fn, *args, **keywords)
+        schedule.users_place(sys._getframe(1))
+        return schedule.submitted(submit(self, fn, *args, **keywords))
 
     @functools.wraps(completed)
     def as_completed(fs: Iterable[Future], timeout: float | None = None) -> Iterator[Future]:
-        return schedule.as_completed(completed, fs, timeout) if gated else completed(fs, timeout)
+        fs = list(fs)
+        return schedule.as_completed(fs, timeout) or completed(fs, timeout)
 
-    with ExitStack() as stack:
-        stack.enter_context(replaced(thread, "start", started))
-        stack.enter_context(replaced(pool, "submit", submitted))
-        for module in (concurrent.futures, concurrent.futures._base):
-            stack.enter_context(replaced(module, "as_completed", as_completed))
-        yield
+    yield thread, "start", started
+    yield pool, "submit", submitted
+    for module in (concurrent.futures, concurrent.futures._base):
+        yield module, "as_completed", as_completed
+
+
+def _giving_way(baton: Baton | None) -> Iterator[tuple[Any, str, Any]]:
+    """What stands for all that a thread waits in."""
+    if baton is None:
+        return
+    yield threading, "Lock", Lock
+    yield threading, "_allocate_lock", Lock
+    if hasattr(threading, "_CRLock"):
+        yield threading, "_CRLock", None  # then Python's own, made of locks
+    yield queue, "SimpleQueue", SimpleQueue
+    yield threading.Thread, "join", _join(baton, threading.Thread.join)
+    yield (
+        threading.Thread,
+        "is_alive",
+        _polled(baton, lambda thread: not baton.is_over(thread), while_=True),
+    )
+    yield threading.Event, "is_set", _polled(baton, threading.Event.is_set, while_=False)
+    yield queue.Queue, "get", _taking(baton, queue.Queue.get)
+    selector: Any = selectors.DefaultSelector
+    yield selector, "select", _select(baton, selector.select)
+
+
+def _join(baton: Baton, original: Any) -> Any:
+    @functools.wraps(original)
+    def join(self: threading.Thread, timeout: float | None = None) -> None:
+        member = baton.member()
+        if member is not None and member.thread is not self and self.ident is not None:
+            over = functools.partial(baton.is_over, self)
+            seconds = None if timeout is None else max(timeout, 0.0)
+            if not (over() or baton.wait(member, Wait(take=over, there=over), seconds)):
+                return
+            timeout = None  # it is about to end
+        original(self, timeout)
+
+    return join
+
+
+def _polled(baton: Baton, original: Any, *, while_: bool) -> Any:
+    """A question that may be asked again and again until the answer is another one."""
+
+    @functools.wraps(original)
+    def asked(self: Any) -> bool:
+        answer: bool = original(self)
+        if answer is while_ and baton.member() is not None:
+            baton.point()
+            answer = original(self)
+        return answer
+
+    return asked
+
+
+def _taking(baton: Baton, original: Any) -> Any:
+    @functools.wraps(original)
+    def get(self: Any, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - as it is there
+        item = original(self, block, timeout)
+        baton.took()
+        return item
+
+    return get
+
+
+def _select(baton: Baton, original: Any) -> Any:
+    @functools.wraps(original)
+    def select(self: Any, timeout: float | None = None) -> Any:
+        member = baton.member()
+        if member is None or (timeout is not None and timeout <= 0):
+            return original(self, timeout)
+
+        def ready() -> bool:
+            return bool(original(self, 0))
+
+        if ready() or baton.wait(member, Wait(take=ready, there=ready), timeout):
+            return original(self, 0)
+        return []
+
+    return select
+
+
+def sleep(seconds: float) -> None:
+    """Stands in for `time.sleep`, as this module found it."""
+    baton = _active
+    member = baton.member() if baton is not None else None
+    if baton is None or member is None or not seconds > 0:
+        _sleep(seconds)
+        if baton is not None:
+            baton.point()
+    else:
+        baton.wait(member, Wait(take=_never, there=_never), seconds)
+
+
+_sleep = time.sleep
+
+
+def _never() -> bool:
+    return False

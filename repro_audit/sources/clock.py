@@ -196,6 +196,7 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
     trial.checkpoint.emulated[ID] = (clock.seen, clock.go_on)
     face = _Face(clock, Lines(trial.directory / LOG), replacements)
     face.counters()
+    face.sleeping(trial)
     face.calendars()
     face.datetimes()
     try:
@@ -213,7 +214,7 @@ class _Face:
         self._replacements = replacements
 
     def counters(self) -> None:
-        """Functions that give a number, and `sleep`."""
+        """Functions that give a number."""
         clock = self._clock
         reads = {
             "time": clock.wall,
@@ -227,10 +228,13 @@ class _Face:
             self._show(f"{name}_ns", read)
         self._show("clock_gettime", lambda number: self._gettime(number) / SECOND, arguments=1)
         self._show("clock_gettime_ns", self._gettime, arguments=1)
-        sleep = time.sleep
+
+    def sleeping(self, trial: TrialContext) -> None:
+        """`sleep`."""
+        clock = self._clock
 
         def slept(seconds: float, /) -> None:
-            sleep(seconds)
+            trial.sleep(seconds)
             if asker(sys._getframe(1), _THROUGH) is not None:
                 clock.sleep(int(float(seconds) * SECOND))
 

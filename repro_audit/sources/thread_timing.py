@@ -1,13 +1,16 @@
 """Which thread comes first decides the result.
 
 ## What it does
-The audit lets the program's threads run in the order in which they were started: each begins when the one before has
-ended or waits, the tasks of a `ThreadPoolExecutor` run one after the other, and `as_completed` yields them in that
-order (pinned). Then the later ones go first; then all run as written, with the interpreter switching between them as
-often as it can, beside a process that keeps a core busy. Each is run several times, the report says how many of how
-many runs differed, and one that differs again convicts it. *Held*: all gave the same; a race that none of them met is
-not ruled out. *Not exercised* where the program starts no threads. Threads that a library starts for itself, and the
-pools of `multiprocessing.pool` and `joblib`, are left alone.
+The audit lets one of the program's threads run at a time, the main one included: until it ends or has to wait, for a
+lock, a queue, another thread, or to wake up. Then the one goes on that was started first (pinned). At the varied
+levels the one that was started last goes on, and one that has taken something from a queue lets all others run first;
+or whoever has waited longest, at each use of a lock or a queue; or all run as written, with the interpreter switching
+between them as often as it can, beside a process that keeps a core busy. The first three are forced, so how busy the
+machine is does not come into them. Threads count that the program's own code starts: by `threading`, executors,
+`asyncio.to_thread`, `multiprocessing.pool.ThreadPool`, or a library that it calls; those that PyTorch or
+`multiprocessing` start for themselves are left alone. The report says how many of how many runs differed, and a level
+that differs again convicts. *Held*: all gave the same; a race that none of them met is not ruled out. *Not exercised*
+where the program starts no threads, or where one neither ends nor waits, so that no order can be kept.
 
 ## Why it breaks reproducibility
 The operating system and the interpreter's lock decide which thread runs. Samples that threads put into one queue or
@@ -69,52 +72,76 @@ def build(seed):
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from repro_audit.fixes.remedies import Instead, Rename
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._load import busy_process
-from repro_audit.sources._threads import Schedule, scheduled
+from repro_audit.sources._threads import Schedule, scheduled, sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
+    from repro_audit.sources._baton import Policy
     from repro_audit.trial.context import TrialContext
 
 ID = "thread-timing"
-PINNED, LAST_FIRST, RELEASED = "in order", "last first", "as written, under load"
+PINNED, LAST_FIRST, IN_TURNS = "in order", "last first", "in turns"
+RELEASED = "as written, under load"
+POLICIES: dict[str, Policy | None] = {
+    PINNED: "first",
+    LAST_FIRST: "last",
+    IN_TURNS: "turns",
+    RELEASED: None,
+}
 SWITCH_OFTEN = 1e-5
 
 
 def levels(facts: Facts) -> Levels | str:
-    """The other way round, and released; several times, as not all that follows is forced."""
+    """Other orders, and released; several times, as not all that follows is forced."""
     if not facts.survey.get(ID):
         return facts.seen("no thread was seen to start")
-    return Levels(varied=(LAST_FIRST, RELEASED), race=True, forced=True)
+    return Levels(
+        varied=(LAST_FIRST, IN_TURNS, RELEASED), race=True, forced=True, released=(RELEASED,)
+    )
 
 
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
-    """Schedule the program's threads; load the machine only once there are any."""
+    """Schedule the program's threads; where they are released, load the machine once there are any."""
     with ExitStack() as stack:
 
         def began() -> None:
-            if level != PINNED:
+            if level == RELEASED:
                 stack.callback(sys.setswitchinterval, sys.getswitchinterval())
                 sys.setswitchinterval(SWITCH_OFTEN)
-            if level == RELEASED:
                 stack.callback(_end, busy_process(), os.getpid())
 
-        schedule = Schedule(last_first=level == LAST_FIRST, began=began)
+        # Where the floor's trial had to let them go, no other one need wait as long as that took.
+        hopeless = ID in trial.unpinned
+        schedule = Schedule(None if hopeless else POLICIES[level], began=began)
+        baton = schedule.baton
         trial.notes[ID] = schedule.places
-        stack.enter_context(scheduled(schedule, gated=level != RELEASED))
+        stack.enter_context(scheduled(schedule))
+        if baton is not None:
+            trial.unpinned[ID] = baton.let_go
+            trial.sleep = sleep
+            trial.when_imported("torch", partial(_after_steps, baton.step, stack))
         yield
+
+
+def _after_steps(step: Callable[[], None], stack: ExitStack) -> None:
+    """Have something called after each optimizer's step; torch is imported."""
+    optimizer: Any = importlib.import_module("torch.optim.optimizer")
+    stack.callback(optimizer.register_optimizer_step_post_hook(lambda *_: step()).remove)
 
 
 def _end(busy: int, started_by: int) -> None:
@@ -131,12 +158,17 @@ def survey(trial: TrialContext) -> Json:
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Say how many of how many runs differed, and where the threads come from."""
     differed, total = judgement.race or (0, 0)
+    stuck = [f"at {where} a thread neither ends nor waits" for where in facts.unpinned.get(ID, ())]
+    if stuck and judgement.status != "broke":
+        reason = f"the program's threads could not be kept in order: {stuck[0]}"
+        return Verdict(status="not-exercised", reason=reason)
     if judgement.status == "broke":
         return Verdict(
             status="broke",
             reason=f"{differed} of {total} runs with the threads in another order, or left to themselves, differ",
-            evidence=tuple(
-                f"threads are started at {where}" for where in facts.survey.get(ID) or ()
+            evidence=(
+                *(f"threads are started at {where}" for where in facts.survey.get(ID) or ()),
+                *stuck,
             ),
         )
     held = "threads in another order, or left to themselves under load, change nothing"

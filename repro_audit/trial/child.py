@@ -377,6 +377,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         modules=_importable_modules() if fresh else (),
         unseen=opaque_forms(),
         survey=context.notes,
+        unpinned={name: lines for name, lines in context.unpinned.items() if lines},
         failing=context.failing,
     )
 

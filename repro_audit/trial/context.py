@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +58,13 @@ class TrialContext:
     """Those that it seeded as it was imported, and not again in its last run."""
     training_seconds: float = 0.0
     """How long the last run took."""
+    sleep: Callable[[float], None] = time.sleep
+    """Lets a thread of the program sleep; whoever keeps threads in order puts another way here."""
     notes: dict[str, Json] = field(default_factory=dict)
     """Findings that a source keeps for its survey, by its id."""
 
+    unpinned: dict[str, list[str]] = field(default_factory=dict)
+    """What happened though a source's level should have kept it from happening: by its id, the program's lines."""
     failing: dict[str, str] = field(default_factory=dict)
     """Plugins that could not be in force, by their id, and why."""
 

@@ -74,6 +74,8 @@ class TrialRequest:
     """Files that the floor's trial left in the tree, relative to its root; empty where the tree is cold."""
     probed: bool = True
     """Observe the training; else only count its steps."""
+    unpinned: dict[str, list[str]] = field(default_factory=dict)
+    """What the floor's trial could not keep in force, so that no other need try: as in its facts."""
     half: Half = "whole"
     """`second`: a process of its own has saved the first half in `first_half`, and this one goes on from there."""
     whole_epochs: bool = False
@@ -101,6 +103,7 @@ class TrialRequest:
             "instant": self.instant,
             "first_run_wrote": self.first_run_wrote,
             "probed": self.probed,
+            "unpinned": self.unpinned,
             "half": self.half,
             "edited": self.edited,
             "whole_epochs": self.whole_epochs,
@@ -126,6 +129,7 @@ class TrialRequest:
             instant=data["instant"],
             first_run_wrote=tuple(data["first_run_wrote"]),
             probed=data["probed"],
+            unpinned=data["unpinned"],
             half=data["half"],
             edited=data["edited"],
             whole_epochs=data["whole_epochs"],

@@ -54,5 +54,6 @@ def context_of(request: TrialRequest) -> TrialContext:
         elsewhere=request.tree.elsewhere(),
         instant=request.instant,
         first_run_wrote=request.first_run_wrote,
+        unpinned={name: list(lines) for name, lines in request.unpinned.items()},
         checkpoint=Checkpoint(half=request.half, directory=request.first_half),
     )
