@@ -11,7 +11,7 @@ from repro_audit.detail import MAIN, Kind, Line
 from repro_audit.pinpoint import items as items_module
 from repro_audit.pinpoint import suspects
 from repro_audit.pinpoint.align import Alignment, Span, align
-from repro_audit.pinpoint.ledger import AMBIENT, Departure, follow, same_site, unequal_draw
+from repro_audit.pinpoint.ledger import AMBIENT, DRAWING, Departure, follow, same_site, unequal_draw
 from repro_audit.pinpoint.model import Cause, CauseKind, Link, Place
 from repro_audit.pinpoint.rank import rank, source_of
 from repro_audit.reads import in_words
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _MAX_LINKS = 24
 _LINE_AFTER_DRAW = 4096
 """So many rows behind a draw the row of its line is looked for."""
+_UNSEEN_GENERATOR = (
+    "it draws from a generator that no line of the program names, seeded otherwise in each run"
+)
 _INCOMPLETE = "its inputs differ already, and nothing that was seen made them so"
 
 
@@ -156,6 +159,8 @@ class _Explanation:
         reading = self._reading(row_a, row_b)
         if reading is not None:
             return replace(self._cause("file", item, reading.words), path=reading.path)
+        if item.kind is Kind.OP and DRAWING.search(item.name):
+            return self._cause("op", item, _UNSEEN_GENERATOR, incomplete=True)
         reads = (
             Line.read(self._a.strings[int(self._a.meta[row_a])]).reads
             if item.kind is Kind.LINE

@@ -35,6 +35,10 @@ _RANDOM = re.compile(
 )
 
 
+DRAWING = re.compile("::(rand|normal|uniform|bernoulli|multinomial|exponential|poisson|geometric)")
+"""What ops are called that do nothing but draw."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Departure:
     """The first event of a generator that differs."""

@@ -64,7 +64,7 @@ def before(
 
 def only(detail: Detail, stop: int, suspect: Suspect) -> int | None:
     """The first row of the only line before a place that does what the source is about; None where several do."""
-    found: dict[tuple[str, int], int] = {}
+    found: dict[bool, dict[tuple[str, int], int]] = {True: {}, False: {}}
     seen: set[tuple[int, int]] = set()
     for at in np.flatnonzero(detail.kind[:stop] == Kind.LINE).tolist():
         key = int(detail.site[at]), int(detail.meta[at])
@@ -73,5 +73,8 @@ def only(detail: Detail, stop: int, suspect: Suspect) -> int | None:
         seen.add(key)
         site = Site.read(detail.strings[key[0]])
         if site is not None and matches(detail, at, suspect):
-            found.setdefault((site.file, site.line), at)
-    return next(iter(found.values())) if len(found) == 1 else None
+            place = (site.file, site.line)
+            found[place in suspect.lines].setdefault(place, at)
+    # What was seen to do it, rather than what names a function that does.
+    likely = list((found[True] or found[False]).values())
+    return likely[0] if len(likely) == 1 else None
