@@ -32,6 +32,7 @@ from repro_audit.sources import (
 from repro_audit.stakes import nothing_at_stake
 from repro_audit.trace import Phase
 from repro_audit.trial.request import Watch
+from repro_audit.trial.room import no_room
 from repro_audit.trial.runner import Runner
 from repro_audit.trial.sandbox import Isolation, plan_isolation
 from repro_audit.trying import try_fixes
@@ -101,6 +102,8 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
                 fresh=options.fresh,
             )
             report = Audit(oracle, options).report()
+    except OSError as error:
+        raise no_room(error, isolation.scratch) or error from None
     finally:
         isolation.cleanup()
     return dataclasses.replace(report, seconds=round(time.monotonic() - started, 3))

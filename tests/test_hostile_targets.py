@@ -114,6 +114,38 @@ def test_a_program_that_only_the_probe_breaks_is_not_blamed(tmp_path: Path) -> N
     assert "defect of repro-audit" in audited.terminal
 
 
+def test_a_program_that_deletes_the_audits_own_files_is_told(tmp_path: Path) -> None:
+    audited = audit(
+        tmp_path,
+        """
+    import shutil
+    shutil.rmtree(Path(os.environ["TMPDIR"]).parents[2])
+
+    def build(): ...
+    """,
+    )
+    assert audited.exit_code == 2
+    assert "the audit's own files are gone" in audited.terminal
+    assert "Traceback" not in audited.terminal
+
+
+@pytest.mark.parametrize("blocks", [0, 4])
+def test_a_limit_on_the_size_of_files_is_named(tmp_path: Path, blocks: int) -> None:
+    program = write_target(tmp_path, MODEL + "\n    def build():\n        return parts()\n")
+    limited = f"ulimit -f {blocks}; exec " + " ".join(command("train.py:build"))
+    ended = subprocess.run(
+        ["/bin/bash", "-c", limited],
+        cwd=program.parent,
+        env=environment(),
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert "ulimit -f" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_hang_ends_at_the_timeout_though_it_ignores_sigterm(tmp_path: Path) -> None:
     audited = audit(
         tmp_path,

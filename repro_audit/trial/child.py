@@ -28,6 +28,7 @@ from repro_audit.trace import TraceWriter
 from repro_audit.trial.checkpoint import Checkpoint
 from repro_audit.trial.processes import STACKS_SIGNAL
 from repro_audit.trial.request import FACTS, STACKS
+from repro_audit.trial.room import no_room
 from repro_audit.trial.spawned import Setting, context_of
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
     except SourceFailedError:
         raise
     except BaseException as error:  # whatever it is, it is shown; whose it is, further runs tell
+        if _raised_by_us(error) and no_room(error, request.directory) is not None:
+            raise
         what = "".join(traceback.format_exception_only(error)).strip()
         failure = Failure(
             what=what,

@@ -29,6 +29,7 @@ from repro_audit.errors import InternalError
 from repro_audit.sources import built_in
 from repro_audit.trial.processes import die_with_parent, no_core_dumps
 from repro_audit.trial.request import FACTS, TrialRequest
+from repro_audit.trial.room import no_room, to_json
 from repro_audit.trial.sandbox import enter
 
 DEFECT = "defect.txt"
@@ -145,8 +146,10 @@ class Server:
         status = InternalError.exit_code
         try:
             status = run(TrialRequest.load(directory))
-        except BaseException:  # the target's own errors end in the facts: this is one of ours
-            (directory / DEFECT).write_text(traceback.format_exc(), encoding="utf-8")
+        except (
+            BaseException
+        ) as error:  # the target's own errors end in the facts: this is one of ours
+            _tell_defect(error, directory)
         finally:
             with suppress(Exception):
                 sys.stdout.flush()
@@ -192,6 +195,14 @@ def run(request: TrialRequest) -> int:
     return run_trial(request)
 
 
+def _tell_defect(error: BaseException, directory: Path) -> None:
+    """Leave word of an error of ours; of one of the machine's, what to say of it."""
+    machine = no_room(error, directory)
+    text = to_json(machine) if machine is not None else "".join(traceback.format_exception(error))
+    with suppress(OSError):  # the parent finds out about the place by itself
+        (directory / DEFECT).write_text(text, encoding="utf-8")
+
+
 def first_half(request: TrialRequest) -> int:
     """Train up to the checkpoint in a child, which leaves nothing in this process; its exit status."""
     request.first_half.mkdir()
@@ -209,8 +220,8 @@ def first_half(request: TrialRequest) -> int:
         half = replace(request, directory=request.first_half, tree=tree, half="first")
         half.save()  # for workers that begin as new interpreters
         status = run(half)
-    except BaseException:
-        (request.directory / DEFECT).write_text(traceback.format_exc(), encoding="utf-8")
+    except BaseException as error:
+        _tell_defect(error, request.directory)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

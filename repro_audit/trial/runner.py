@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.errors import InternalError
 from repro_audit.facts import Facts
+from repro_audit.trial import room
 from repro_audit.trial.interpreter import DEFECT, PRELOADED
 from repro_audit.trial.processes import (
     STACKS_SIGNAL,
@@ -394,12 +395,13 @@ class Runner:
         directory = running.job.request.directory
         defect = directory / DEFECT
         if defect.exists():
-            raise InternalError(
-                f"trial {directory.name} failed:\n{defect.read_text(encoding='utf-8')}"
-            )
+            said = defect.read_text(encoding="utf-8")
+            raise room.from_json(said) or InternalError(f"trial {directory.name} failed:\n{said}")
         facts, stacks = None, ""
         with suppress(FileNotFoundError):
             facts = Facts.load(directory / FACTS)
+        if facts is None or facts.failure is not None:
+            room.check(directory)
         if running.timed_out:
             with suppress(OSError):
                 stacks = (directory / STACKS).read_text(encoding="utf-8", errors="replace")
