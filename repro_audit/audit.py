@@ -180,6 +180,8 @@ class Audit:
         (floor,) = self.oracle.try_settings([({}, Watch())], fresh=[True])
         if floor.ended.status != "ok":
             floor = first_trial.settle(self.oracle, floor)
+        if floor.ended.status == "ok" and self.oracle.move_to_memory():
+            floor = self.oracle.begin_again()
         self.oracle.runner.preload(floor.facts.modules)
         facts = floor.facts
         if self.options.jobs is None and (

@@ -245,6 +245,10 @@ class TrialOracle:
         (floor,) = self.try_settings([({}, Watch())], fresh=[True])
         return floor
 
+    def move_to_memory(self) -> bool:
+        """Have the trees of trials in memory, where the first trial wrote many files; it is then to be made anew."""
+        return self._floor_tree is not None and self.isolation.move_to_memory(self._floor_tree)
+
     def try_settings(
         self,
         settings: Sequence[tuple[Setting, Watch]],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from repro_audit.trial import copying, overlay
+from repro_audit.trial import copying, overlay, sandbox
 from repro_audit.trial.sandbox import Tree, written
 from tests.trees import (
     LIBC,
@@ -167,3 +167,29 @@ def test_a_tree_of_any_name(name: str, tmp_path: Path) -> None:
     trial(Tree.from_json(json.loads(json.dumps(tree.to_json()))), lambda: put("new.txt"))
     assert written(tree) == ("new.txt",)
     assert not (root / "new.txt").exists()
+
+
+def write_many(number: int) -> None:
+    for index in range(number):
+        Path(f"many-{index}").touch()
+
+
+@pytest.mark.skipif(not sandbox.MEMORY.is_dir(), reason="no file system in memory")
+@pytest.mark.parametrize("many", [False, True])
+def test_where_a_trial_wrote_many_files_further_ones_write_to_memory(
+    many: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "MANY_FILES", 20)
+    root = tmp_path / "tree"
+    plant(root)
+    before = snapshot(root)
+    isolation = Ground(tmp_path, root).isolation()
+    trial(isolation.tree("t0"), lambda: write_many(30 if many else 3))
+    assert isolation.move_to_memory(isolation.trees["t0"]) is many
+    tree = isolation.tree("t1")
+    assert tree.base.is_relative_to(sandbox.MEMORY) is many
+    trial(tree, lambda: write_many(3))
+    assert written(tree) == ("many-0", "many-1", "many-2")
+    isolation.cleanup()
+    assert not tree.base.exists()
+    assert snapshot(root) == before

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import sysconfig
+from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -23,6 +24,8 @@ EMBEDDING = ("torch.nn.modules.sparse", "Embedding")
 _WRITING = os.O_WRONLY | os.O_RDWR
 _MOST_LINES = 20_000
 """A process that opens more files than this at distinct places has its later ones left out."""
+_MOST_HERE = 1_000
+"""Of the files that one line opens, those after so many are left out: they cost more than they tell."""
 _CODE = (".py", ".pyc", ".so")
 
 
@@ -108,6 +111,7 @@ class _Watch:
         self.log = os.path.abspath(log)  # noqa: PTH100 - strings, for speed
         self._prefixes = tuple({self.root + os.sep, os.path.abspath(root) + os.sep})  # noqa: PTH100
         self._logged: set[tuple[str, str, str, str | None, int | None]] = set()
+        self._here: Counter[tuple[str | None, int | None, str]] = Counter()
         self._busy = False
         self._last_read = ""
 
@@ -148,6 +152,10 @@ class _Watch:
         key = (event, name, access, file, line)
         if key in self._logged or len(self._logged) >= _MOST_LINES:
             return
+        here = (file, line, access)
+        if self._here[here] >= _MOST_HERE:
+            return
+        self._here[here] += 1
         self._logged.add(key)
         opening = Opening(event=event, path=self._relative(name), mode=access, file=file, line=line)
         # A descriptor kept open could be closed by the program, and its number used for another file.

@@ -38,13 +38,21 @@ class Size:
         return self.files <= FILES_LIMIT and self.bytes <= BYTES_LIMIT
 
 
-def measure(root: Path, mounts: Sequence[Path] = ()) -> Size:
+def measure(
+    root: Path,
+    mounts: Sequence[Path] = (),
+    *,
+    most_files: int | None = None,
+    most_bytes: int | None = None,
+) -> Size:
     """Count what is below `root` but not in `mounts`; only just beyond the limits where it is larger."""
+    most_files = FILES_LIMIT if most_files is None else most_files
+    most_bytes = BYTES_LIMIT if most_bytes is None else most_bytes
     files = total = 0
     for _, status in walk(root, mounts):
         files += 1
         total += status.st_size if stat.S_ISREG(status.st_mode) else 0
-        if files > FILES_LIMIT or total > BYTES_LIMIT:
+        if files > most_files or total > most_bytes:
             break
     return Size(files=files, bytes=total)
 

@@ -33,6 +33,14 @@ __all__ = ["Isolation", "SandboxUnavailable", "Tree", "enter", "plan_isolation",
 ROOMY_BYTES = 256 << 20
 """Free space below which a place (a container's /dev/shm, say) is the last that writes should go to."""
 
+MANY_FILES = 2_000
+"""A trial that writes more than this is quicker in memory."""
+MEMORY = Path("/dev/shm")  # noqa: S108
+MOST_FILES, MOST_BYTES = 1_000_000, 1 << 30
+"""What is counted at most."""
+MEMORY_SHARE = 50
+"""Of the room in memory, one trial's writes may take this part."""
+
 LIBRARY = Path(__file__).resolve().parents[2]
 
 
@@ -63,6 +71,8 @@ class Isolation:
     """By the id of their trial, those that are not discarded."""
     lock: int = -1
     """File descriptor that tells other audits that this one lives."""
+    memory: list[tuple[Path, int]] = field(default_factory=list)
+    """A scratch directory in memory, with its lock, where trees are made from now on; at most one."""
 
     def tree(self, trial_id: str, after: str | None = None) -> Tree:
         """A tree for the trial of that id, as the user has it or as the trial `after` left it."""
@@ -72,7 +82,8 @@ class Isolation:
         earlier = self.trees[after].parts if after is not None else ()
         tree = Tree(kind=self.kind, root=self.root, cwd=self.cwd, mechanism=self.mechanism)
         if self.kind != "shared":
-            base = self.scratch / "trees" / trial_id
+            scratch = self.memory[0][0] if self.memory else self.scratch
+            base = scratch / "trees" / trial_id
             (base / overlay.MERGED).mkdir(parents=True)
             lowers = dict(self.lowers)
             for part in earlier:
@@ -85,6 +96,37 @@ class Isolation:
         self.trees[trial_id] = tree
         return tree
 
+    def move_to_memory(self, tree: Tree) -> bool:
+        """Make further trees in memory, where the trial of this one wrote many small files.
+
+        To write and delete them takes a disk minutes over all trials. The trees of one audit must be all alike, so the
+        trial is to be made again: a directory lists its files in another order there.
+        """
+        if (
+            self.kind != "overlay"
+            or self.memory
+            or MEMORY not in _places(self.root, self.mounts, None)
+        ):
+            return False
+        size = measure(tree.base, most_files=MOST_FILES, most_bytes=MOST_BYTES)
+        free = shutil.disk_usage(MEMORY).free
+        if size.files < MANY_FILES or size.bytes * MEMORY_SHARE > free:
+            return False
+        if self.scratch.parent == MEMORY:
+            return False
+        scratch, lock = make_scratch(MEMORY)
+        mechanism, _ = _probe(self.root, scratch, self.lowers)
+        self.memory.append((scratch, lock))
+        if mechanism != self.mechanism:
+            self._leave_memory()
+        return bool(self.memory)
+
+    def _leave_memory(self) -> None:
+        while self.memory:
+            scratch, lock = self.memory.pop()
+            delete_scratch(scratch)
+            os.close(lock)
+
     def discard(self, tree: Tree) -> None:
         """Delete what the trial wrote. No trial can go on from it any more."""
         if tree.parts:
@@ -94,7 +136,8 @@ class Isolation:
                 del self.trees[trial_id]
 
     def cleanup(self) -> None:
-        """Delete the scratch directory, with everything that trials left there; once is enough."""
+        """Delete the scratch directories, with everything that trials left there; once is enough."""
+        self._leave_memory()
         if not self.scratch.exists():
             return
         self.trees.clear()
@@ -228,7 +271,7 @@ def _plan_copy(
 
 def _plan_shared(root: Path, parents: list[Path], why_not: str) -> Isolation:
     """The tree itself, openly."""
-    for parent in (*parents, Path(tempfile.gettempdir())):
+    for parent in (*parents, Path(_default_place())):
         with suppress(OSError):
             scratch, lock = make_scratch(parent)
             reason = f"trials write to the tree itself: {why_not}"
@@ -318,7 +361,7 @@ def _prepare(part: Part, like: Path, isolation: Isolation) -> None:
 
 def _places(root: Path, mounts: Mounts, given: Sequence[Path] | None) -> list[Path]:
     """Directories that can hold the scratch directory: outside the tree, or in a mount that is not covered."""
-    usual = (tempfile.gettempdir(), "/dev/shm", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", ""))  # noqa: S108
+    usual = (_default_place(), "/dev/shm", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", ""))  # noqa: S108
     candidates = given if given is not None else [Path(place) for place in usual if place]
     outside, inside = [], []
     for candidate in dict.fromkeys(Path(os.path.realpath(each)) for each in candidates):
@@ -329,6 +372,19 @@ def _places(root: Path, mounts: Mounts, given: Sequence[Path] | None) -> list[Pa
         elif any(_is_below(candidate, mount) for mount in mounts):
             inside.append(candidate)
     return outside + inside
+
+
+def _default_place() -> str:
+    """Where Python puts temporary files; it writes one, to find out."""
+    try:
+        return tempfile.gettempdir()
+    except OSError as error:
+        raise UsageError(
+            "there is no directory in which a file can be written",
+            where="TMPDIR, /tmp, /var/tmp, and the working directory",
+            why="they do not exist, are full, or a limit forbids it (ulimit -f)",
+            next_step="set TMPDIR to a directory with room, or raise the limit",
+        ) from error
 
 
 def _is_below(path: Path, root: Path) -> bool:
