@@ -83,7 +83,7 @@ from typing import TYPE_CHECKING
 from repro_audit import reads
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources import _machine
-from repro_audit.sources._program import Replacements, evidence, verdict
+from repro_audit.sources._program import Replacements, evidence, noted, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -369,6 +369,12 @@ def fix(facts: Facts) -> Fix:
     return next((fix for name, fix in FIXES.items() if name == moved), FIXES["time zone"])
 
 
+def lines(found: Json) -> tuple[tuple[str, int], ...]:
+    """In a trial of a level that is tried where a line asks for it: those lines."""
+    found = found or {}
+    return noted((found.get("asked") or {}).get(found.get("level")))
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -378,6 +384,7 @@ SOURCE = Source(
     apply=apply,
     judge=judge,
     reads=frozenset((reads.ENVIRONMENT,)),
+    lines=lines,
     fix=fix,
     survey=survey,
 )

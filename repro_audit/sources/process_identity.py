@@ -76,9 +76,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from repro_audit.fixes.remedies import Instead
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._identity import Identities, Numbers
-from repro_audit.sources._program import Lines, Replacements, evidence, read_lines, verdict
+from repro_audit.sources._program import Lines, Replacements, evidence, noted, read_lines, verdict
 from repro_audit.sources._stat import Face, OwnFiles, began, note_by_kind
 
 if TYPE_CHECKING:
@@ -207,6 +208,22 @@ def fix(facts: Facts) -> Fix:
     return FIXES.get(moved, FIXES[PROCESS])
 
 
+REMEDIES = (
+    Instead(
+        calls=("os.getpid", "os.getppid", "threading.get_ident", "threading.get_native_id"),
+        template="{seed}",
+        arguments=None,
+        within=("seed", "randomstate", "default_rng", "random.random"),
+        summary="Seed with a number of the program's own, not with an id of the operating system's.",
+    ),
+)
+
+
+def lines(found: Json) -> tuple[tuple[str, int], ...]:
+    """In a trial that showed other numbers: the lines that asked for them."""
+    return noted((found or {}).get((found or {}).get("level")))
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -215,6 +232,8 @@ SOURCE = Source(
     levels=levels,
     apply=apply,
     judge=judge,
+    lines=lines,
     fix=fix,
+    remedies=REMEDIES,
     survey=survey,
 )
