@@ -51,6 +51,8 @@ SMALL_SHARE = 0.3
 NAMED_BY_THEMSELVES = {checkpoint_resume.SOURCE.id, worker_seed.SOURCE.id}
 """Sources that say what is to blame: the state that was lost, whose two processes have no line in common, and the
 stream that two workers share, which is not what their reseeded generators show."""
+SHOWN_VARIED = 3
+"""Progress names what a trial varies, up to so many sources."""
 LEAST_CHANCES = 8
 """How often a race that does not always show is run again, at least, before it is given up."""
 
@@ -137,7 +139,8 @@ def _shown_on(progress: Progress) -> Callable[[str, dict[str, str] | None], None
             f"{name}: {level}" for name, level in setting.items() if level != sources[name].pinned
         ]
         pinned = "everything pinned" if setting else "everything as it is"
-        progress.begin(trial, ", ".join(varied) or pinned)
+        many = f"{len(varied)} sources varied together" if len(varied) > SHOWN_VARIED else ""
+        progress.begin(trial, many or ", ".join(varied) or pinned)
 
     return told
 

@@ -22,8 +22,10 @@ class Failure:
     """The exception as one line, or how the process ended."""
     traceback: str = ""
     """The target's traceback without the tool's frames."""
-    accepted: str = ""
-    """For a target of the wrong form: why that is likely, and what is accepted."""
+    why: str = ""
+    """For a target of the wrong form: why that is likely."""
+    next_step: str = ""
+    """What to write instead; may have several lines."""
     stopped_training: bool = False
     """The program ran, but no optimizer step was seen."""
     whole: str = ""

@@ -25,7 +25,8 @@ def failure(floor: Trial) -> model.TargetFailure:
         return model.TargetFailure(
             what=failed.what,
             traceback=failed.traceback,
-            why=failed.accepted,
+            why=failed.why,
+            next_step=failed.next_step,
             output=floor.ended.output,
         )
     return model.TargetFailure(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from repro_audit import entry
 from repro_audit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,16 +100,13 @@ def _is_script(spec: str) -> bool:
 def _refuse_script(spec: str) -> NoReturn:
     """A spec without a function: a script, which is not audited yet; name the functions that it has."""
     path = Path(spec)
-    names: list[str] = []
+    step = ""
     if path.is_file():
         tree = _parse(path)
-        names = [] if tree is None else [name for name in _functions(tree) if name[0] != "_"]
+        step = "" if tree is None else entry.advice(tree, spec)
     elif not _looks_like_path(spec) and "." not in spec and Path(f"{spec}.py").is_file():
         spec = f"{spec}.py"
-    choice = [f"{spec}:{name}" for name in (nearest("build", names) or names)[:3]]
-    raise UsageError(
-        _SCRIPT_MODE, where=spec, next_step=" or ".join(choice) if choice else f"give {FORMS}"
-    )
+    raise UsageError(_SCRIPT_MODE, where=spec, next_step=step or f"give {FORMS}")
 
 
 def _looks_like_path(place: str) -> bool:
@@ -220,6 +218,7 @@ def _check_function(path: Path, place: str, function: str) -> None:
     bound = _bound_names(tree)
     first, _, rest = function.partition(".")
     if bound is None or first in bound:
+        _check_hydra(tree, place, function)
         return
     defined = _functions(tree)
     names = defined if defined and not rest else sorted(bound)
@@ -231,6 +230,18 @@ def _check_function(path: Path, place: str, function: str) -> None:
         where=str(path),
         next_step=step or suggestion(first, public, "functions"),
     )
+
+
+def _check_hydra(tree: ast.Module, place: str, function: str) -> None:
+    """Refuse a function that hydra calls with what it makes of a command line."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == function and entry.is_hydras(node):
+            raise UsageError(
+                f"{function} is called by hydra, with what that makes of a command line.",
+                where=f"{place}:{function}",
+                why="in build mode a function is called without arguments",
+                next_step=entry.how_to_call(tree, node, place),
+            )
 
 
 def _parse(path: Path) -> ast.Module | None:

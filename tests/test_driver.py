@@ -212,11 +212,11 @@ def test_build_may_train_by_itself(tmp_path: Path) -> None:
     ("returned", "what"),
     [
         (None, "returned None"),
-        (3, "type int"),
-        ("text", "type str"),
+        (3, "an int"),
+        ("text", "a str"),
         (model(), "a model alone"),
         (nn.Linear, "the class Linear"),
-        (lambda x: x, "type function that needs arguments"),
+        (lambda x: x, "a function that needs arguments"),
         ((), "a tuple of 0"),
         ((model(),), "a tuple of 1 (Sequential)"),
         ((data(), model()), "a tuple of 2 (DataLoader, Sequential)"),
@@ -226,7 +226,7 @@ def test_build_may_train_by_itself(tmp_path: Path) -> None:
         ((model(), data(), "mse"), "a tuple of 3"),
         ((model(), data(), None, torch.optim.SGD), "a tuple of 4"),
         ({"net": 1, "data": 2}, "a dict with the keys net, data"),
-        (types.SimpleNamespace(model=model()), "type SimpleNamespace"),
+        (types.SimpleNamespace(model=model()), "a SimpleNamespace"),
     ],
 )
 def test_what_is_not_accepted_is_named(tmp_path: Path, returned: object, what: str) -> None:
@@ -419,8 +419,8 @@ def test_the_programs_own_loss(
     [
         (lambda s, x: x * s.weight, (X, torch.ones(7)), "has the shape (7,)"),
         (lambda s, x: (x * s.weight)[:1], X, "the batch has no target"),
-        (lambda *_: "text", (X, X), "is an object of type str"),
-        (lambda s, x: x * s.weight, (X, "text"), "the target is an object of type str"),
+        (lambda *_: "text", (X, X), "is a str"),
+        (lambda s, x: x * s.weight, (X, "text"), "the target is a str"),
         (lambda _, x: x, (X, X), "has no gradient"),
         (lambda _, x: x, (), "an empty batch"),
     ],

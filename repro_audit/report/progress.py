@@ -69,7 +69,7 @@ class Progress:
     def begin(self, trial_id: str, description: str) -> None:
         """A trial starts; `description` says in words what it tries: `num-workers: 0`."""
         with self._lock:
-            self._running[trial_id] = text.line(description, _DESCRIPTION_LIMIT)
+            self._running[trial_id] = text.shortened(text.line(description), _DESCRIPTION_LIMIT)
             self._update()
 
     def end(self, trial_id: str) -> None:

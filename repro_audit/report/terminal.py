@@ -311,7 +311,7 @@ def _failure(failure: TargetFailure, look: Look) -> RenderableType:
     said = (("where", failure.where), ("why", failure.why), ("next", failure.next_step))
     labelled = [
         ("what", words(failure.what, "bold")),
-        *((label, words(s)) for label, s in said if s),
+        *((label, Text(text.block(s), overflow="fold")) for label, s in said if s),
     ]
     parts: list[RenderableType] = [heading(title, look, "red"), rows(labelled)]
     for label, content in (

@@ -51,6 +51,11 @@ def bounded(text: str, limit: int) -> str:
     return text if len(text) <= limit + len(mark) else f"{text[:limit]}{mark}"
 
 
+def shortened(text: str, limit: int) -> str:
+    """The beginning, where there is no room to say how much was left out."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
 def ascii_typography(text: str) -> str:
     """Typographic signs in plain ASCII; anything else as it is."""
     return text.translate(_TYPOGRAPHY)

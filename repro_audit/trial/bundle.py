@@ -97,7 +97,8 @@ def describe(value: object) -> str:
         return f"a {_type_name(value)} of {len(value)} ({items})".replace(" ()", "")
     if value is None or isinstance(value, type):
         return "None" if value is None else f"the class {value.__name__}, not an object of it"
-    words = f"an object of type {_type_name(value)}"
+    name = _type_name(value)
+    words = f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
     if isinstance(value, nn.Module):
         return f"{words}, a model alone"
     if inspect.iscoroutine(value):

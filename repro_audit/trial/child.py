@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from repro_audit import rng
+from repro_audit import entry, rng
 from repro_audit.detail import DETAIL
 from repro_audit.errors import NeverTrainedError, SourceFailedError, TargetError
 from repro_audit.facts import Facts, Failure
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from repro_audit.trial.request import TrialRequest
 
 STACKS_DESCRIPTOR = 200
+_USAGE = 2
+"""What argparse and click exit with where arguments are missing."""
+_NO_ARGUMENTS = "most likely it reads a command line, and in build mode there are no arguments"
 PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
@@ -107,14 +110,20 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
             what=error.what,
             whole="".join(traceback.format_exception(error)),
             traceback=error.where,
-            accepted="; ".join(filter(None, (error.why, error.next_step))),
+            why=error.why,
+            next_step=error.next_step,
             stopped_training=isinstance(error, NeverTrainedError),
         )
         return Facts(failure=failure)
     except SystemExit as error:
+        wants_arguments = error.code == _USAGE
+        function = request.target.function
         return Facts(
             failure=Failure(
-                what=f"the target called sys.exit({error.code!r})", traceback=_theirs(error)
+                what=f"the target called sys.exit({error.code!r})",
+                traceback=_theirs(error),
+                why=_NO_ARGUMENTS if wants_arguments else "",
+                next_step=entry.with_arguments(function) if wants_arguments else "",
             )
         )
     except SourceFailedError:
