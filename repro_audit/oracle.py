@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import time
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from repro_audit.common import Common, CommonOracle
@@ -15,7 +16,8 @@ from repro_audit.experiment import Outcome, Run, Setting
 from repro_audit.facts import Facts
 from repro_audit.sources import artifact_cache, checkpoint_resume, installed
 from repro_audit.trace import Trace
-from repro_audit.trial.request import FIRST, Key, TrialRequest, Watch
+from repro_audit.trial.compiled import Compiled
+from repro_audit.trial.request import FIRST, TEMPORARY, Key, TrialRequest, Watch
 from repro_audit.trial.runner import Ended, Environment, Job, Runner
 from repro_audit.trial.sandbox import Isolation, Tree, written
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from repro_audit.experiment import RunStatus
     from repro_audit.source import Source
     from repro_audit.target import Target
 
@@ -126,6 +129,7 @@ class TrialOracle:
         self.left: dict[str, str] = {}
         """Sources that no trial pins any more, by id, and why."""
         self._floor_tree: Tree | None = None
+        self._compiled = Compiled(isolation.scratch / "compiled")
         self._whole_floor: Trial | None = None
         """The all-pinned trial over whole epochs, once one was needed."""
 
@@ -141,7 +145,10 @@ class TrialOracle:
             for run, trial in zip(runs, trials, strict=True)
             if run.purpose == "single" and trial.ended.status == "ok"
         ]
-        return [self.outcome(trial.id) for trial in trials]
+        return [
+            dataclasses.replace(self.outcome(trial.id), status=self._status(run, trial))
+            for run, trial in zip(runs, trials, strict=True)
+        ]
 
     def outcome(self, trial: str) -> Outcome:
         """What a trial showed."""
@@ -158,6 +165,14 @@ class TrialOracle:
         trained = [trial for trial in trials if self.trials[trial].digest is not None]
         self.common = Common.among([self.trials[trial].trace for trial in trained])
         return CommonOracle(self, trained, self.common) if self.common.contents else None
+
+    def _status(self, run: Run, trial: Trial) -> RunStatus:
+        """As the trial ended; a mend under which nothing is trained any more proves nothing, though its runs agree."""
+        if run.purpose == "removal" and self.floor is not None:
+            before, after = (all(map(isfinite, each.facts.losses)) for each in (self.floor, trial))
+            if before and not after:
+                return "no-steps"
+        return trial.ended.status
 
     def _confirmed(self, trials: list[Trial], runs: Sequence[Run]) -> list[Trial]:
         """The trials; one that differs only over whole epochs counts, one that differs only without them does not.
@@ -328,6 +343,7 @@ class TrialOracle:
             unpinned=self.floor.facts.unpinned if self.floor else {},
             half="second" if resumed else "whole",
             first_tree=self._tree(f"{trial_id}-{FIRST}", warm=warm) if resumed else None,
+            compiled=self._compiled.of({**pinned, **setting}),
         )
 
     def _tree(self, name: str, *, warm: bool) -> Tree:
@@ -337,8 +353,10 @@ class TrialOracle:
     def _keep(self, setting: Setting, job: Job, ended: Ended) -> Trial:
         """Record a trial; the first one's tree stays, since it is the warm tree of others."""
         request = job.request
+        if ended.status == "ok":
+            self._compiled.keep(request.setting, request.directory / TEMPORARY)
         for directory in (request.directory, request.first_half):
-            shutil.rmtree(directory / "tmp", ignore_errors=True)
+            shutil.rmtree(directory / TEMPORARY, ignore_errors=True)
         if request.first_tree is not None:
             self.isolation.discard(request.first_tree)
         if self._floor_tree is None:

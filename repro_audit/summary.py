@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import re
+import sys
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from repro_audit.oracle import Trial
     from repro_audit.target import Target
     from repro_audit.trial.sandbox import Isolation
+
+TESTED_TORCH, TESTED_PYTHON = ((2, 8), (2, 14)), ((3, 10), (3, 13))
+"""The oldest and the newest with which the tests ran; see `.ci/matrix`."""
 
 
 def failure(floor: Trial) -> model.TargetFailure:
@@ -90,6 +95,7 @@ def notes(floor: Trial, isolation: Isolation) -> tuple[str, ...]:
         filter(
             None,
             (
+                _untested(floor.facts.torch, sys.version_info[:2]),
                 reason,
                 f"not compared, since the contents can not be read: {', '.join(unseen)}"
                 if unseen
@@ -146,6 +152,25 @@ def _further_steps(facts: Facts) -> int:
         if epoch >= facts.steps:
             return epoch + 2
     return 4 * facts.steps
+
+
+def _untested(torch: str, python: tuple[int, int]) -> str:
+    """What of the versions in use was never tested; empty where all of it was."""
+    of_torch = re.match(r"(\d+)\.(\d+)", torch)
+    number = (int(of_torch[1]), int(of_torch[2])) if of_torch else TESTED_TORCH[0]
+    outside = [
+        f"{name} {found} ({_dotted(least)} to {_dotted(most)} were)"
+        for name, found, version, (least, most) in (
+            ("torch", torch, number, TESTED_TORCH),
+            ("Python", _dotted(python), python, TESTED_PYTHON),
+        )
+        if not least <= version <= most
+    ]
+    return f"repro-audit was not tested with {' nor with '.join(outside)}" if outside else ""
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
 
 
 def coverage(facts: Facts) -> str:

@@ -99,6 +99,7 @@ def facts(capability: str = "AVX512", **changes: object) -> Facts:
         "libraries": ["ATen", "oneDNN", "MKL"],
         "capped": False,
         "numpy": False,
+        "compiled": False,
         **changes,
     }
     return Facts(survey={"cpu-isa": survey})
@@ -133,6 +134,17 @@ def test_numpy_is_capped_where_the_program_computes_in_it() -> None:
     assert isinstance(caps, Levels)
     assert caps.varied == (cpu_isa.ALL,)
     assert {*cpu_isa.NUMPY_PARTS, *cpu_isa.PARTS} == set(caps.parts[cpu_isa.ALL])
+
+
+def test_compiled_code_is_not_capped() -> None:
+    assert cpu_isa.levels(facts(compiled=True)) == cpu_isa.COMPILED
+    found = facts(compiled=True, numpy=True)
+    levels = cpu_isa.levels(found)
+    assert isinstance(levels, Levels)
+    assert levels.varied == (cpu_isa.NUMPY,)
+    held = cpu_isa.judge(Judgement(id="cpu-isa", status="held"), found)
+    assert held.status == "not-exercised"
+    assert "NumPy" in held.reason
 
 
 def test_the_environment_only_ever_lowers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,10 +33,21 @@ class Lab:
         self, name: str, body: str, *settings: dict[str, str], steps: int = 6
     ) -> list[Trial]:
         """Run a program with everything pinned, then under each setting."""
+        oracle = self._oracle(name, body, steps)
+        return oracle.try_settings([(setting, Watch()) for setting in ({}, *settings)])
+
+    def one_by_one(
+        self, name: str, body: str, *settings: dict[str, str], steps: int = 6
+    ) -> list[Trial]:
+        """Run a program under each setting, so that each trial finds what the earlier ones left."""
+        oracle = self._oracle(name, body, steps)
+        return [trial for each in settings for trial in oracle.try_settings([(each, Watch())])]
+
+    def _oracle(self, name: str, body: str, steps: int) -> TrialOracle:
         (self._tree / f"{name}.py").write_text(textwrap.dedent(body), encoding="utf-8")
         isolation = plan_isolation(self._tree)
         self._stack.callback(isolation.cleanup)
-        oracle = TrialOracle(
+        return TrialOracle(
             runner=self._runner,
             isolation=isolation,
             sources=catalogue(),
@@ -45,7 +56,6 @@ class Lab:
             steps=steps,
             fresh=False,
         )
-        return oracle.try_settings([(setting, Watch()) for setting in ({}, *settings)])
 
 
 @contextmanager

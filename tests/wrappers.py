@@ -134,6 +134,7 @@ def levels(source: Source) -> list[str]:
             "libraries": ["ATen", "oneDNN", "MKL"],
             "capped": False,
             "numpy": True,
+            "compiled": False,
         },
         "environment": {"level": "", "movable": True},
         "lstm-dropout": {"LSTM": False},

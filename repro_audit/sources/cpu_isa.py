@@ -7,7 +7,8 @@ MKL are capped one by one, and the report names which of them moved the bits. Wh
 NumPy, or a library that computes with it, NumPy's kernels and OpenBLAS' are capped too, in an interpreter of its own,
 since they read their caps when they are loaded. The others' caps are in force before the target is loaded, so a program
 that sets its own keeps them. It breaks the promise `portable`, and is emulated: a cap only ever lowers what this CPU
-offers, and another CPU may differ in more. *Held*: all give the same. *Not exercised* on CPUs other than x86.
+offers, and another CPU may differ in more. *Held*: all give the same. *Not exercised* on CPUs other than x86, and,
+NumPy apart, where the program uses `torch.compile`, which makes code for the CPU that it finds.
 
 ## Why it breaks reproducibility
 The libraries hold several versions of each kernel and take the best for the CPU that they find. Wider registers add
@@ -84,6 +85,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.files import is_users
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.trial import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -109,6 +111,10 @@ NUMPY_PARTS = {f"{name} alone capped at the baseline": name for name in ("NumPy"
 FEATURES, CORE = "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE"
 LOWEST_CORE = "Nehalem"
 """What OpenBLAS takes a CPU for that has no AVX: the oldest that PyTorch runs on."""
+COMPILED = (
+    "torch.compile makes code for the CPU that it finds; under caps it makes such as no CPU would "
+    "run, or none at all"
+)
 X86 = {"x86_64", "AMD64", "i686"}
 
 _COMPUTES = re.compile(
@@ -162,6 +168,7 @@ def survey(trial: TrialContext) -> Json:
         "libraries": [library for library in LIBRARIES if here.get(library, True)],
         "capped": _has(os.environ, capped(BASELINE)),
         "numpy": bool(environment(NUMPY)) and _computes_in_numpy(),
+        "compiled": compiled.used(),
         "level": trial.setting.get(SOURCE.id),
     }
 
@@ -187,6 +194,10 @@ def levels(facts: Facts) -> Levels | str:
     found = facts.survey.get(SOURCE.id)
     if found is None or found["machine"] not in X86:
         return "the instruction sets that can be emulated are those of x86 CPUs"
+    if found["compiled"] and not found["numpy"]:
+        return COMPILED
+    if found["compiled"]:
+        return Levels(varied=(NUMPY,), parts={NUMPY: tuple(NUMPY_PARTS)})
     lower = (AVX2,) if found["capability"].startswith("AVX512") else ()
     parts = {BASELINE: tuple(part for part, name in PARTS.items() if name in found["libraries"])}
     if found["numpy"]:
@@ -213,8 +224,11 @@ def apply(level: str, _trial: TrialContext) -> Iterator[None]:
             os.environ[name] = value
 
 
-def judge(judgement: Judgement, _facts: Facts) -> Verdict:
+def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the libraries that moved the bits."""
+    if judgement.status == "held" and (facts.survey.get(SOURCE.id) or {}).get("compiled"):
+        reason = f"{COMPILED}; NumPy's and OpenBLAS' kernels, capped, change nothing"
+        return Verdict(status="not-exercised", reason=reason)
     if judgement.status == "held":
         reason = judgement.note or "lower instruction sets, emulated on this CPU, change nothing"
         return Verdict(status="held", reason=reason)

@@ -25,9 +25,10 @@ from repro_audit.errors import NeverTrainedError, SourceFailedError, TargetError
 from repro_audit.facts import Facts, Failure
 from repro_audit.sources import built_in, of_trial
 from repro_audit.trace import TraceWriter
+from repro_audit.trial import compiled
 from repro_audit.trial.checkpoint import Checkpoint
 from repro_audit.trial.processes import STACKS_SIGNAL
-from repro_audit.trial.request import FACTS, STACKS
+from repro_audit.trial.request import FACTS, STACKS, TEMPORARY
 from repro_audit.trial.room import no_room
 from repro_audit.trial.spawned import Setting, context_of
 
@@ -60,7 +61,7 @@ def run_trial(request: TrialRequest) -> int:
     fresh = "torch" not in sys.modules
     directory = request.directory
     _tell_stacks(directory / STACKS)
-    _private_temporary_directory(directory)
+    _private_temporary_directory(request)
     _edit(request)
     context = context_of(request)
     facts = _run(request, context, fresh=fresh)
@@ -91,11 +92,12 @@ def _edit(request: TrialRequest) -> None:
         os.utime(path, (before.st_atime, before.st_mtime + 10))
 
 
-def _private_temporary_directory(directory: Path) -> None:
-    temporary = directory / "tmp"
+def _private_temporary_directory(request: TrialRequest) -> None:
+    temporary = request.directory / TEMPORARY
     temporary.mkdir()
     os.environ["TMPDIR"] = str(temporary)
     tempfile.tempdir = None
+    compiled.begin(temporary, request.compiled)
 
 
 def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:

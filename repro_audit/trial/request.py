@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from repro_audit.target import Target
 from repro_audit.trial.sandbox import Tree
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Half = Literal["whole", "first", "second"]
 """Of a training: what a trial's process does of it."""
 
 FIRST = "first"
+TEMPORARY = "tmp"
+"""In a trial's directory: what its programs make that is not to last."""
 FACTS = "facts.json"
 """In a trial's directory: what it learnt."""
 
@@ -85,6 +85,9 @@ class TrialRequest:
     first_tree: Tree | None = None
     """The tree of that other process; set where, and only where, this is a second half."""
 
+    compiled: Path | None = None
+    """What a trial compiled under such levels, to begin with; None where none did."""
+
     @property
     def first_half(self) -> Path:
         """The directory of the process that trains up to the checkpoint; this one's own where it is that process."""
@@ -108,6 +111,7 @@ class TrialRequest:
             "edited": self.edited,
             "whole_epochs": self.whole_epochs,
             "first_tree": self.first_tree.to_json() if self.first_tree else None,
+            "compiled": self.compiled,
         }
         (self.directory / "request.json").write_text(
             json.dumps(data, default=str), encoding="utf-8"
@@ -134,6 +138,7 @@ class TrialRequest:
             edited=data["edited"],
             whole_epochs=data["whole_epochs"],
             first_tree=Tree.from_json(data["first_tree"]) if data["first_tree"] else None,
+            compiled=Path(data["compiled"]) if data["compiled"] else None,
         )
 
 

@@ -1,0 +1,65 @@
+"""What `torch.compile` made in one trial, for those that would make the same.
+
+To compile takes far longer than to train a few steps, and PyTorch keeps what it made in a directory, which a user has
+in common for all runs. Each trial has one of its own, so that no two write into one; it begins as a copy of what the
+first trial left that compiled under the same levels.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DIRECTORY = "compiled"
+"""In a trial's directory for temporary files."""
+VARIABLES = {"TORCHINDUCTOR_CACHE_DIR": "", "TRITON_CACHE_DIR": "triton"}
+"""Where PyTorch and Triton look for it, and the part of it that is theirs."""
+DECIDING = ("cpu-isa", "thread-count", "matmul-precision")
+"""Sources whose levels compiled code depends on; PyTorch does not tell all of them apart itself in each version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The directories that trials left, by the levels under which they compiled."""
+
+    place: Path
+    kept: dict[tuple[str, ...], Path] = field(default_factory=dict)
+
+    def of(self, setting: Mapping[str, str]) -> Path | None:
+        """What a trial under a setting begins with; None where nothing was compiled under such levels."""
+        return self.kept.get(_key(setting))
+
+    def keep(self, setting: Mapping[str, str], temporary: Path) -> None:
+        """Keep what a trial compiled that trained to its end, if it is the first under such levels."""
+        made, key = temporary / DIRECTORY, _key(setting)
+        with suppress(OSError):
+            if key not in self.kept and any(made.iterdir()):
+                self.place.mkdir(exist_ok=True)
+                self.kept[key] = made.rename(self.place / str(len(self.kept)))
+
+
+def _key(setting: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(setting.get(name, "") for name in DECIDING)
+
+
+def begin(temporary: Path, kept: Path | None) -> None:
+    """In a trial's process: have PyTorch keep what it compiles below `temporary`, from what is kept on."""
+    directory = temporary / DIRECTORY
+    if kept is not None:
+        with suppress(OSError, shutil.Error):  # then it compiles anew
+            shutil.copytree(kept, directory, symlinks=True)
+    for name, part in VARIABLES.items():
+        os.environ[name] = str(directory / part)
+
+
+def used() -> bool:
+    """Whether this process has compiled something, or found it compiled."""
+    directory = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or os.devnull)
+    return directory.is_dir() and any(directory.iterdir())

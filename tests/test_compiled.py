@@ -1,0 +1,90 @@
+"""What torch.compile made serves the trials that compile under the same levels; no two write into one directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from repro_audit.trial import compiled
+from repro_audit.trial.compiled import Compiled
+from tests.trials import lab
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = """
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    def build(seed):
+        torch.set_num_threads(1)
+        torch.manual_seed(seed)
+        model = nn.Linear(8, 1)
+        twice = torch.compile(lambda x: x * 2 + 1)
+        x = torch.randn(32, 8)
+        loss = lambda y, t: ((twice(y) - t) ** 2).mean()
+        return model, DataLoader(TensorDataset(x, x[:, :1]), batch_size=8), loss
+"""
+
+
+def made(temporary: Path, name: str) -> None:
+    (temporary / compiled.DIRECTORY).mkdir(parents=True)
+    (temporary / compiled.DIRECTORY / name).write_text(name, encoding="utf-8")
+
+
+def test_the_first_of_each_level_is_kept(tmp_path: Path) -> None:
+    kept = Compiled(tmp_path / "kept")
+    pinned = {"cpu-isa": "as is", "thread-count": "as is", "clock": "noon"}
+    assert kept.of(pinned) is None
+    made(tmp_path / "t0", "first")
+    kept.keep(pinned, tmp_path / "t0")
+    made(tmp_path / "t1", "second")
+    later = {**pinned, "clock": "later"}
+    kept.keep(later, tmp_path / "t1")
+    found = kept.of(later)
+    assert found is not None
+    assert [path.name for path in found.iterdir()] == ["first"]
+    # Other code, and so a directory of its own.
+    assert kept.of({**pinned, "cpu-isa": "all capped at the baseline"}) is None
+    assert kept.of({**pinned, "thread-count": "1"}) is None
+
+
+def test_a_trial_that_compiled_nothing_leaves_nothing(tmp_path: Path) -> None:
+    kept = Compiled(tmp_path / "kept")
+    kept.keep({}, tmp_path / "t0")
+    (tmp_path / "t1" / compiled.DIRECTORY).mkdir(parents=True)
+    kept.keep({}, tmp_path / "t1")
+    assert kept.of({}) is None
+
+
+def test_a_trial_writes_into_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in compiled.VARIABLES:
+        monkeypatch.setenv(name, "/the/users/own")
+    made(tmp_path / "t0", "first")
+    kept = tmp_path / "t0" / compiled.DIRECTORY
+    (tmp_path / "t1").mkdir()
+    compiled.begin(tmp_path / "t1", kept)
+    assert compiled.used()
+    own = tmp_path / "t1" / compiled.DIRECTORY
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"].rstrip(os.sep) == str(own)
+    (own / "first").write_text("changed", encoding="utf-8")
+    assert (kept / "first").read_text(encoding="utf-8") == "first"
+    (tmp_path / "t2").mkdir()
+    compiled.begin(tmp_path / "t2", None)
+    assert not compiled.used()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_second_trial_finds_what_the_first_compiled(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tmp").mkdir()
+    with lab(tmp_path / "tree", tmp_path / "tmp") as one:
+        first, second = one.one_by_one("compiles", PROGRAM, {}, {"clock": "days later"}, steps=2)
+    assert first.ended.status == second.ended.status == "ok"
+    assert first.digest == second.digest
+    assert first.facts.survey["cpu-isa"]["compiled"]
+    assert second.ended.seconds < first.ended.seconds
