@@ -31,6 +31,12 @@ def rewritten(source: str, program: str, *lines: int, target: str = "build") -> 
         ("hash-seed", "x = ' '.join(set(words))", "x = ' '.join(sorted(set(words)))"),
         ("object-address", "for p in set(model): pass", "for p in dict.fromkeys(model): pass"),
         (
+            "object-address",
+            "x = [p for p in {f(n) for n in y}]",
+            "x = [p for p in dict.fromkeys(f(n) for n in y)]",
+        ),
+        ("object-address", "x = list({a, b})", "x = list(dict.fromkeys([a, b]))"),
+        (
             "file-order",
             "x = [f for f in here.iterdir()]",
             "x = [f for f in sorted(here.iterdir())]",

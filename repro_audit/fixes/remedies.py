@@ -126,8 +126,8 @@ class SetOrder:
 
     template: str
     """`{0}` is the set."""
-    only_calls: bool = False
-    """Only of `set(…)`, whose argument then is `{0}`."""
+    of_items: bool = False
+    """`{0}` is what the set is made of, so only where it is made at this place."""
     summary: str
 
     def edits(self, code: Code, statement: ast.stmt) -> Iterator[tuple[str, Edit]]:
@@ -138,13 +138,21 @@ class SetOrder:
                 if iterated in seen or not code.is_set(iterated):
                     continue
                 seen.append(iterated)
-                inner: ast.expr = iterated
-                if self.only_calls:
-                    if not isinstance(iterated, ast.Call) or len(iterated.args) != 1:
-                        continue
-                    inner = iterated.args[0]
-                text = self.template.replace("{0}", code.source(inner))
+                inner = _items(code, iterated) if self.of_items else code.source(iterated)
+                if not inner:
+                    continue
+                text = self.template.replace("{0}", inner)
                 yield code.source(iterated), _whole(iterated, text)
+
+
+def _items(code: Code, node: ast.expr) -> str:
+    """What a set is made of, as an argument; empty where it is made elsewhere."""
+    if isinstance(node, ast.Call) and code.dotted(node.func) in {"set", "frozenset"}:
+        return code.source(node.args[0]) if len(node.args) == 1 else ""
+    inside = code.source(node)[1:-1].strip()
+    if isinstance(node, ast.SetComp):
+        return inside
+    return f"[{inside}]" if isinstance(node, ast.Set) else ""
 
 
 def _iterated(code: Code, node: ast.AST) -> Iterator[ast.expr]:

@@ -178,7 +178,7 @@ def fix(_facts: Facts) -> Fix:
 REMEDIES = (
     SetOrder(
         template="dict.fromkeys({0})",
-        only_calls=True,
+        of_items=True,
         summary="Keep such objects as the keys of a dict, which keeps the order in which they came; the order of a set "
         "of them follows their addresses.",
     ),
