@@ -92,6 +92,11 @@ def part(reference: Trial, diverged: Trial, common: Common | None = None) -> Par
     return Parting(reference=reference, diverged=diverged, difference=difference)
 
 
+def _ran_whole(trial: Trial) -> bool:
+    """Whether a trial over whole epochs came to the end of each."""
+    return trial.ended.status == "ok" and trial.facts.left_early is None
+
+
 class TrialOracle:
     """Runs the target under settings.
 
@@ -185,19 +190,20 @@ class TrialOracle:
             return trials
         if self._whole_floor is None:
             (self._whole_floor,) = self.try_settings([({}, Watch())], whole_epochs=True)
-        again = self.try_settings(
-            [(runs[number].setting, Watch()) for number in doubtful],
-            fresh=[runs[number].fresh for number in doubtful],
-            whole_epochs=True,
-        )
-        for number, whole in zip(doubtful, again, strict=True):
-            told = all(
-                each.ended.status == "ok" and each.facts.left_early is None
-                for each in (self._whole_floor, whole)
+        floor = self._whole_floor
+        if _ran_whole(floor):
+            told = self.try_settings(
+                [(runs[number].setting, Watch()) for number in doubtful],
+                fresh=[runs[number].fresh for number in doubtful],
+                whole_epochs=True,
             )
-            if not told or whole.digest == self._whole_floor.digest:
+        else:
+            told = [floor] * len(doubtful)  # no other one would come to its end either
+        for number, whole in zip(doubtful, told, strict=True):
+            decided = _ran_whole(whole)
+            if not decided or whole.digest == floor.digest:
                 cleared = dataclasses.replace(
-                    trials[number], digest=self.floor.digest, undecided=not told
+                    trials[number], digest=self.floor.digest, undecided=not decided
                 )
                 trials[number] = self.trials[cleared.id] = cleared
         return trials

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 
 from repro_audit.errors import TargetError
+from repro_audit.probe.tensors import opaque_forms
 from repro_audit.trace import Phase
 from repro_audit.trial.driver import Notes, train
 from repro_audit.trial.losses import on_device
@@ -915,7 +916,7 @@ def test_an_epoch_is_taken_to_its_end_where_that_is_near(
 
 
 def test_whole_epochs_end(tmp_path: Path) -> None:
-    loader = Counted(500)
+    loader = Counted(400)
     _, notes = trained(tmp_path, lambda: (model(), loader), steps=8, whole_epochs=True)
     assert (loader.ends, notes.left_early) == (1, None)
 
@@ -964,3 +965,50 @@ def test_gradients_accumulated_over_short_epochs(tmp_path: Path) -> None:
     _, notes = trained(tmp_path, lambda: parts, steps=8)
     assert (len(seen), notes.left_early) == (24, None)
     assert notes.epochs == 4
+
+
+# What can not be read
+
+
+class Nameless(nn.Linear):
+    def named_parameters(self, *_args: Any, **_options: Any) -> Any:
+        msg = "no names"
+        raise RuntimeError(msg)
+
+
+def nameless() -> Any:
+    net = Nameless(3, 2)
+    return net, data(), nn.CrossEntropyLoss(), torch.optim.SGD([net.weight, net.bias], 0.1)
+
+
+def transformed() -> Any:
+    """The model runs inside of transforms only, and is changed by hand."""
+    net = model()
+
+    def loss(parameters: Any, x: Any, y: Any) -> torch.Tensor:
+        out = torch.func.functional_call(net, parameters, (x[None],))
+        return nn.functional.cross_entropy(out, y[None])
+
+    def train_step(_model: nn.Module, batch: Any) -> None:
+        own = {name: each.detach() for name, each in net.named_parameters()}
+        slopes = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(own, *batch)
+        with torch.no_grad():
+            for name, each in net.named_parameters():
+                each.sub_(slopes[name].mean(0), alpha=0.1)
+
+    return {"model": net, "loader": data(), "train_step": train_step}
+
+
+@pytest.mark.parametrize(
+    ("make", "form"),
+    [
+        (nameless, "what a module holds (RuntimeError)"),
+        (transformed, "outputs of modules inside of transforms of torch.func"),
+    ],
+)
+def test_what_can_not_be_read_is_passed_over(
+    tmp_path: Path, make: Callable[[], Any], form: str
+) -> None:
+    watched, _ = trained(tmp_path, make)
+    assert watched.probe.steps == 4
+    assert form in opaque_forms()

@@ -37,8 +37,10 @@ _WorkersIterator = dataloader._MultiProcessingDataLoaderIter
 _DATA = int(Phase.DATA)
 _MARK = "_repro_audit"
 _INDICES_SHOWN = 64
-_MOST_INDICES = 1_000
+_MOST_UNTOLD = 1_000
 """Batches of indices that are read of a sampler that does not say how many it has."""
+_MOST_INDICES = 1_000_000
+"""Single ones that are read of any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,8 +384,8 @@ class Loaders:
 
 def _exhaust(indices: Iterator[Any], facts: LoaderFacts) -> None:
     """Read a sampler to its end, where some draw once more; of one without a length there may be no end."""
-    bound = _MOST_INDICES if facts.batches_per_epoch is None else facts.batches_per_epoch
-    deque(islice(indices, bound), maxlen=0)
+    told = _MOST_UNTOLD if facts.batches_per_epoch is None else facts.batches_per_epoch
+    deque(islice(indices, min(told, _MOST_INDICES // (facts.batch_size or 1))), maxlen=0)
 
 
 def _facts_of(loader: Any) -> LoaderFacts:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from repro_audit.errors import TargetError
+from repro_audit.probe.tensors import reading
 from repro_audit.trial.bundle import describe
 from repro_audit.trial.losses import Losses, on_device
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _MOST_IDLE = 256
 """A `train_step` that accumulates gradients over more batches than this never steps."""
 _DEFAULT_LR = 0.01
-MOST_BATCHES = 1_000
+MOST_BATCHES = 500
 """An epoch with more is not taken to its end, even where whole epochs are asked for."""
 
 
@@ -237,9 +238,10 @@ def _modules_of(model: Any) -> list[nn.Module]:
 
 
 def _device_of(model: Any) -> torch.device:
-    for module in _modules_of(model):
-        for tensor in (*module.parameters(), *module.buffers()):
-            return tensor.device
+    with reading("where a model is"):
+        for module in _modules_of(model):
+            for tensor in (*module.parameters(), *module.buffers()):
+                return tensor.device
     return torch.device("cpu")
 
 
