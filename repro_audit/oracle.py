@@ -378,7 +378,9 @@ class TrialOracle:
             setting=dict(setting),
             directory=request.directory,
             ended=ended,
-            digest=Trace.open(trace).outcome_digest() if ended.status == "ok" else None,
+            digest=Trace.open(trace).outcome_digest()
+            if ended.status == "ok" and request.probed
+            else None,
             root=str(request.tree.map(request.tree.root)),
             whole_epochs=request.whole_epochs,
             edited=bool(request.edited),

@@ -175,7 +175,8 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
             context.models.clear()
         probe = run(checkpoint=context.checkpoint)
         _note_seedings(context, at_import)
-        trace.close()
+        if request.probed:
+            trace.close()
         for name in request.setting:
             if sources[name].survey is not None:
                 context.notes[name] = _survey(sources[name], context)
