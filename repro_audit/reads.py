@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 CLOCK, ENTROPY, LISTING = "clock", "entropy", "listing"
 ENVIRONMENT, ADDRESS, HASH, SET_ORDER = "environment", "address", "hash", "set order"
+COMPLETION = "completion"
 
 _IN_WORDS = {
     CLOCK: "the clock",
@@ -19,6 +20,7 @@ _IN_WORDS = {
     ADDRESS: "an object's address",
     HASH: "a hash",
     SET_ORDER: "the order of a set",
+    COMPLETION: "results in the order in which they are finished",
 }
 
 

@@ -338,7 +338,7 @@ def test_everything_is_put_back() -> None:
 
 def test_a_program_without_threads_is_not_exercised() -> None:
     assert thread_timing.levels(Facts()) == "no thread was seen to start"
-    started = {"thread-timing": ["x:1"]}
+    started = {"thread-timing": {"started": ["x:1"], "taken": []}}
     assert not isinstance(thread_timing.levels(Facts(survey=started)), str)
     stuck = Facts(survey=started, unpinned={"thread-timing": ["x:2"]})
     verdict = thread_timing.judge(Judgement(id="thread-timing", status="held"), stuck)

@@ -29,6 +29,7 @@ from repro_audit.sources._patching import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import FrameType
 
     Future = concurrent.futures.Future[Any]
 
@@ -67,6 +68,8 @@ class Schedule:
         self._count = itertools.count()
         self.places: list[str] = []
         """The lines of the program that start threads, or hand tasks to them."""
+        self.taken: list[tuple[str, int]] = []
+        """File and line of those that take results as they are finished."""
 
     def started(self, thread: threading.Thread, begin: Callable[[], None]) -> None:
         """Start a thread, in its turn if it is the program's."""
@@ -94,6 +97,13 @@ class Schedule:
             self._began()
         if where not in self.places:
             self.places.append(where)
+
+    def takes(self, frame: FrameType) -> None:
+        """Note a line of the program's own that takes results as they are finished."""
+        if is_users(frame.f_code.co_filename):
+            file, _, line = place(frame.f_code.co_filename, frame.f_lineno).rpartition(":")
+            if (file, int(line)) not in self.taken:
+                self.taken.append((file, int(line)))
 
     def submitted(self, future: Future) -> Future:
         """Number the future of a task."""
@@ -278,6 +288,7 @@ def _noting(schedule: Schedule) -> Iterator[tuple[Any, str, Any]]:
     @functools.wraps(completed)
     def as_completed(fs: Iterable[Future], timeout: float | None = None) -> Iterator[Future]:
         fs = list(fs)
+        schedule.takes(sys._getframe(1))
         return schedule.as_completed(fs, timeout) or completed(fs, timeout)
 
     yield thread, "start", started

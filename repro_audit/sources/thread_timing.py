@@ -80,13 +80,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from repro_audit import reads
 from repro_audit.fixes.remedies import Instead, Rename
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._load import busy_process
 from repro_audit.sources._threads import Schedule, scheduled, sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from repro_audit.experiment import Judgement
     from repro_audit.facts import Facts, Json
@@ -129,7 +130,7 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
         hopeless = ID in trial.unpinned
         schedule = Schedule(None if hopeless else POLICIES[level], began=began)
         baton = schedule.baton
-        trial.notes[ID] = schedule.places
+        trial.notes[ID] = {"started": schedule.places, "taken": schedule.taken}
         stack.enter_context(scheduled(schedule))
         if baton is not None:
             trial.unpinned[ID] = baton.let_go
@@ -151,8 +152,14 @@ def _end(busy: int, started_by: int) -> None:
 
 
 def survey(trial: TrialContext) -> Json:
-    """The lines that start threads, or hand tasks to them."""
-    return list(trial.notes.get(ID, ()))
+    """The lines that start threads or hand tasks to them, and those that take results as they are finished."""
+    found = trial.notes.get(ID)
+    return found if found and found["started"] else None
+
+
+def lines(found: Json) -> Iterable[tuple[str, int]]:
+    """The lines that take results as they are finished."""
+    return [(file, line) for file, line in found["taken"]] if found else ()
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
@@ -162,12 +169,13 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     if stuck and judgement.status != "broke":
         reason = f"the program's threads could not be kept in order: {stuck[0]}"
         return Verdict(status="not-exercised", reason=reason)
+    started = (facts.survey.get(ID) or {}).get("started", ())
     if judgement.status == "broke":
         return Verdict(
             status="broke",
             reason=f"{differed} of {total} runs with the threads in another order, or left to themselves, differ",
             evidence=(
-                *(f"threads are started at {where}" for where in facts.survey.get(ID) or ()),
+                *(f"threads are started at {where}" for where in started),
                 *stuck,
             ),
         )
@@ -211,4 +219,6 @@ SOURCE = Source(
     fix=fix,
     remedies=REMEDIES,
     survey=survey,
+    lines=lines,
+    reads=frozenset((reads.COMPLETION,)),
 )
