@@ -12,6 +12,7 @@ import os
 import queue
 import random
 import selectors
+import signal
 import socket
 import tempfile
 import threading
@@ -353,6 +354,65 @@ _PYTHON_SEEDS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "too many": ((1, 2, 3), {}),
 }
 
+_NUMBERS = (
+    "os.getpid",
+    "os.getppid",
+    "os.getcwd",
+    "os.getcwdb",
+    "os.cpu_count",
+    "threading.get_ident",
+    "threading.get_native_id",
+)
+_OF_PROCESS = (
+    "os.getpgid",
+    "os.getsid",
+    "os.sched_getaffinity",
+    "os.sched_getparam",
+    "os.sched_getscheduler",
+)
+
+
+def _named(name: str) -> Any:
+    module, _, function = name.rpartition(".")
+    return getattr({"os": os, "threading": threading}[module], function)
+
+
+def _asks(name: str) -> dict[str, Callable[[], Any]]:
+    return {"nothing": lambda: _named(name)(), "too many": lambda: _named(name)(1)}
+
+
+def _of_process(name: str) -> dict[str, Callable[[], Any]]:
+    return {
+        "itself": lambda: _named(name)(0),
+        "by id": lambda: _named(name)(os.getpid()),
+        "nobody": lambda: _named(name)(1 << 21),
+        "text": lambda: _named(name)("1"),
+    }
+
+
+def _status(name: str) -> dict[str, Callable[[], Any]]:
+    return {
+        "text": lambda: getattr(os, name)(str(HERE)),
+        "bytes": lambda: getattr(os, name)(os.fsencode(HERE)),
+        "path": lambda: getattr(os, name)(HERE),
+        "by keyword": lambda: getattr(os, name)(path=HERE, dir_fd=None),
+        "what is not there": lambda: getattr(os, name)("/nowhere"),
+        "a number": lambda: getattr(os, name)(3.5),
+    }
+
+
+def _entry() -> Any:
+    with os.scandir(_folder()) as entries:
+        return next(entries)
+
+
+def _child() -> int:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    return child
+
+
 _CLOCKS = ("time", "monotonic", "perf_counter", "process_time", "thread_time")
 _WHEN = (2026, 1, 2, 3, 4, 5, 4, 2, -1)
 
@@ -682,6 +742,63 @@ FORMS: dict[str, dict[str, Callable[[], Any]]] = {
         "too many": lambda: socket.gethostname(1),
     },
     "os.getlogin": {"too many": lambda: os.getlogin(1)},
+    # process-identity, environment
+    **{name: _asks(name) for name in _NUMBERS},
+    **{name: _of_process(name) for name in _OF_PROCESS},
+    **{f"os.{name}": _status(name) for name in ("stat", "lstat")},
+    "os.fstat": {
+        "descriptor": lambda: _with_descriptor(os.fstat),
+        "by keyword": lambda: _with_descriptor(lambda it: os.fstat(fd=it)),
+        "no descriptor": lambda: os.fstat(9_999),
+        "text": lambda: os.fstat("a"),
+    },
+    "posix.DirEntry.inode": {
+        "entry": lambda: _entry().inode(),
+        "too many": lambda: _entry().inode(1),
+    },
+    "posix.DirEntry.stat": {
+        "entry": lambda: _entry().stat(),
+        "by keyword": lambda: _entry().stat(follow_symlinks=False),
+    },
+    "os.kill": {
+        "itself": lambda: os.kill(os.getpid(), 0),
+        "nobody": lambda: os.kill(1 << 21, 0),
+        "text": lambda: os.kill("1", 0),
+    },
+    "os.killpg": {"its group": lambda: os.killpg(os.getpgid(0), 0)},
+    "os.waitpid": {
+        "any": lambda: os.waitpid(-1, os.WNOHANG),
+        "a child": lambda: os.waitpid(_child(), 0),
+    },
+    "os.wait4": {"a child": lambda: os.wait4(_child(), 0)},
+    "os.pidfd_open": {"itself": lambda: os.close(os.pidfd_open(os.getpid()))},
+    "os.setpgid": {"as it is": lambda: os.setpgid(0, os.getpgid(0))},
+    "os.getpriority": {"itself": lambda: os.getpriority(os.PRIO_PROCESS, 0)},
+    "os.setpriority": {"itself": lambda: os.setpriority(os.PRIO_PROCESS, 0, 0)},
+    "os.sched_setaffinity": {
+        "as it is": lambda: os.sched_setaffinity(0, os.sched_getaffinity(0)),
+        "by id": lambda: os.sched_setaffinity(os.getpid(), os.sched_getaffinity(0)),
+    },
+    "os.sched_setparam": {"as it is": lambda: os.sched_setparam(0, os.sched_getparam(0))},
+    "os.sched_setscheduler": {
+        "as it is": lambda: os.sched_setscheduler(
+            0, os.sched_getscheduler(0), os.sched_getparam(0)
+        ),
+    },
+    "os.sysconf": {
+        "name": lambda: os.sysconf("SC_PHYS_PAGES"),
+        "number": lambda: os.sysconf(os.sysconf_names["SC_NPROCESSORS_ONLN"]),
+        "no such name": lambda: os.sysconf("SC_NOTHING"),
+    },
+    "signal.pthread_kill": {
+        "itself": lambda: signal.pthread_kill(threading.get_ident(), 0),
+    },
+    "torch.amp.grad_scaler.GradScaler.scale": {
+        "tensor": lambda: torch.amp.GradScaler("cpu").scale(torch.ones(1)),
+        "list": lambda: torch.amp.GradScaler("cpu").scale([torch.ones(1)]),
+        "by keyword": lambda: torch.amp.GradScaler("cpu").scale(outputs=torch.ones(1)),
+        "off": lambda: torch.amp.GradScaler("cpu", enabled=False).scale(torch.ones(1)),
+    },
     # file-order
     "os.listdir": {
         "nothing": lambda: os.listdir(),

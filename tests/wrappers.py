@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.facts import Facts
 from repro_audit.source import Levels
-from repro_audit.sources import built_in
+from repro_audit.sources import built_in, environment, process_identity
 from tests.forms import FORMS
 from tests.sourcing import context, in_force
 
@@ -136,7 +136,8 @@ def levels(source: Source) -> list[str]:
             "numpy": True,
             "compiled": False,
         },
-        "environment": {"level": "", "movable": True},
+        "environment": {"asked": dict.fromkeys(environment.LEVELS, line), "movable": True},
+        "process-identity": dict.fromkeys(process_identity.ASKS, line),
         "lstm-dropout": {"LSTM": False},
         "pickled-embedding": {"names": ["embedding.weight"], "pickles": []},
         "worker-start-method": ["fork"],
