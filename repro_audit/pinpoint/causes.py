@@ -151,15 +151,15 @@ class _Explanation:
     def _of_row(self, item: Item) -> Cause:
         """A row that made something else of equal values: by itself, by a generator, or by a file."""
         row_a, row_b = self._rows(item)
-        drawn = self._drawn(
-            same_site(self._a, row_a, Kind.DRAW), same_site(self._b, row_b, Kind.DRAW)
-        )
+        draws_a = same_site(self._a, row_a, Kind.DRAW)
+        draws_b = same_site(self._b, row_b, Kind.DRAW)
+        drawn = self._drawn(draws_a, draws_b)
         if drawn is not None:
             return drawn
         reading = self._reading(row_a, row_b)
         if reading is not None:
             return replace(self._cause("file", item, reading.words), path=reading.path)
-        if item.kind is Kind.OP and DRAWING.search(item.name):
+        if item.kind is Kind.OP and DRAWING.search(item.name) and not (draws_a or draws_b):
             return self._cause("op", item, _UNSEEN_GENERATOR, incomplete=True)
         reads = (
             Line.read(self._a.strings[int(self._a.meta[row_a])]).reads
