@@ -3,7 +3,8 @@
 ## What it does
 The audit gives the program, and the installed packages that it calls, a clock of the audit's: it starts at noon of the
 day of the audit (pinned), or seconds, days or months later. It ticks at every reading, and through every `time.sleep`,
-so what waits for time to pass gets on; at the later levels the ticks are longer, and uneven. The clock answers for
+so what waits for time to pass gets on: by less than a millisecond at first, and more where the same line reads again
+and again. At the later levels the ticks are longer, and uneven. The clock answers for
 `time.time`, `monotonic`, `perf_counter`, `process_time`, `thread_time` (all with `_ns` too), `clock_gettime`,
 `localtime`, `gmtime`, `ctime`, `asctime` and `strftime`, `datetime.now`, `utcnow` and `today`, and `date.today`.
 Another result convicts it, and the report lists the lines that read it, or called a library that does. *Held*: all four
@@ -64,10 +65,8 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import reads
@@ -82,6 +81,7 @@ from repro_audit.sources._program import (
     read_lines,
     verdict,
 )
+from repro_audit.sources._ticking import SECOND, Clock, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,92 +91,27 @@ if TYPE_CHECKING:
     from repro_audit.facts import Facts, Json
     from repro_audit.source import Verdict
     from repro_audit.trial.context import TrialContext
-    from repro_audit.trial.numbering import Numbering
 
 ID = "clock"
 LOG = "clock.jsonl"
-SECOND, DAY = 10**9, 86_400 * 10**9
+DAY = 86_400 * SECOND
 PINNED = "noon today"
-READS_BEFORE_RUN = 32
-"""Each run in a process begins as many readings after the start, or a few more: after those of the program's import."""
-UPTIME = 1_000_000 * SECOND
-"""What monotonic clocks count from; they say as little about the date as real ones."""
-NOT_ALIKE = 1009
-"""Nanoseconds by which the clocks of a program's processes differ, as no two read theirs in the same instant."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How a level's clock goes, in nanoseconds."""
-
-    later: int
-    tick: int
-    beats: tuple[int, ...]
-    """Ticks from one reading to the next, over and over. Durations that are compared come out one way or the other."""
 
 
 PACES = {
-    PINNED: Pace(later=0, tick=SECOND // 64, beats=(1,)),
-    # With fractions of seconds that no other level has: some programs look at nothing else. Where beats grow, a time
-    # limit of any length is reached after some steps, not before the first.
-    "seconds later": Pace(later=17_123_456_789, tick=SECOND, beats=(7, 6, 5, 4, 3, 2, 1)),
-    "days later": Pace(
-        later=3 * DAY + DAY // 3 + 345_678_912,
-        tick=SECOND,
-        beats=(1, 3, 9, 27, 81, 243, 729, 2187, 6561),
+    PINNED: Pace(later=0, tick=SECOND // 65_536, patience=64, longest=SECOND // 64),
+    # With fractions of seconds that no other level has: some programs look at nothing else.
+    "seconds later": Pace(
+        later=17_123_456_789,
+        tick=SECOND // 16_384,
+        beats=(7, 6, 5, 4, 3, 2, 1),
+        patience=64,
+        longest=SECOND,
     ),
-    "months later": Pace(
-        later=400 * DAY + 567_891_234,
-        tick=SECOND,
-        beats=(2, 8, 32, 128, 512, 2048, 8192, 32768),
-    ),
+    "days later": Pace(later=3 * DAY + DAY // 3 + 345_678_912, tick=SECOND // 16_384, factor=8),
+    "months later": Pace(later=400 * DAY + 567_891_234, tick=SECOND // 2048, factor=512),
 }
-
-
-class Clock:
-    """A clock that goes by its readings, in each thread by its own: no thread's timing reaches another's clock."""
-
-    def __init__(self, pace: Pace, instant: int, processes: Numbering) -> None:
-        self._pace = pace
-        self._instant = instant * SECOND
-        self._first = 0
-        self._processes = processes
-        self._thread = threading.local()
-
-    def restart(self) -> None:
-        """Begin anew, for the next run in this process."""
-        beats = len(self._pace.beats)
-        self._first = -(-READS_BEFORE_RUN // beats) * beats  # a run begins with the first beat
-        self._thread = threading.local()
-
-    def elapsed(self) -> int:
-        """Nanoseconds since the start, at the next reading."""
-        self._thread.reads = reads = getattr(self._thread, "reads", self._first) + 1
-        beats = self._pace.beats
-        rounds, rest = divmod(reads, len(beats))
-        ticks = rounds * sum(beats) + sum(beats[:rest])
-        slept: int = getattr(self._thread, "slept", 0)
-        return ticks * self._pace.tick + slept + NOT_ALIKE * sum(self._processes.own())
-
-    def seen(self) -> Json:
-        """How often this thread has read it, and how long it has slept."""
-        return [getattr(self._thread, "reads", self._first), getattr(self._thread, "slept", 0)]
-
-    def go_on(self, seen: Json) -> None:
-        """Show what comes after that."""
-        self._thread.reads, self._thread.slept = seen
-
-    def wall(self) -> int:
-        """Nanoseconds since 1970."""
-        return self._instant + self._pace.later + self.elapsed()
-
-    def monotonic(self) -> int:
-        """Nanoseconds since some time before the program started."""
-        return UPTIME + self._pace.later + self.elapsed()
-
-    def sleep(self, nanoseconds: int) -> None:
-        """Let time pass."""
-        self._thread.slept = getattr(self._thread, "slept", 0) + nanoseconds
+"""Where ticks are multiplied, a time limit of any length is reached after some steps, not before the first."""
 
 
 def levels(facts: Facts) -> Levels | str:
@@ -276,6 +211,7 @@ class _Face:
         users = asker(frame, _THROUGH)
         if users is not None:
             self._lines.note(users)
+            self._clock.tick(users)
         return users is not None
 
     def _show(self, name: str, read: Callable[..., Any], arguments: int = 0) -> None:
