@@ -139,6 +139,19 @@ def test_from_another_directory_relative_paths_lead_to_the_same_files(tmp_path: 
     assert trial.start is None
 
 
+def test_files_of_one_moment_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    files = [tmp_path / "tree" / name for name in "cab"]
+    for file in files:
+        file.touch()
+        os.utime(file, (STAMP, STAMP))
+    (tmp_path / "request.json").touch()
+    with in_force(SOURCE, PINNED, context(tmp_path, SOURCE, PINNED)):
+        stamps = {file.name: file.stat().st_mtime for file in files}
+    assert STAMP == stamps["a"] < stamps["b"] < stamps["c"] < STAMP + 0.001
+    with in_force(SOURCE, PINNED, context(tmp_path, SOURCE, PINNED)):
+        assert stamps == {file.name: file.stat().st_mtime for file in reversed(files)}
+
+
 def test_file_times_are_reversed_or_by_name_and_those_of_new_files_stay(tmp_path: Path) -> None:
     paths = [tmp_path / "tree" / name for name in ("b", "c", "a", "d")]
     for number, path in enumerate(paths):

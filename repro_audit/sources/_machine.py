@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.sources._callers import asker
 from repro_audit.sources._program import Lines, Replacements, read_lines
-from repro_audit.sources._stat import TIMES, Face, Times, altered, began, note_by_kind
+from repro_audit.sources._stat import STAT, TIMES, Face, Times, altered, began, note_by_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +38,9 @@ _LOGS = {SORTED_TIMES: REVERSED_TIMES}
 
 SECOND, YEAR = 10**9, 365 * 86_400 * 10**9
 _PATH = (str, bytes, os.PathLike)
+_LISTDIR = os.listdir
+APART = 1000
+"""Nanoseconds between files of one moment: as little as a float tells apart."""
 _PATHS = ("posixpath", "pathlib")
 _POOLS = ("multiprocessing.context", "multiprocessing.pool", "concurrent")
 
@@ -170,6 +173,7 @@ class _Files:
         self._began = began(trial)
         self._year_ago = trial.instant * SECOND - YEAR
         self._times = {name: Times(start=0, distance=SECOND) for name in TIMES}
+        self._ties: dict[str, dict[str, int]] = {}
 
     def change(self, real: os.stat_result, seen: os.stat_result, path: Any) -> os.stat_result:
         """The state that the program sees."""
@@ -177,8 +181,30 @@ class _Files:
             name = Path(os.fsdecode(path)).name if isinstance(path, _PATH) else ""
             return altered(seen, **self._stamps(real, name))
         if self._level == INODES and real.st_ctime_ns < self._began:
-            return altered(seen, ino=(1 << 40) - real.st_ino)
+            seen = altered(seen, ino=(1 << 40) - real.st_ino)
+        if real.st_mtime_ns < self._began and isinstance(path, (str, os.PathLike)):
+            place = self._place(os.path.split(os.fsdecode(path)))
+            if place:
+                return altered(seen, mtime=seen.st_mtime_ns + place * APART)
         return seen
+
+    def _place(self, path: tuple[str, str]) -> int:
+        """A file's place by its name among those of its directory that have the same time, counted from zero.
+
+        A checkout or a copy writes many files in one moment. Which of them is the newest must hang on the times, which
+        the levels change, and not on the order in which the program comes to them, which is another source's.
+        """
+        directory, name = path
+        places = self._ties.get(directory)
+        if places is None:
+            places = self._ties[directory] = {}
+            found: dict[int, int] = {}
+            with suppress(OSError):
+                for other in sorted(_LISTDIR(directory or ".")):
+                    with suppress(OSError):
+                        stamp = STAT(os.path.join(directory, other)).st_mtime_ns  # noqa: PTH118 - many
+                        places[other] = found[stamp] = found.get(stamp, -1) + 1
+        return places.get(name, 0)
 
     def _stamps(self, real: os.stat_result, name: str) -> dict[str, int]:
         found = {}

@@ -86,7 +86,7 @@ class Face:
         def shown_stat(entry: Any, *, follow_symlinks: bool = True) -> Any:
             seen = stat(entry, follow_symlinks=follow_symlinks)
             real = partial(ENTRY, entry, follow_symlinks=follow_symlinks)
-            return self._answer(seen, real, entry.name, sys._getframe(1))
+            return self._answer(seen, real, entry.path, sys._getframe(1))
 
         def shown_inode(entry: Any) -> int:
             users = asker(sys._getframe(1))
@@ -94,7 +94,7 @@ class Face:
                 return int(inode(entry))
             self.noticed(Reading(users=users, times=False, number=True))
             real = ENTRY(entry, follow_symlinks=False)
-            return self.change(real, stat(entry, follow_symlinks=False), entry.name).st_ino
+            return self.change(real, stat(entry, follow_symlinks=False), entry.path).st_ino
 
         replacements.method(os.DirEntry, "stat", shown_stat)
         replacements.method(os.DirEntry, "inode", shown_inode)
