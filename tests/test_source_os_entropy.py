@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import random
@@ -9,6 +10,7 @@ import secrets
 import tempfile
 import textwrap
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,13 +25,17 @@ from tests.trials import lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("shared_interpreters")
 
 DRAWS: dict[str, Callable[[], Any]] = {
     "os.urandom": lambda: os.urandom(8),
     "os.getrandom": lambda: os.getrandom(8),
+    "open": lambda: read("/dev/urandom"),
+    "Path.open": lambda: read(Path("/dev/random")),
+    "os.open": lambda: os.read(os.open("/dev/urandom", os.O_RDONLY), 8),
+    "fromfile": lambda: np.fromfile("/dev/urandom", "uint8", 8).tobytes(),
+    "mktemp": lambda: tempfile.mktemp(dir=""),  # noqa: S306 - a name is enough
     "SystemRandom": lambda: random.SystemRandom().random(),
     "secrets": lambda: secrets.token_hex(8),
     "uuid1": lambda: uuid.uuid1().hex,
@@ -48,6 +54,12 @@ DRAWS: dict[str, Callable[[], Any]] = {
 def seeded(generator: random.Random) -> random.Random:
     generator.seed()
     return generator
+
+
+def read(device: str | Path) -> bytes:
+    opened = device.open("rb") if isinstance(device, Path) else open(device, "rb")  # noqa: PTH123, SIM115
+    with opened:
+        return opened.read(8)
 
 
 def from_os(_number: int) -> bytes:
@@ -155,16 +167,23 @@ def test_a_library_in_a_worker_draws_on_its_own_account(tmp_path: Path) -> None:
     assert in_worker() == in_worker()
 
 
-def test_names_of_temporary_files_stay_the_operating_systems(tmp_path: Path) -> None:
-    def name() -> str:
-        with in_force(SOURCE, "A", context(tmp_path, SOURCE, "A")) as trial:
-            sequence = tempfile._RandomNameSequence()  # type: ignore[attr-defined]
-            found = next(sequence)
-            assert SOURCE.survey is not None
-            assert SOURCE.survey(trial) == []
-            return str(found)
+def test_names_that_libraries_make_up_stay_the_operating_systems(tmp_path: Path) -> None:
+    with in_force(SOURCE, "A", context(tmp_path, SOURCE, "A")) as trial:
+        library = eval(compile("lambda: __import__('tempfile').mktemp()", os.__file__, "eval"))  # noqa: S307 - a library's line
+        names = [library() for _ in range(2)]
+        assert SOURCE.survey is not None
+        assert SOURCE.survey(trial) == []
+    assert len(set(names)) == 2
 
-    assert name() != name()
+
+def test_temporary_files_get_new_names(tmp_path: Path) -> None:
+    with in_force(SOURCE, "A", context(tmp_path, SOURCE, "A")) as trial:
+        made = []
+        for _ in range(2):
+            for callback in trial.on_run:
+                callback()
+            made.append(tempfile.mkdtemp(dir=tmp_path))
+    assert made[0] != made[1]
 
 
 def test_the_lines_that_drew_are_named(tmp_path: Path) -> None:
@@ -179,9 +198,13 @@ def test_the_lines_that_drew_are_named(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_replaced(tmp_path: Path) -> None:
-    before = (os.urandom, random.seed, random.Random.seed, uuid.uuid1, torch.Generator.seed)
+    def replaced() -> list[Any]:
+        found = [random.seed, random.Random.seed, uuid.uuid1, torch.Generator.seed]
+        return [*found, os.urandom, os.open, open, io.open, io.open is open]
+
+    before = replaced()
     draws(tmp_path, "A")
-    assert before == (os.urandom, random.seed, random.Random.seed, uuid.uuid1, torch.Generator.seed)
+    assert before == replaced()
 
 
 # Audits
@@ -215,6 +238,42 @@ def test_alone_and_with_the_line(tmp_path: Path) -> None:
     assert audited.source("os-entropy")["confidence"] == "proven"
     assert audited.source("os-entropy")["fix"]["verified"]
     assert "train.py:16 draws from the operating system" in audited.terminal
+
+
+def test_names_and_devices_that_decide(tmp_path: Path) -> None:
+    """As libraries that name their studies do; one draw that was not pinned would leave a result unexplained."""
+    package = tmp_path / "site-packages" / "acme_studies"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import uuid\n\n\nclass Study:\n    def __init__(self, name=None):\n"
+        "        self.name = name or f'study-{uuid.uuid4()}'\n\n"
+        "    def is_in_first_half(self, item):\n        return sum(f'{self.name}{item}'.encode()) % 2 == 0\n",
+        encoding="utf-8",
+    )
+    body = f"""
+    import sys
+    import tempfile
+    sys.path.append({str(package.parent)!r})
+    from acme_studies import Study
+
+    def build(seed=0):
+        torch.manual_seed(seed)
+        study = Study()
+        with open("/dev/urandom", "rb") as device:
+            shift = device.read(1)[0]
+        name = os.path.basename(tempfile.mkdtemp())
+        return parts(study.is_in_first_half(3) + shift + sum(name.encode()))
+    """
+    program = write_target(tmp_path, HEAD + body)
+    audited = check(
+        *("train.py:build", "--steps", "4", "--only", "os-entropy", "--no-pinpoint"),
+        cwd=program.parent,
+        saved=tmp_path / "report.json",
+    )
+    assert audited.broke == {"os-entropy"}
+    assert audited.report["unexplained"] is None
+    for line in (21, 22, 24):
+        assert f"train.py:{line} draws from the operating system" in audited.terminal
 
 
 def test_among_several_causes(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@
 The audit feeds whatever draws from the operating system from one stream of numbers (A, pinned) and from another (B):
 `os.urandom`, `os.getrandom`, `random.SystemRandom`, `secrets`, `uuid.uuid1` and `uuid4`, and all that is seeded from
 there where the program gives no seed: `np.random.default_rng()`, `SeedSequence()`, `RandomState()`,
-`np.random.seed()`, `random.Random()`, `random.seed()`, `torch.seed()` and `torch.Generator().seed()`. Another result
-under B convicts it, and the report lists the lines that drew. Each line of the program has a stream of its own, and
-so has each worker process. *Held*: both streams give the same. Not seen are reads of `/dev/urandom`, and what other
-C code asks of the kernel. Names of temporary files and keys between processes stay the operating system's own.
+`np.random.seed()`, `random.Random()`, `random.seed()`, `torch.seed()` and `torch.Generator().seed()`; also the names of
+temporary files (`tempfile`), and `/dev/urandom` where Python opens it (4 MiB each time). Another result under B
+convicts it, and the report lists the lines that drew. Each line of the program has a stream of its own, and so has each
+worker process. *Held*: both streams give the same. Not seen is what other C code asks of the kernel. Names and keys
+that libraries make up for files and connections between processes stay the operating system's own.
 
 ## Why it breaks reproducibility
 The operating system gathers noise from hardware, and hands out other numbers at every call, on purpose. No seed
@@ -80,6 +81,8 @@ from repro_audit.fixes.remedies import Argument, Instead
 from repro_audit.probe.files import is_users
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._ambient import OTHER, PINNED
+from repro_audit.sources._callers import asker
+from repro_audit.sources._devices import replace_devices, replace_names
 from repro_audit.sources._program import (
     Lines,
     Replacements,
@@ -113,7 +116,7 @@ _PRIVATE = (
         for name in ("process.py", "connection.py", "forkserver.py", "shared_memory.py")
     ),
 )
-"""Who draws names and keys that must differ between processes, and decide nothing."""
+"""Who draws names and keys that must differ between processes, and decide nothing; `tempfile` seeds a generator."""
 _PROVIDERS = (random.__file__, str(Path(random.__file__).with_name("secrets.py")))
 _IMPORTING = "<frozen importlib"
 
@@ -163,6 +166,10 @@ class Streams:
         )  # both atomic: no lock to fork
         return hashlib.shake_256(repr((self._level, key, count)).encode()).digest(size)
 
+    def draw_for_program(self, size: int, frame: FrameType | None) -> bytes | None:
+        """The next bytes for a line of the program, or for a library that works for it; None for any other."""
+        return self.draw(size, frame) if asker(frame) is not None else None
+
 
 def _who(frame: FrameType | None) -> tuple[FrameType | None, FrameType | None, bool]:
     """Where the draw is made for, the program's line if it is one, and whether an import is under way."""
@@ -197,6 +204,8 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
     replacements = Replacements()
     _replace_bytes(streams, replacements)
     _replace_seeding(streams, replacements)
+    replace_devices(streams.draw, replacements)
+    replace_names(streams.draw_for_program, replacements)
     trial.when_imported("uuid", lambda: _replace_uuids(streams, replacements))
     trial.when_imported("torch", lambda: _replace_generator(streams, replacements))
     try:
