@@ -250,8 +250,13 @@ def _fix(
 
 
 def _fitting(source: Source, divergence: Divergence | None) -> source_module.Fix | None:
-    """The source's fix for draws from the generator that is to blame, where it has one of its own for that."""
-    cause = divergence.cause if divergence is not None else None
+    """The source's fix for draws from the generator that is to blame, where it has one of its own for that.
+
+    What hands out other samples is no draw of theirs.
+    """
+    if divergence is None or divergence.kind is DivergenceKind.ORDER:
+        return None
+    cause = divergence.cause
     if cause is None or source.fix_of_draw is None or not cause.generator:
         return None
     return source.fix_of_draw(cause.generator)
