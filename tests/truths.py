@@ -53,6 +53,8 @@ class Truth:
     """As many trials, at most; 0 for any number."""
     needs: tuple[str, ...] = ()
     """Modules without which the program can not run."""
+    deep: bool = False
+    """Audited by `python -m tests.benchmarks.cases` alone: what it shows is near to what another one shows."""
     own_cpu: bool = False
     """With this CPU's own kernels; else it counts as the smallest one, so that `cpu-isa` breaks nothing."""
 
