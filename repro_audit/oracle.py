@@ -347,10 +347,19 @@ class TrialOracle:
             instant=self.instant,
             first_run_wrote=self.floor.facts.written if warm and self.floor else (),
             unpinned=self.floor.facts.unpinned if self.floor else {},
+            temporary=self._temporary(),
             half="second" if resumed else "whole",
             first_tree=self._tree(f"{trial_id}-{FIRST}", warm=warm) if resumed else None,
             compiled=self._compiled.of({**pinned, **setting}),
         )
+
+    def _temporary(self) -> tuple[Path, ...]:
+        """Two directories that are empty for us, in place of which each trial finds its own."""
+        trials = self.isolation.scratch / "trials"
+        places = (trials / "common" / TEMPORARY, trials / "other" / TEMPORARY)
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
+        return places
 
     def _tree(self, name: str, *, warm: bool) -> Tree:
         """A tree as the user has it, or as the floor left it."""

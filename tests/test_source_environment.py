@@ -9,6 +9,7 @@ import os
 import platform
 import socket
 import subprocess
+import tempfile
 import time
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from repro_audit.sources._machine import (
     REVERSED_TIMES,
     SORTED_TIMES,
     START,
+    TEMPORARY,
 )
 from repro_audit.sources.environment import LEVELS, PINNED, SOURCE, WORKING_DIRECTORY, other_locale
 from tests.auditing import check, write_target
@@ -72,6 +74,10 @@ SEEN: dict[str, tuple[Callable[[], Any], ...]] = {
     ),
     "user name": (getpass.getuser, lambda: os.environ.get("USER")),
     "umask": (mode_of_new_files,),
+    TEMPORARY: (
+        lambda: tempfile.gettempdir(),  # noqa: PLW0108
+        lambda: os.environ.get("TMPDIR"),
+    ),
     FILE_TIMES: (
         lambda: Path("old.txt").stat().st_mtime,
         lambda: os.path.getmtime("old.txt"),  # noqa: PTH204
@@ -105,7 +111,8 @@ def test_each_level_changes_one_thing_and_puts_it_back(level: str, tmp_path: Pat
     later = time.time_ns() + 10**9  # than old.txt by a tick of the clock that stamps files
     os.utime(tmp_path / "request.json", ns=(later, later))
     environ = dict(os.environ)
-    trial = context(tmp_path, SOURCE, level, elsewhere=tmp_path / "other")
+    places = (tmp_path, tmp_path / "other")
+    trial = context(tmp_path, SOURCE, level, elsewhere=places[1], temporary=places)
     pinned = context(tmp_path, SOURCE, PINNED)
     with in_force(SOURCE, PINNED, pinned):
         before = {name: [see() for see in ways] for name, ways in SEEN.items()}
@@ -208,6 +215,7 @@ HEAD = """
     import os
     import random
     import socket
+    import tempfile
     import time
     from pathlib import Path
     import torch
@@ -272,6 +280,8 @@ def test_another_path_finds_the_same_files(tmp_path: Path) -> None:
     assert audited.source("environment")["status"] == "held", audited.terminal
     assert moved(audited) == set()
     by_path = audit(
-        tmp_path, body.replace("(scale)", "(len(os.getcwd()))"), "--only", "environment"
+        tmp_path,
+        body.replace("(scale)", "(sum(f'{os.getcwd()}{tempfile.gettempdir()}'.encode()))"),
+        *("--only", "environment"),
     )
-    assert moved(by_path) == {WORKING_DIRECTORY, START}
+    assert moved(by_path) == {WORKING_DIRECTORY, START, TEMPORARY}

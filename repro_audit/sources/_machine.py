@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
     from repro_audit.trial.context import TrialContext
 
 START = "start directory"
+TEMPORARY = "temporary directory"
 REVERSED_TIMES, SORTED_TIMES = "file times, reversed", "file times, by name"
 INODES, CPUS, MEMORY = "inode numbers", "CPU count", "memory"
 
 ASKS = {
     START: "asks for the working directory",
+    TEMPORARY: "asks for the directory of temporary files",
     REVERSED_TIMES: "asks for the times of a file",
     SORTED_TIMES: "asks for the times of a file",
     INODES: "asks for the inode number of a file",
@@ -62,6 +65,7 @@ def watched(level: str, trial: TrialContext) -> Iterator[None]:
         stack.callback(replacements.undo)
         lines = {name: Lines(trial.directory / _log(name)) for name in ASKS}
         _watch_directory(lines[START], replacements)
+        _watch_temporary(lines[TEMPORARY], replacements)
         _show_cpus(lines[CPUS], replacements, trial, other=level == CPUS)
         _show_memory(lines[MEMORY], replacements, trial, other=level == MEMORY)
         files = _Files(level, trial)
@@ -82,6 +86,29 @@ def _watch_directory(lines: Lines, replacements: Replacements) -> None:
             return original()
 
         replacements.attribute(os, name, function)
+
+
+def _watch_temporary(lines: Lines, replacements: Replacements) -> None:
+    """`tempfile.gettempdir`, and with it all that `tempfile` makes; `TMPDIR` in the environment."""
+    directory = tempfile._gettempdir  # type: ignore[attr-defined]
+    item = os._Environ.__getitem__
+
+    def gettempdir() -> str:
+        users = asker(sys._getframe(1), ("tempfile",))
+        if users is not None:
+            lines.note(users)
+        found: str = directory()
+        return found
+
+    def getitem(environ: Any, key: Any) -> Any:
+        if key in ("TMPDIR", b"TMPDIR"):
+            users = asker(sys._getframe(1), ("os", "_collections_abc"))
+            if users is not None:
+                lines.note(users)
+        return item(environ, key)
+
+    replacements.attribute(tempfile, "_gettempdir", gettempdir)
+    replacements.attribute(os._Environ, "__getitem__", getitem)
 
 
 def other_count(count: int) -> int:

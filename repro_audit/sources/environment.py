@@ -4,14 +4,14 @@
 The audit runs the program as it finds the machine (pinned), then with one thing changed at a time: another time zone
 (`TZ`), another locale (`LC_ALL` and `LANG`; one that is installed), the same working directory under another path,
 another host name, another user name, another umask. Where a line of the program, or a library that it calls, asks for
-them, these too: the directory in which the program is started (`os.getcwd`, `os.path.relpath`, `Path.cwd`), the times
-of its files (in reverse order, and in the order of their names) and their inode numbers, as a copy or a checkout has
-others (`os.stat`, `Path.stat`, `os.path.getmtime`, entries of `os.scandir`), the number of CPUs (`os.cpu_count`,
-`os.sched_getaffinity`), and the size of the memory (`os.sysconf`, `psutil.virtual_memory`). Another result convicts
-it, and the report says which of them moved it. It breaks the promise `portable`, and is emulated: host, user, files,
-CPUs and memory change for Python's functions and in the environment, not for C code, and files are not touched. The
-path can be changed where trials see the tree through an overlay. `HOME` stays, since data and models are cached below
-it. *Held*: none of them changes anything.
+them, these too: the directory for temporary files (`tempfile`, `TMPDIR`), the one in which the program is started
+(`os.getcwd`, `os.path.relpath`, `Path.cwd`), the times of its files (in reverse order, and in the order of their names)
+and their inode numbers, as a copy or a checkout has others (`os.stat`, `Path.stat`, `os.path.getmtime`, entries of
+`os.scandir`), the number of CPUs (`os.cpu_count`, `os.sched_getaffinity`), and the size of the memory (`os.sysconf`,
+`psutil.virtual_memory`). Another result convicts it, and the report says which of them moved it. It breaks the promise
+`portable`, and is emulated: host, user, files, CPUs and memory change for Python's functions and in the environment,
+not for C code, and files are not touched. The paths can be changed where trials see the tree through an overlay.
+`HOME` stays, since data and models are cached below it. *Held*: none of them changes anything.
 
 ## Why it breaks reproducibility
 A machine's settings reach a program by ways that nobody thinks of. Local time gives another hour, and at times another
@@ -75,6 +75,7 @@ import locale
 import os
 import platform
 import socket
+import tempfile
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -199,6 +200,19 @@ def start_directory(trial: TrialContext) -> Iterator[None]:
 
 
 @contextmanager
+def temporary_directory(trial: TrialContext) -> Iterator[None]:
+    """The same directory for temporary files by another path."""
+    *_, other = trial.temporary
+    before = tempfile.tempdir
+    try:
+        with _variables({"TMPDIR": str(other)}):
+            tempfile.tempdir = None
+            yield
+    finally:
+        tempfile.tempdir = before
+
+
+@contextmanager
 def host_name(_trial: TrialContext) -> Iterator[None]:
     """Another name for `socket.gethostname`, `platform.node`, `os.uname` and `HOSTNAME`."""
     uname = os.uname()
@@ -252,8 +266,9 @@ LEVELS: dict[str, Callable[[TrialContext], AbstractContextManager[None]]] = {
     "user name": user_name,
     "umask": umask,
     _machine.START: start_directory,
-    **dict.fromkeys((level for level in _machine.ASKS if level != _machine.START), _as_watched),
+    _machine.TEMPORARY: temporary_directory,
 }
+LEVELS |= {level: _as_watched for level in _machine.ASKS if level not in LEVELS}
 
 _BY_NAME = Fix(
     summary="Let no file's time decide anything, since a copy, a checkout or a download has others: put what orders "
@@ -292,6 +307,11 @@ FIXES = {
         "from paths below the data's root.",
         snippet="key = path.relative_to(root).as_posix()  # not os.path.relpath(path)",
     ),
+    _machine.TEMPORARY: Fix(
+        summary="Let no path of a temporary file or directory decide anything: make keys, seeds and splits from names "
+        "of the program's own.",
+        snippet='key = "scratch/features"  # not tempfile.gettempdir()',
+    ),
     **dict.fromkeys((_machine.REVERSED_TIMES, _machine.SORTED_TIMES), _BY_NAME),
     _machine.INODES: Fix(
         summary="Know files by their names, not by their inode numbers.",
@@ -318,7 +338,9 @@ def levels(facts: Facts) -> Levels:
         varied=tuple(
             name
             for name in LEVELS
-            if (movable or name not in MOVING) and (name not in _machine.ASKS or asked.get(name))
+            if (movable or name not in MOVING)
+            and (survey.get("apart") or name != _machine.TEMPORARY)
+            and (name not in _machine.ASKS or asked.get(name))
         )
     )
 
@@ -335,6 +357,7 @@ def survey(trial: TrialContext) -> Json:
     return {
         "level": trial.setting.get(ID),
         "movable": trial.elsewhere is not None,
+        "apart": len(trial.temporary) > 1,
         "asked": _machine.asked(trial),
     }
 

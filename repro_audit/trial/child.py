@@ -28,7 +28,7 @@ from repro_audit.trace import TraceWriter
 from repro_audit.trial import compiled
 from repro_audit.trial.checkpoint import Checkpoint
 from repro_audit.trial.processes import STACKS_SIGNAL
-from repro_audit.trial.request import FACTS, STACKS, TEMPORARY
+from repro_audit.trial.request import FACTS, STACKS
 from repro_audit.trial.room import no_room
 from repro_audit.trial.spawned import Setting, context_of
 
@@ -93,8 +93,7 @@ def _edit(request: TrialRequest) -> None:
 
 
 def _private_temporary_directory(request: TrialRequest) -> None:
-    temporary = request.directory / TEMPORARY
-    temporary.mkdir()
+    temporary = context_of(request).temporary[0]
     os.environ["TMPDIR"] = str(temporary)
     tempfile.tempdir = None
     compiled.begin(temporary, request.compiled)

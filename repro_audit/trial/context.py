@@ -30,6 +30,8 @@ class TrialContext:
     """The user's tree, as this trial sees it."""
     elsewhere: Path | None = None
     """Where `root` is found too, by another path; None where it can not be had twice."""
+    temporary: tuple[Path, ...] = ()
+    """By which paths the directory for temporary files is found: by the first, unless a level says otherwise."""
     start: Path | None = None
     """Where a relative path of the target begins; None for the working directory."""
     instant: int = 0

@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 from repro_audit.errors import InternalError
 from repro_audit.sources import built_in
 from repro_audit.trial.processes import die_with_parent, no_core_dumps
-from repro_audit.trial.request import FACTS, TrialRequest
+from repro_audit.trial.request import FACTS, TEMPORARY, TrialRequest
 from repro_audit.trial.room import no_room, to_json
 from repro_audit.trial.sandbox import enter
 
@@ -189,7 +189,9 @@ def run(request: TrialRequest) -> int:
                 (request.first_half / FACTS).replace(request.directory / FACTS)
             return status
     # First of all: a process with threads, which importing NumPy starts, can not leave its namespaces.
-    enter(request.tree)
+    temporary = request.directory / TEMPORARY
+    temporary.mkdir()
+    enter(request.tree, dict.fromkeys(request.temporary, temporary))
     from repro_audit.trial.child import run_trial
 
     return run_trial(request)

@@ -22,7 +22,7 @@ from repro_audit.trial.renaming import allow_directory_renames
 from repro_audit.trial.tree import ELSEWHERE, Mechanism, Part, SandboxUnavailable, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_BIND, MS_MOVE, MS_REC, MS_SLAVE = 4096, 8192, 16384, 1 << 19
@@ -50,10 +50,14 @@ def mechanisms() -> tuple[Mechanism, ...]:
     return (*(Mechanism(user_namespace=False, options=each) for each in options), ordinary)
 
 
-def enter(tree: Tree) -> None:
+def enter(tree: Tree, also: Mapping[Path, Path] | None = None) -> None:
     """Give this process, and what it starts from now on, the overlay in place of the tree.
 
     The process must have one thread. Capabilities that a user namespace lends are dropped again.
+
+    Args:
+        tree: an overlay.
+        also: directories in whose places others are mounted too, if that can be.
 
     Raises:
         SandboxUnavailable: the process is then neither here nor there, and must end.
@@ -78,6 +82,9 @@ def enter(tree: Tree) -> None:
     else:
         _mount(merged, tree.root, flags=MS_MOVE)
         _mount_elsewhere(tree)
+    for place, directory in (also or {}).items():
+        with suppress(SandboxUnavailable):
+            _mount(directory, place, flags=MS_BIND)
     try:
         os.chdir(tree.cwd)
     except FileNotFoundError:  # an earlier trial, whose tree this one goes on with, removed it

@@ -76,6 +76,11 @@ class TrialRequest:
     """Observe the training; else only count its steps."""
     unpinned: dict[str, list[str]] = field(default_factory=dict)
     """What the floor's trial could not keep in force, so that no other need try: as in its facts."""
+    temporary: tuple[Path, ...] = ()
+    """Directories by whose paths a trial finds its directory for temporary files, where its tree is an overlay.
+
+    All trials have them in common, each with its own files there: it goes by the first, a level of a source by another.
+    """
     half: Half = "whole"
     """`second`: a process of its own has saved the first half in `first_half`, and this one goes on from there."""
     whole_epochs: bool = False
@@ -107,6 +112,7 @@ class TrialRequest:
             "first_run_wrote": self.first_run_wrote,
             "probed": self.probed,
             "unpinned": self.unpinned,
+            "temporary": [str(place) for place in self.temporary],
             "half": self.half,
             "edited": self.edited,
             "whole_epochs": self.whole_epochs,
@@ -134,6 +140,7 @@ class TrialRequest:
             first_run_wrote=tuple(data["first_run_wrote"]),
             probed=data["probed"],
             unpinned=data["unpinned"],
+            temporary=tuple(map(Path, data["temporary"])),
             half=data["half"],
             edited=data["edited"],
             whole_epochs=data["whole_epochs"],

@@ -26,7 +26,7 @@ from repro_audit.trial.scratch import delete_scratch, make_scratch, sweep
 from repro_audit.trial.tree import Kind, Mechanism, Part, SandboxUnavailable, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Isolation", "SandboxUnavailable", "Tree", "enter", "plan_isolation", "written"]
 
@@ -146,11 +146,15 @@ class Isolation:
             os.close(self.lock)
 
 
-def enter(tree: Tree) -> None:
+def enter(tree: Tree, also: Mapping[Path, Path] | None = None) -> None:
     """Give this process, and all that it starts, the tree of its trial, and the working directory in it.
 
     In a tree that is a copy, only the working directory and what is reached from it are the copy's: map absolute
     paths with `tree.map`. Python caches no bytecode from now on, neither in the user's tree nor in the trial's.
+
+    Args:
+        tree: of the trial.
+        also: directories, outside the tree, in whose places others shall be found, where an overlay is mounted.
 
     Raises:
         SandboxUnavailable: the overlay can not be had here; the process must end.
@@ -158,7 +162,7 @@ def enter(tree: Tree) -> None:
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     if tree.kind == "overlay":
-        overlay.enter(tree)
+        overlay.enter(tree, also or {})
     else:
         os.chdir(tree.map(tree.cwd))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from repro_audit.trial.checkpoint import Checkpoint
 from repro_audit.trial.context import TrialContext
-from repro_audit.trial.request import TrialRequest
+from repro_audit.trial.request import TEMPORARY, TrialRequest
 
 if TYPE_CHECKING:
     from repro_audit.trial.numbering import Numbering
@@ -44,6 +44,13 @@ class Setting:
                 _in_force.enter_context(sources[name].apply(level, context))
 
 
+def _temporary(request: TrialRequest) -> tuple[Path, ...]:
+    """By which paths this process finds its directory for temporary files."""
+    own = request.directory / TEMPORARY
+    found = (place for place in request.temporary if place.is_dir() and place.samefile(own))
+    return tuple(found) or (own,)
+
+
 def context_of(request: TrialRequest) -> TrialContext:
     """What the sources may touch, in a process of the trial."""
     return TrialContext(
@@ -53,6 +60,7 @@ def context_of(request: TrialRequest) -> TrialContext:
         root=request.tree.map(request.tree.root),
         elsewhere=request.tree.elsewhere(),
         instant=request.instant,
+        temporary=_temporary(request),
         first_run_wrote=request.first_run_wrote,
         unpinned={name: list(lines) for name, lines in request.unpinned.items()},
         checkpoint=Checkpoint(half=request.half, directory=request.first_half),
