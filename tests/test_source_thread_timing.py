@@ -153,6 +153,15 @@ def a_thread_that_looks_now_and_then(log: Log) -> None:
     log.append("over")
 
 
+def pools_within_a_pool(log: Log) -> None:
+    def task(number: int) -> int:
+        with ThreadPoolExecutor(2) as inner:
+            return sum(inner.map(abs, range(number)))
+
+    with ThreadPoolExecutor(2) as outer:
+        log += map(str, outer.map(task, range(5)))
+
+
 def endless_daemons(log: Log) -> None:
     rows: queue.Queue[int] = queue.Queue()
     over: list[bool] = []
@@ -205,6 +214,7 @@ PROGRAMS: dict[Callable[[Log], None], dict[Policy, str | None]] = {
         "turns": None,
     },
     a_thread_that_looks_now_and_then: dict.fromkeys(POLICIES, "over"),
+    pools_within_a_pool: dict.fromkeys(POLICIES, "0 0 1 3 6"),
     endless_daemons: dict.fromkeys(POLICIES, "50"),
 }
 

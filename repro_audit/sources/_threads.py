@@ -46,6 +46,8 @@ _active: Baton | None = None
 
 def _forked() -> None:
     global _active  # noqa: PLW0603 - as said there
+    if _active is not None:
+        _of_all_pools()._at_fork_reinit()  # whoever held it has stayed behind
     _active = None
 
 
@@ -297,12 +299,18 @@ def _noting(schedule: Schedule) -> Iterator[tuple[Any, str, Any]]:
         yield module, "as_completed", as_completed
 
 
+def _of_all_pools() -> Any:
+    """The lock that every thread pool takes while it is handed a task: in there it may well have to wait."""
+    return concurrent.futures.thread._global_shutdown_lock
+
+
 def _giving_way(baton: Baton | None) -> Iterator[tuple[Any, str, Any]]:
     """What stands for all that a thread waits in."""
     if baton is None:
         return
     yield threading, "Lock", Lock
     yield threading, "_allocate_lock", Lock
+    yield concurrent.futures.thread, "_global_shutdown_lock", Lock()
     if hasattr(threading, "_CRLock"):
         yield threading, "_CRLock", None  # then Python's own, made of locks
     yield queue, "SimpleQueue", SimpleQueue
