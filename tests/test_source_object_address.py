@@ -149,10 +149,12 @@ class ByLayout(Program):
 
 def test_a_layout_that_nothing_pins_is_suspected() -> None:
     program = ByLayout()
-    result = audit(program, [ADDRESS, factor("a")])
-    address = result.judgements["address"]
+    result = audit(program, [ADDRESS, factor("a"), factor("b")])
+    address, a = result.judgements["address"], result.judgements["a"]
     assert (address.status, address.confidence, address.undone) == ("broke", "suspected", None)
-    assert result.judgements["a"].status == "untested"
+    # It changes what runs of every layout have in common.
+    assert (a.status, a.confidence, a.narrowed) == ("broke", "suspected", True)
+    assert result.judgements["b"].status == "untested"
     assert (result.unexplained, result.faithful) == (None, True)
 
 
