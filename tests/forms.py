@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import concurrent.futures
 import datetime as dt
+import io
 import os
 import queue
 import random
@@ -137,6 +138,48 @@ def _with_descriptor(function: Callable[[int], Any]) -> Any:
         return function(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _read(function: Callable[..., Any], *args: Any, **words: Any) -> int:
+    with function(*args, **words) as file:
+        return len(file.read(4))
+
+
+def _opened(*args: Any, **words: Any) -> int:
+    descriptor = os.open(*args, **words)
+    try:
+        return len(os.read(descriptor, 4))
+    finally:
+        os.close(descriptor)
+
+
+def _forms_of_open(function: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
+    return {
+        "text": lambda: _read(function, __file__),
+        "path": lambda: _read(function, Path(__file__)),
+        "bytes": lambda: _read(function, os.fsencode(__file__), "rb"),
+        "by keyword": lambda: _read(
+            function,
+            file=__file__,
+            mode="r",
+            buffering=-1,
+            encoding="utf-8",
+            errors=None,
+            newline=None,
+            closefd=True,
+            opener=None,
+        ),
+        "unbuffered": lambda: _read(function, "/dev/urandom", "rb", 0),
+        "device": lambda: _read(function, "/dev/urandom", mode="rb"),
+        "opener": lambda: _read(
+            function, __file__, opener=lambda path, flags: os.open(path, flags)
+        ),
+        "descriptor": lambda: _with_descriptor(lambda number: function(number, closefd=False)),
+        "missing": lambda: function("no such file"),
+        "no such mode": lambda: function(__file__, "zz"),
+        "number as mode": lambda: function(__file__, 1),
+        "nothing": lambda: function(),
+    }
 
 
 def _scan(*args: Any, **words: Any) -> list[str]:
@@ -518,6 +561,21 @@ FORMS: dict[str, dict[str, Callable[[], Any]]] = {
         "negative": lambda: os.urandom(-1),
         "by keyword": lambda: os.urandom(size=8),
         "nothing": lambda: os.urandom(),
+    },
+    "builtins.open": _forms_of_open(lambda *args, **words: open(*args, **words)),  # noqa: SIM115
+    "io.open": _forms_of_open(lambda *args, **words: io.open(*args, **words)),  # noqa: SIM115, UP020
+    "os.open": {
+        "text": lambda: _opened(__file__, os.O_RDONLY),
+        "path": lambda: _opened(Path(__file__), os.O_RDONLY | os.O_CLOEXEC, 0o600),
+        "bytes": lambda: _opened(os.fsencode(__file__), os.O_RDONLY),
+        "by keyword": lambda: _opened(path=__file__, flags=os.O_RDONLY, mode=0o600, dir_fd=None),
+        "device": lambda: _opened("/dev/urandom", os.O_RDONLY),
+        "in a directory": lambda: _with_descriptor(
+            lambda folder: os.close(os.open("a", os.O_RDONLY, dir_fd=folder))
+        ),
+        "missing": lambda: os.open("no such file", os.O_RDONLY),
+        "text as flags": lambda: os.open(__file__, "r"),  # type: ignore[arg-type]
+        "nothing": lambda: os.open(),  # type: ignore[call-arg]
     },
     "os.getrandom": {
         "int": lambda: os.getrandom(8),
