@@ -21,6 +21,7 @@ import pytest
 
 from repro_audit.facts import Facts
 from repro_audit.source import Levels
+from repro_audit.sources._callers import may_ask
 from repro_audit.sources.process_identity import (
     INODES,
     PINNED,
@@ -264,6 +265,12 @@ def test_a_library_asks_for_the_line_that_called_it(tmp_path: Path) -> None:
     found = survey(trial)
     assert len(found[PROCESS]) == 1
     assert len(found[TIMES]) == 2
+
+
+def test_the_audit_itself_does_not_ask_wherever_it_is_installed() -> None:
+    installed = "/venv/lib/python3.11/site-packages/{}/probe/workers.py"
+    assert not may_ask(installed.format("repro_audit"))
+    assert may_ask(installed.format("gymnasium"))
 
 
 def test_each_kind_is_tried_where_it_is_asked_for() -> None:

@@ -34,6 +34,8 @@ _INSTALLED = "site-packages" + os.sep, "dist-packages" + os.sep
 
 APART = frozenset(
     (
+        # The audit itself, where it is installed.
+        "repro_audit",
         # PyTorch's own: time-outs of its workers, its profiler, the names of its shared memory.
         *("torch", "torchgen", "functorch", "triton"),
         # Show and log.
