@@ -24,7 +24,6 @@ from repro_audit.sources import (
     catalogue,
     checkpoint_resume,
     installed,
-    object_address,
     process_reuse,
     seed_effect,
     worker_seed,
@@ -382,7 +381,7 @@ class Audit:
                 for file, line in source.lines(found)
                 for base in working_directory()
             ),
-            hidden=source is self.sources[object_address.SOURCE.id],
+            hidden_order=source.hidden_order,
         )
 
     def _measured(

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 Json = Any
 """Anything that `json` writes."""
 
+AMBIENT = frozenset({"python", "numpy", "torch"})
+"""What the generators are called that a program need not make; those of CUDA devices apart."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:

@@ -97,6 +97,14 @@ def _ran_whole(trial: Trial) -> bool:
     return trial.ended.status == "ok" and trial.facts.left_early is None
 
 
+def _temporary(trials: Path) -> tuple[Path, ...]:
+    """Two directories that are empty for us, in place of which each trial finds its own."""
+    places = (trials / "common" / TEMPORARY, trials / "other" / TEMPORARY)
+    for place in places:
+        place.mkdir(parents=True)
+    return places
+
+
 class TrialOracle:
     """Runs the target under settings.
 
@@ -135,6 +143,7 @@ class TrialOracle:
         """Sources that no trial pins any more, by id, and why."""
         self._floor_tree: Tree | None = None
         self._compiled = Compiled(isolation.scratch / "compiled")
+        self._temporary = _temporary(isolation.scratch / "trials")
         self._whole_floor: Trial | None = None
         """The all-pinned trial over whole epochs, once one was needed."""
 
@@ -347,19 +356,11 @@ class TrialOracle:
             instant=self.instant,
             first_run_wrote=self.floor.facts.written if warm and self.floor else (),
             unpinned=self.floor.facts.unpinned if self.floor else {},
-            temporary=self._temporary(),
+            temporary=self._temporary,
             half="second" if resumed else "whole",
             first_tree=self._tree(f"{trial_id}-{FIRST}", warm=warm) if resumed else None,
             compiled=self._compiled.of({**pinned, **setting}),
         )
-
-    def _temporary(self) -> tuple[Path, ...]:
-        """Two directories that are empty for us, in place of which each trial finds its own."""
-        trials = self.isolation.scratch / "trials"
-        places = (trials / "common" / TEMPORARY, trials / "other" / TEMPORARY)
-        for place in places:
-            place.mkdir(parents=True, exist_ok=True)
-        return places
 
     def _tree(self, name: str, *, warm: bool) -> Tree:
         """A tree as the user has it, or as the floor left it."""

@@ -31,8 +31,8 @@ class Suspect:
     reads: frozenset[str] = frozenset()
     lines: frozenset[tuple[str, int]] = frozenset()
     """File (absolute) and line of those that were seen to do it, by whoever replaced what they call."""
-    hidden: bool = False
-    """What it decides is the order of objects that look alike, which no value shows."""
+    hidden_order: bool = False
+    """As `Source.hidden_order`."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to look for."""

@@ -154,6 +154,8 @@ class Source:
     """What the line to blame reads, as `repro_audit.reads` calls it, where that is what the source is about."""
     lines: Callable[[Json], Iterable[tuple[str, int]]] = _no_lines
     """From what the survey found: the lines that were seen to do what the source is about, file and number."""
+    hidden_order: bool = False
+    """What it decides is the order of objects that look alike, which no value shows."""
     options: tuple[Option, ...] = ()
     """What a user may choose in `[tool.repro-audit.sources.ID]`; `option.of(facts)` is the choice."""
 

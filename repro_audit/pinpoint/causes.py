@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repro_audit.detail import MAIN, Kind, Line
+from repro_audit.facts import AMBIENT
 from repro_audit.pinpoint import items as items_module
 from repro_audit.pinpoint import suspects
 from repro_audit.pinpoint.align import Alignment, Span, align
-from repro_audit.pinpoint.ledger import AMBIENT, DRAWING, Departure, follow, same_site, unequal_draw
+from repro_audit.pinpoint.ledger import DRAWING, Departure, follow, same_site, unequal_draw
 from repro_audit.pinpoint.model import Cause, CauseKind, Link, Place
 from repro_audit.pinpoint.rank import rank, source_of
 from repro_audit.reads import in_words
@@ -127,7 +128,7 @@ class _Explanation:
         for row_a, row_b in rows:
             if suspects.matches(self._a, row_a, suspect):
                 return self._reading_line(row_a, row_b, suspect)
-        if suspect.hidden and item.a >= 0:
+        if suspect.hidden_order and item.a >= 0:
             row = suspects.before(self._a, self._rows(item)[0], suspect, functions)
             if row is not None:
                 return self._reading_line(row, self._partner(row), suspect)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Texts: TypeAlias = "npt.NDArray[np.uint32]"
 
-AMBIENT = {"python", "numpy", "torch"}
-"""What the generators are called that a program need not make."""
 _LOOK_BACK = 1 << 16
 _ALIKE = 4
 """So many draws that follow each other at the same lines show which run has one more."""

@@ -96,6 +96,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.facts import AMBIENT
 from repro_audit.option import Kind, Option
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
@@ -114,8 +115,6 @@ WORKERS = Option(
     minimum=0,
     help="Numbers of DataLoader workers to try.",
 )
-AMBIENT = ("python", "numpy", "torch")
-"""Generators that a program need not make, which `PER_SAMPLE` seeds."""
 
 
 def levels(facts: Facts) -> Levels | str:

@@ -201,6 +201,7 @@ SOURCE = Source(
         )
     ),
     lines=hashed,
+    hidden_order=True,
     fix=fix,
     remedies=REMEDIES,
     survey=survey,
