@@ -269,6 +269,39 @@ def test_a_value_goes_through_a_call() -> None:
 # Random draws
 
 
+def chosen(second: str, function: str = "<listcomp>", between: int = 0) -> list[Row]:
+    """`kept = [p for p in paths if is_kept(p)]`: of three, one is kept or not, which no name in there tells."""
+    one_round = [
+        [
+            line(1, "p", "p", "p", function="is_kept"),
+            Row(Kind.LINE, "return", 1, "p", kept, function="is_kept"),
+            line(3, "p", f"p{number}", f"p{number + 1}", function=function),
+            *([line(between, "p", "p", "p", function=function)] if between else []),
+        ]
+        for number, kept in enumerate(("yes", second, "no"))
+    ]
+    return [
+        *(row for rows in one_round for row in rows),
+        line(3, "p", "p3", "p3", function=function),
+        Row(Kind.LINE, "return", 3, "p3", f"list-{second}", function=function),
+        line(3, "kept", "", f"kept-{second}", function="build"),
+        op(4, "stack", f"kept-{second}", f"x-{second}", function="build"),
+        line(4, "x kept", f"kept-{second}", f"x-{second}", function="build"),
+    ]
+
+
+def test_what_a_comprehension_chose_comes_of_what_it_called() -> None:
+    cause = found(chosen("yes"), chosen("no"))
+    assert (cause.kind, line_of(cause)) == ("line", 1)
+    assert not cause.independent
+
+
+def test_a_line_between_two_rounds_ends_what_they_gather() -> None:
+    """Such a loop has names for what it keeps."""
+    cause = found(chosen("yes", "build", between=2), chosen("no", "build", between=2))
+    assert line_of(cause) != 1
+
+
 def drawn(state: str) -> list[Row]:
     return [
         draw(1, state, f"{state}+"),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from repro_audit.pinpoint.items import Item, Items
 
 _CONSTRUCTOR = "__init__"
+_GATHERING = frozenset(("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"))
+"""Functions that keep what they gather under no name. From Python 3.12 on, most are part of the line that has them."""
 
 
 class Flow:
@@ -52,6 +54,9 @@ class Flow:
         """By line: an op, or an assignment in a constructor, anywhere in what it called."""
         self._hidden: dict[int, int] = {}
         """By line: anything in what it called."""
+        self._gathered: dict[int, tuple[str, int]] = {}
+        """By frame: the site of a line that goes round again and again, and the last item there that has the
+        difference. What a comprehension has chosen shows only at its end."""
         self._gaps: dict[int, int] = {}
         self._lines: dict[tuple[int, str], int] = {}
         """By frame and site: the last line there, which a `return` row belongs to."""
@@ -93,6 +98,8 @@ class Flow:
                 self._shared.pop((item.file, name), None)
         if not item.returned:
             self._lines[item.frame, item.site] = number
+            if item.function[1] not in _GATHERING and self._of_rounds(item) is None:
+                self._gathered.pop(item.frame, None)
 
     def _take(self, number: int, item: Item, origin: int) -> None:
         """Note that an item has the difference, and what else it passes it on by."""
@@ -102,6 +109,7 @@ class Flow:
         if not item.after:
             return
         self._name(number, item)
+        self._gather(number, item)
         if item.kind is Kind.OP:
             self._last_op = number
         made = item.kind is Kind.OP or item.function[1] == _CONSTRUCTOR
@@ -115,6 +123,20 @@ class Flow:
             if made:
                 self._deep[line] = number
             line = self._items[line].parent
+
+    def _gather(self, number: int, item: Item) -> None:
+        """Note that the line which runs in a frame has the difference, or what it ran has."""
+        line = item if item.kind is Kind.LINE and not item.returned else None
+        if line is None and item.parent >= 0:
+            line = self._items[item.parent]
+        if line is not None:
+            self._gathered[line.frame] = line.site, number
+
+    def _of_rounds(self, line: Item) -> int | None:
+        """Through what earlier rounds of the same line have gathered, with no other line between."""
+        site, number = self._gathered.get(line.frame, ("", NOWHERE))
+        same = site == line.site or line.function[1] in _GATHERING
+        return number if number >= 0 and same else None
 
     def _name(self, number: int, item: Item) -> None:
         """Note the names by which a line passes the difference on."""
@@ -169,6 +191,7 @@ class Flow:
             found = _first(
                 line if line in self.came_from else None,
                 self._inside.get(line),
+                self._of_rounds(item),
             )
             if found is not None:
                 return found
@@ -198,8 +221,8 @@ class Flow:
         """Through what a line ran."""
         number = line.number
         found = _first(self._inside.get(number), self._deep.get(number))
-        if found is None and number in self._hidden and not (line.ran or self._own_reason(line)):
-            return self._hidden[number]
+        if found is None and not (line.ran or self._own_reason(line)):
+            return _first(self._hidden.get(number), self._of_rounds(line))
         return found
 
     def path(self, to: int) -> list[int]:
