@@ -177,6 +177,47 @@ def test_what_is_returned_and_yielded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("with nothing():\n        x = a\n        return x", 6),
+        ("with nothing(), nothing():\n        return a", 5),
+        ("with nothing(\n    ) as x:\n        return a", 6),
+        ("with nothing():\n        with nothing():\n            return a", 6),
+        ("for i in range(2):\n        with nothing():\n            x = i\n    return x", 7),
+        ("with nothing():\n        if a:\n            return a\n    return 0", 6),
+        ("with nothing():\n        x = a\n    x = x + 1\n    return x", 7),
+    ],
+)
+def test_a_return_out_of_a_with_is_where_it_says_return(
+    tmp_path: Path, body: str, line: int
+) -> None:
+    """Python leaves the block at the line that entered it."""
+    source = (
+        f"import contextlib\nnothing = contextlib.nullcontext\ndef f(a):\n    {body}\nx = f(1)\n"
+    )
+    (returned,) = rows(traced(tmp_path, source), "return")
+    assert line_of(returned) == line
+
+
+def test_an_exit_is_where_the_block_was_entered(tmp_path: Path) -> None:
+    seen = traced(
+        tmp_path,
+        """
+        import contextlib, random
+        @contextlib.contextmanager
+        def moving():
+            yield
+            random.random()
+        def f():
+            with moving():
+                return 1
+        x = f()
+        """,
+    )
+    assert 7 in own(seen)[own(seen).index(8) :]
+
+
+@pytest.mark.parametrize(
     ("line", "reads"),
     [
         ("x = time.time()", ("clock",)),

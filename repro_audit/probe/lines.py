@@ -33,6 +33,7 @@ from repro_audit.probe.names import (
     Plan,
     is_opaque,
     is_watchable,
+    leaving,
     look_up,
     plans_of,
 )
@@ -78,12 +79,14 @@ Memo = dict[int, tuple[object, bytes]]
 class _Code:
     """What is known of a code object, which it keeps alive: ids of objects that are gone come round again."""
 
-    __slots__ = ("code", "is_function", "is_opaque", "operations", "plans")
+    __slots__ = ("code", "is_function", "is_opaque", "leaving", "operations", "plans")
 
     def __init__(self, code: CodeType) -> None:
         self.code = code
         self.is_opaque = is_opaque(code)
         self.plans = {} if self.is_opaque else plans_of(code)
+        self.leaving = frozenset() if self.is_opaque else leaving(code)
+        """Where a `with` block is left: the `return` that does so is at a line before."""
         self.is_function = bool(code.co_flags & inspect.CO_OPTIMIZED)
         """Neither a module nor the body of a class, which return nothing."""
         self.operations = code.co_code if code.co_flags & _RESUMABLE else b""
@@ -99,7 +102,9 @@ class _Code:
 class _Running:
     """A frame of the program's, and the line that runs in it; the frame's own trace function."""
 
-    __slots__ = ("before", "code", "line", "lines", "phase", "plan", "raised", "site", "step")
+    __slots__ = (
+        *("before", "code", "last", "line", "lines", "phase", "plan", "raised", "site", "step"),
+    )
 
     def __init__(self, lines: Lines, code: _Code) -> None:
         self.lines = lines
@@ -110,6 +115,8 @@ class _Running:
         self.site = lines.nowhere
         self.before = b""
         self.step = self.phase = 0
+        self.last: tuple[int, bytes] | None = None
+        """While `with` blocks are left: the site of the line that ran until then, and what it started from."""
         self.raised = False
         """An exception has passed, and no line has begun since."""
 
@@ -299,6 +306,10 @@ class Lines:
         self.poll()
         if running.plan is not None:
             self._finish(running, frame, variables, memo)
+        if frame.f_lasti not in running.code.leaving:
+            running.last = None
+        elif running.last is None and running.plan is not None:
+            running.last = running.site, running.before
         running.raised = False
         running.line = frame.f_lineno or 0
         running.site = self._sites.at(frame.f_code, running.line)
@@ -315,6 +326,8 @@ class Lines:
             is_thrown = running.raised and value is None and not goes_on
             if running.code.is_function and not is_thrown:
                 bits = digest(value)
+                if running.last is not None and not goes_on:
+                    running.site, running.before = running.last
                 self._write(running, self._return, self._writer.intern(""), bits)
         self._stack.pop()
 

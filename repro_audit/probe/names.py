@@ -40,6 +40,9 @@ _NAMES = frozenset(("LOAD_NAME", "STORE_NAME", "DELETE_NAME", "LOAD_CLASSDEREF")
 _TRANSPARENT = frozenset(("COPY", "DUP_TOP", "CACHE", "PUSH_NULL"))
 _ITEMS = frozenset(("STORE_SUBSCR", "STORE_SLICE", "DELETE_SUBSCR"))
 _ITERATES = frozenset(("GET_ITER", "UNPACK_SEQUENCE", "UNPACK_EX", "LIST_EXTEND", "FOR_ITER"))
+_OPENS = frozenset(
+    ("SETUP_WITH", "SETUP_ASYNC_WITH", "BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL")
+)
 _SEEDING = ("seed", "setstate", "set_state", "rng_state", "fork_rng")
 _OPAQUE = ("__compiled_fn", "torch_dynamo_resume_in_")
 """How `torch.compile` names what it calls in the code that it puts in a function's place."""
@@ -158,6 +161,23 @@ def plans_of(code: CodeType) -> dict[int, Plan]:
             for line in range(first + 1, last + 1):
                 drafts[first].chains |= drafts[line].chains if line in drafts else {}
     return {line: draft.plan() for line, draft in drafts.items()}
+
+
+def leaving(code: CodeType) -> frozenset[int]:
+    """Offsets of the instructions that leave a `with` block: they count as of the line that entered it."""
+    parts: list[tuple[int, list[dis.Instruction]]] = []
+    for line, instruction in _instructions(code):
+        if not parts or parts[-1][0] != line:
+            parts.append((line, []))
+        parts[-1][1].append(instruction)
+    entered: set[int] = set()
+    found: set[int] = set()
+    for line, instructions in parts:
+        if any(each.opname in _OPENS for each in instructions):
+            entered.add(line)
+        elif line in entered:
+            found.update(each.offset for each in instructions)
+    return frozenset(found)
 
 
 def _stores(operation: str, number: int) -> bool:
