@@ -29,21 +29,27 @@ DigestArray: TypeAlias = "npt.NDArray[np.void]"
 Columns: TypeAlias = "Sequence[tuple[str, np.dtype[Any]]]"
 
 STRINGS = "strings.jsonl"
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+_fstat = os.fstat
+"""As it was before a source showed the program other numbers."""
 
 
 class ColumnWriter:
     """Appends rows to the columns in a directory, which is made.
 
     Files are written without buffers of their own, and only by the process that opened them: a DataLoader worker that
-    was forked off inherits the object and may call it, to no effect. A subclass packs its rows into `_rows`.
+    was forked off inherits the object and may call it, to no effect. The program may close our descriptors, as daemons
+    close all, and open files of its own that get their numbers. A subclass packs its rows into `_rows`.
     """
 
     __slots__ = (
         "_bytes_per_flush",
         "_closed",
         "_columns",
+        "_directory",
         "_files",
         "_ids",
+        "_opened",
         "_pid",
         "_record",
         "_rows",
@@ -52,11 +58,13 @@ class ColumnWriter:
 
     def __init__(self, directory: Path, columns: Columns) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        flags = _APPEND | os.O_CREAT | os.O_TRUNC
+        self._directory = directory
         self._columns = tuple(name for name, _ in columns)
         self._files = {
             name: os.open(directory / name, flags, 0o600) for name in (STRINGS, *self._columns)
         }
+        self._opened = {name: _identity(file) for name, file in self._files.items()}
         self._record = np.dtype(list(columns))
         self._ids: dict[str, int] = {}
         self._unwritten: list[str] = []
@@ -86,12 +94,12 @@ class ColumnWriter:
             return
         if self._unwritten:
             lines = "".join(json.dumps(text) + "\n" for text in self._unwritten)
-            _write(self._files[STRINGS], lines.encode("ascii"))
+            _write(self._file(STRINGS), lines.encode("ascii"))
             self._unwritten.clear()
         if self._rows:
             rows = np.frombuffer(bytes(self._rows), dtype=self._record)
             for name in self._columns:
-                _write(self._files[name], rows[name].tobytes())
+                _write(self._file(name), rows[name].tobytes())
             self._rows.clear()
 
     def clear(self) -> None:
@@ -99,7 +107,7 @@ class ColumnWriter:
         self._rows.clear()
         if not self._closed and os.getpid() == self._pid:
             for name in self._columns:
-                os.ftruncate(self._files[name], 0)
+                os.ftruncate(self._file(name), 0)
 
     def close(self) -> None:
         """Write the rest and close the files; calling it again does nothing."""
@@ -107,8 +115,28 @@ class ColumnWriter:
             return
         self.flush()
         self._closed = True
-        for file in self._files.values():
-            os.close(file)
+        for name in self._files:
+            if self._is_ours(name):
+                os.close(self._files[name])
+
+    def _file(self, name: str) -> int:
+        """The descriptor of a file, which is opened again where the program has closed it."""
+        if not self._is_ours(name):
+            self._files[name] = os.open(self._directory / name, _APPEND)
+        return self._files[name]
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether the descriptor of a file still is that file's."""
+        try:
+            return _identity(self._files[name]) == self._opened[name]
+        except OSError:
+            return False
+
+
+def _identity(file: int) -> tuple[int, int]:
+    """What tells an open file from all others."""
+    status = _fstat(file)
+    return status.st_dev, status.st_ino
 
 
 def _write(file: int, data: bytes) -> None:

@@ -129,6 +129,30 @@ def test_a_program_that_deletes_the_audits_own_files_is_told(tmp_path: Path) -> 
     assert "Traceback" not in audited.terminal
 
 
+def test_a_program_may_close_every_descriptor_as_daemons_do(tmp_path: Path) -> None:
+    audited = audit(
+        tmp_path,
+        """
+    def build():
+        os.closerange(3, 256)
+        theirs = [open(f"{number}.txt", "w") for number in range(20)]
+        torch.manual_seed(0)
+        model, data = parts()
+
+        def loss(output, target):
+            os.closerange(3, 256)
+            return ((output - target) ** 2).mean()
+
+        assert not any(os.path.getsize(file.name) for file in theirs)
+        return model, data, loss
+    """,
+        "--only",
+        "torch-rng",
+    )
+    assert audited.exit_code == 0, audited.terminal
+    assert audited.source("torch-rng")["status"] == "held"
+
+
 @pytest.mark.parametrize("blocks", [0, 4])
 def test_a_limit_on_the_size_of_files_is_named(tmp_path: Path, blocks: int) -> None:
     program = write_target(tmp_path, MODEL + "\n    def build():\n        return parts()\n")

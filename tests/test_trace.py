@@ -43,6 +43,24 @@ def write(directory: Path, given_rows: Sequence[Row], *, flush_every: int = 1000
     return Trace.open(directory)
 
 
+def test_a_program_may_close_what_is_open(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path / "trace")
+    name = writer.intern("a")
+    writer.add(0, Phase.INIT, Role.OUTCOME, name, name, b"0" * 16)
+    writer.flush()
+    files = list(writer._files.values())
+    for file in files:
+        os.close(file)
+    theirs = [os.open(tmp_path / f"theirs{file}", os.O_RDWR | os.O_CREAT) for file in files[1:]]
+    assert set(theirs) & set(files)
+    writer.add(1, Phase.INIT, Role.OUTCOME, name, name, b"1" * 16)
+    writer.close()
+    assert [row.digest[:1] for row in Trace.open(tmp_path / "trace")] == [b"0", b"1"]
+    assert [os.fstat(file).st_size for file in theirs] == [0] * len(theirs)
+    for file in theirs:
+        os.close(file)
+
+
 @given(given_rows=st.lists(rows, max_size=30), flush_every=st.integers(1, 10))
 def test_what_was_written_is_read(given_rows: list[Row], flush_every: int) -> None:
     with tempfile.TemporaryDirectory() as directory:

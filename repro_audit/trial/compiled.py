@@ -1,8 +1,8 @@
 """What `torch.compile` made in one trial, for those that would make the same.
 
 To compile takes far longer than to train a few steps, and PyTorch keeps what it made in a directory, which a user has
-in common for all runs. Each trial has one of its own, so that no two write into one; it begins as a copy of what the
-first trial left that compiled under the same levels.
+in common for all runs. Each trial has one of its own, so that no two write into one; it begins as a copy of what
+earlier trials left that compiled under the same levels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DIRECTORY = "compiled"
 VARIABLES = {"TORCHINDUCTOR_CACHE_DIR": "", "TRITON_CACHE_DIR": "triton"}
 """Where PyTorch and Triton look for it, and the part of it that is theirs."""
 DECIDING = ("cpu-isa", "thread-count", "matmul-precision")
-"""Sources whose levels compiled code depends on; PyTorch does not tell all of them apart itself in each version."""
+"""Sources whose levels compiled code depends on, and which PyTorch does not all tell apart itself in each version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,32 @@ class Compiled:
         return self.kept.get(_key(setting))
 
     def keep(self, setting: Mapping[str, str], temporary: Path) -> None:
-        """Keep what a trial compiled that trained to its end, if it is the first under such levels."""
+        """Keep what a trial compiled that trained to its end, with what others did before under such levels."""
         made, key = temporary / DIRECTORY, _key(setting)
-        with suppress(OSError):
-            if key not in self.kept and any(made.iterdir()):
-                self.place.mkdir(exist_ok=True)
-                self.kept[key] = made.rename(self.place / str(len(self.kept)))
+        with suppress(OSError, shutil.Error):
+            before = self.kept.get(key)
+            if _files(made) <= (_files(before) if before else set()):
+                return
+            if before is not None:
+                _complete(made, before)
+            self.place.mkdir(exist_ok=True)
+            # Another place each time: a trial that runs beside this one may be copying from the last.
+            self.kept[key] = made.rename(self.place / str(len(list(self.place.iterdir()))))
 
 
 def _key(setting: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(setting.get(name, "") for name in DECIDING)
+
+
+def _files(directory: Path) -> set[Path]:
+    return {path.relative_to(directory) for path in directory.rglob("*") if path.is_file()}
+
+
+def _complete(made: Path, before: Path) -> None:
+    """Add what only an earlier trial compiled."""
+    for file in _files(before) - _files(made):
+        (made / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(before / file, made / file)
 
 
 def begin(temporary: Path, kept: Path | None) -> None:
