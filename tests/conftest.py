@@ -13,10 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.fixture(scope="session")
+def interpreters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interpreters]:
+    """From which the trials of all audits below are forked."""
+    with Interpreters(tmp_path_factory.mktemp("interpreters"), fresh=False) as shared:
+        yield shared
+
+
 @pytest.fixture(scope="module")
-def shared_interpreters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def shared_interpreters(interpreters: Interpreters) -> Iterator[None]:
     """The audits of a module are made in this process, and share their interpreters."""
-    with Interpreters(tmp_path_factory.mktemp("interpreters")) as interpreters:
-        auditing.in_process.append(interpreters.check)
-        yield
-        auditing.in_process.pop()
+    auditing.in_process.append(interpreters.check)
+    yield
+    auditing.in_process.pop()

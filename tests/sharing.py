@@ -1,11 +1,13 @@
 """Audits in this process that share their interpreters: to import torch is most of what a small audit costs.
 
-The command line, the experiment and the report are as in a process of their own; so is the first trial, in a fresh
-interpreter. Only the interpreters that later trials are forked from outlive an audit.
+The command line, the experiment and the report are as in a process of their own. Trials are forked from interpreters
+that outlive an audit; those that ask for a fresh one get it only where `fresh` says so, as the benchmarks do, since to
+import torch takes longer than the trial. `tests.auditing.check` is an audit as users run it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -18,15 +20,29 @@ from repro_audit.trial.runner import Runner
 from tests.auditing import Audited, environment, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from repro_audit.trial.runner import Ended, Job
+
+
+class Forking(Runner):
+    """Forks the trials too that ask for a fresh interpreter."""
+
+    def run(self, jobs: Sequence[Job]) -> list[Ended]:
+        """As `Runner.run`."""
+        for zygote in list(self._zygotes.values()):
+            if zygote.process.poll() is not None:  # another test ended what was below its process
+                self._bury(zygote)
+        return super().run([dataclasses.replace(job, fresh=False) for job in jobs])
 
 
 class Interpreters:
     """Runners, one for each environment, that are lent to one audit after another."""
 
-    def __init__(self, temporary: Path) -> None:
+    def __init__(self, temporary: Path, *, fresh: bool) -> None:
         self._temporary = temporary
+        self._kind = Runner if fresh else Forking
         self._runners: dict[bool, Runner] = {}
         self._stack = ExitStack()
 
@@ -56,16 +72,26 @@ class Interpreters:
                 cli.main()
         return read(saved, exit_code=int(ended.value.code or 0), terminal=said.getvalue())
 
+    def runner(self, *, baseline: bool, side_by_side: int, timeout: float) -> Runner:
+        """The runner for environments as `tests.auditing.environment` has them, which the caller puts in force."""
+        runner = self._runners.get(baseline)
+        if runner is None:
+            temporary = self._temporary / f"{baseline}"
+            temporary.mkdir()
+            runner = self._kind(side_by_side=side_by_side, timeout=timeout, temporary=temporary)
+            self._runners[baseline] = self._stack.enter_context(runner)
+        runner.side_by_side, runner.timeout, runner.progress = side_by_side, timeout, _unseen
+        return runner
+
     def _lender(self, *, baseline: bool) -> Callable[..., Any]:
         @contextmanager
         def lend(*, side_by_side: int, timeout: float, progress: Any, **_: Any) -> Iterator[Runner]:
-            runner = self._runners.get(baseline)
-            if runner is None:
-                temporary = self._temporary / f"{baseline}"
-                temporary.mkdir()
-                runner = Runner(side_by_side=side_by_side, timeout=timeout, temporary=temporary)
-                self._runners[baseline] = self._stack.enter_context(runner)
-            runner.side_by_side, runner.timeout, runner.progress = side_by_side, timeout, progress
+            runner = self.runner(baseline=baseline, side_by_side=side_by_side, timeout=timeout)
+            runner.progress = progress
             yield runner
 
         return lend
+
+
+def _unseen(_trial: str, _setting: dict[str, str] | None) -> None:
+    """Progress that nobody watches."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from tests.sharing import Interpreters
+
 PROGRAM = """
     import torch
     from torch import nn
@@ -86,10 +88,8 @@ def test_a_trial_writes_into_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_later_trial_finds_what_earlier_ones_compiled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, interpreters: Interpreters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "tmp").mkdir()
     new: list[int] = []
     keep = Compiled.keep
 
@@ -102,7 +102,7 @@ def test_a_later_trial_finds_what_earlier_ones_compiled(
     monkeypatch.setattr(Compiled, "keep", counted)
     # PyTorch makes other code where its algorithms need not be deterministic.
     released = {"nondeterministic-op": nondeterministic_op.RELEASED}
-    with lab(tmp_path / "tree", tmp_path / "tmp") as one:
+    with lab(tmp_path, interpreters) as one:
         trials = one.one_by_one("compiles", PROGRAM, {}, released, released, steps=2)
     assert {trial.ended.status for trial in trials} == {"ok"}
     assert trials[0].facts.survey["cpu-isa"]["compiled"]

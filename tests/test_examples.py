@@ -14,13 +14,15 @@ from repro_audit.report import as_json
 from repro_audit.report.explanation import program, sections
 from repro_audit.sources import catalogue
 from repro_audit.target import parse
-from repro_audit.trial.runner import Runner
 from repro_audit.trial.sandbox import plan_isolation
 from tests.auditing import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from repro_audit.trial.runner import Runner
+    from tests.sharing import Interpreters
 
 EXAMPLE, MEND = "Example", "Use instead"
 
@@ -38,13 +40,11 @@ def complaint(section: str, entry: dict[str, Any], answer: Answer) -> str | None
 
 
 @pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+def runner(interpreters: Interpreters) -> Iterator[Runner]:
     """The interpreters of all audits: most of what one costs is the import of torch."""
-    temporary = tmp_path_factory.mktemp("interpreters")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])  # trials are of this tree too
-        with Runner(side_by_side=2, timeout=120, temporary=temporary) as shared:
-            yield shared
+        yield interpreters.runner(baseline=False, side_by_side=2, timeout=120)
 
 
 def audited_program(name: str, section: str, tree: Path, runner: Runner) -> dict[str, Any]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.sharing import Interpreters
+
 pytestmark = pytest.mark.usefixtures("shared_interpreters")
 
 HEAD = """
@@ -325,9 +327,8 @@ LOST = {
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    tree, temporary = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("temporary")
-    with lab(tree, temporary) as opened:
+def workshop(tmp_path_factory: pytest.TempPathFactory, interpreters: Interpreters) -> Iterator[Lab]:
+    with lab(tmp_path_factory.mktemp("tree"), interpreters) as opened:
         yield opened
 
 

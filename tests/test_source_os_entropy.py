@@ -26,6 +26,8 @@ from tests.trials import lab
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.sharing import Interpreters
+
 pytestmark = pytest.mark.usefixtures("shared_interpreters")
 
 DRAWS: dict[str, Callable[[], Any]] = {
@@ -310,7 +312,7 @@ def test_among_several_causes(tmp_path: Path) -> None:
     assert audited.report["unexplained"] is None
 
 
-def test_workers_that_begin_as_new_interpreters(tmp_path: Path) -> None:
+def test_workers_that_begin_as_new_interpreters(tmp_path: Path, interpreters: Interpreters) -> None:
     body = """
     class Noisy(Dataset):
         def __len__(self):
@@ -327,10 +329,8 @@ def test_workers_that_begin_as_new_interpreters(tmp_path: Path) -> None:
         )
         return nn.Linear(3, 1), loader
     """
-    for name in ("tree", "temporary"):
-        (tmp_path / name).mkdir()
     other = {ID: OTHER}
-    with lab(tmp_path / "tree", tmp_path / "temporary") as opened:
+    with lab(tmp_path, interpreters) as opened:
         pinned, varied, again = opened.trials(
             "train", textwrap.dedent(HEAD) + textwrap.dedent(body), other, {}, steps=2
         )

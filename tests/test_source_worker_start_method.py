@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repro_audit.experiment.design import LevelStatus, Status
+    from tests.sharing import Interpreters
 
 
 WORKERS = Facts(loaders=({"num_workers": 1},))
@@ -94,7 +95,9 @@ def test_a_worker_that_begins_anew_is_prepared_before_its_dataset_comes() -> Non
     assert prepared == ["once"]
 
 
-def test_what_the_trial_pins_is_pinned_in_spawned_workers_too(tmp_path: Path) -> None:
+def test_what_the_trial_pins_is_pinned_in_spawned_workers_too(
+    tmp_path: Path, interpreters: Interpreters
+) -> None:
     """The global makes the difference; memory that nothing has written does not, though it is read."""
     body = """
     import torch
@@ -120,10 +123,8 @@ def test_what_the_trial_pins_is_pinned_in_spawned_workers_too(tmp_path: Path) ->
         loader = DataLoader(Partly(), batch_size=4, num_workers=1)
         return {"model": nn.Linear(400, 1), "loader": loader, "train_step": step}
     """
-    for name in ("tree", "temporary"):
-        (tmp_path / name).mkdir()
     spawned = {ID: "spawn"}
-    with lab(tmp_path / "tree", tmp_path / "temporary") as opened:
+    with lab(tmp_path, interpreters) as opened:
         for name, value, differs in (("same", "1.0", False), ("other", "2.0", True)):
             pinned, varied = opened.trials(name, body.replace("SCALE", value), spawned, steps=2)
             assert varied.ended.status == "ok", varied.ended

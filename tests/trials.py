@@ -12,13 +12,15 @@ from repro_audit.oracle import Trial, TrialOracle
 from repro_audit.sources import catalogue
 from repro_audit.target import parse
 from repro_audit.trial.request import Watch
-from repro_audit.trial.runner import Runner
 from repro_audit.trial.sandbox import plan_isolation
 from tests.auditing import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from repro_audit.trial.runner import Runner
+    from tests.sharing import Interpreters
 
 
 class Lab:
@@ -59,12 +61,12 @@ class Lab:
 
 
 @contextmanager
-def lab(tree: Path, temporary: Path) -> Iterator[Lab]:
+def lab(tree: Path, interpreters: Interpreters) -> Iterator[Lab]:
     """A lab whose tree is the working directory."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.chdir(tree)
         for name, value in environment().items():
             patch.setenv(name, value)
-        runner = stack.enter_context(Runner(side_by_side=1, timeout=120, temporary=temporary))
+        runner = interpreters.runner(baseline=True, side_by_side=1, timeout=120)
         yield Lab(tree, runner, stack)

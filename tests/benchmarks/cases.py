@@ -18,7 +18,10 @@ from tests.truths import PROGRAMS, TRUTHS, Truth
 def main(audits: int, prefix: str) -> int:
     """Print a line an audit; status 1 where anything was wrong."""
     total = 0
-    with tempfile.TemporaryDirectory() as temporary, Interpreters(Path(temporary)) as shared:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        Interpreters(Path(temporary), fresh=True) as shared,
+    ):
         for truth in TRUTHS:
             if not truth.id.startswith(prefix):
                 continue

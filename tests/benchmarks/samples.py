@@ -21,7 +21,10 @@ from tests.sharing import Interpreters
 def main(audits: int, prefix: str) -> int:
     """Print a line a sample; status 1 where anything was wrong."""
     total = 0
-    with tempfile.TemporaryDirectory() as temporary, Interpreters(Path(temporary)) as shared:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        Interpreters(Path(temporary), fresh=True) as shared,
+    ):
         for sample in TABLE:
             if sample.name.startswith(prefix):
                 wrong = [said for _ in range(audits) if (said := _wrong(sample, shared))]

@@ -87,7 +87,7 @@ class Place:
         else:
             write_target(directory, source)
         if self._interpreters is None:
-            self._interpreters = Interpreters(self.new())
+            self._interpreters = Interpreters(self.new(), fresh=True)
             self._interpreters.__enter__()
         return self._interpreters.check(
             "train.py:build",
