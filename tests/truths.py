@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,8 @@ class Truth:
     """As many trials, at most; 0 for any number."""
     needs: tuple[str, ...] = ()
     """Modules without which the program can not run."""
+    tools: tuple[str, ...] = ()
+    """Commands of the system without which it can not run."""
     deep: bool = False
     """Audited by `python -m tests.benchmarks.cases` alone: what it shows is near to what another one shows."""
     own_cpu: bool = False
@@ -65,8 +68,9 @@ class Truth:
 
     @property
     def missing(self) -> list[str]:
-        """Modules that the program needs and this environment lacks."""
-        return [name for name in self.needs if importlib.util.find_spec(name) is None]
+        """What the program needs and this environment lacks."""
+        modules = [name for name in self.needs if importlib.util.find_spec(name) is None]
+        return [*modules, *(name for name in self.tools if shutil.which(name) is None)]
 
     @property
     def baseline(self) -> bool:

@@ -4,7 +4,8 @@
 The audit runs the program with `torch.use_deterministic_algorithms(True)` (pinned; what has no deterministic
 algorithm warns and goes on), then several times as written, beside a process that keeps a core busy. Runs that differ
 from the deterministic ones, while those agree, convict it, and the report says how many of how many. A race can be
-invited, not forced. *Held*: all runs gave the same; a race that none of them met is not ruled out.
+invited, not forced. Where runs with deterministic algorithms differ from each other, an operation that PyTorch warns
+has none is suspected, by its name. *Held*: all runs gave the same; a race that none of them met is not ruled out.
 
 ## Why it breaks reproducibility
 Sums of floating point numbers depend on the order of addition. Where several threads add into the same element, the
@@ -78,26 +79,31 @@ def build(seed):
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import sys
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.sources._alerts import listen
 from repro_audit.sources._load import busy_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts
+    from repro_audit.facts import Facts, Json
+    from repro_audit.sources._alerts import Alert
     from repro_audit.trial.context import TrialContext
 
+ID = "nondeterministic-op"
 PINNED, RELEASED = "deterministic", "as written, under load"
 UNLOADED = "as written"
 """Only to time a step beside the pinned level."""
+SNIPPET = "import torch\n\ntorch.use_deterministic_algorithms(True)"
 
 
 def levels(_facts: Facts) -> Levels:
@@ -108,8 +114,17 @@ def levels(_facts: Facts) -> Levels:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Switch deterministic algorithms on, or release them with a busy process beside the trial."""
+    lines = trial.unpinned[ID] = []
     if level == PINNED:
-        trial.when_imported("torch", _pin)
+        heard: list[Json] = []
+        trial.notes[ID] = heard
+
+        def told(alert: Alert) -> None:
+            if (found := asdict(alert)) not in heard:
+                heard.append(found)
+                lines.append(alert.line)
+
+        trial.when_imported("torch", partial(_pin, told))
         yield
         return
     if level == UNLOADED:
@@ -123,8 +138,8 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
         os.waitpid(busy, 0)
 
 
-def _pin() -> None:
-    """Deterministic algorithms with warnings only, against the program's own wish if need be.
+def _pin(told: Callable[[Alert], None]) -> None:
+    """Deterministic algorithms with warnings only, against the program's own wish if need be; `told` of the warnings.
 
     They also fill the memory of `torch.empty`. That is another source's business, and a mend of the program's own where
     it asks for deterministic algorithms itself: then memory is filled, unless it says otherwise.
@@ -133,6 +148,7 @@ def _pin() -> None:
     set_mode = torch.use_deterministic_algorithms
     fill = _Fill(torch.utils.deterministic)
     set_mode(True, warn_only=True)
+    listen(told, asked_for=lambda: fill.mode)
 
     def pinned(mode: bool, *, warn_only: bool = False) -> Any:  # noqa: FBT001 - as torch has it
         set_mode(mode, warn_only=warn_only)  # which has the words for what may not be given
@@ -146,32 +162,38 @@ class _Fill:
     """`torch.utils.deterministic.fill_uninitialized_memory`, in force only while the program's own mode is on."""
 
     def __init__(self, module: Any) -> None:
-        self._set = functools.partial(type(module).fill_uninitialized_memory.fset, module)
-        self._mode = False
+        self._set = partial(type(module).fill_uninitialized_memory.fset, module)
+        self.mode = False
         self._wanted: bool = module.fill_uninitialized_memory
         type(module).fill_uninitialized_memory = property(self._get, self._want)
         self.asked_for(mode=False)
 
     def asked_for(self, *, mode: bool) -> None:
         """The program switches deterministic algorithms on or off."""
-        self._mode = mode
-        self._set(self._mode and self._wanted)
+        self.mode = mode
+        self._set(self.mode and self._wanted)
 
     def _get(self, _module: Any) -> bool:
         return self._wanted
 
     def _want(self, _module: Any, wanted: bool) -> None:  # noqa: FBT001 - a property's setter
         self._wanted = wanted
-        self._set(self._mode and self._wanted)
+        self._set(self.mode and self._wanted)
 
 
-def judge(judgement: Judgement, _facts: Facts) -> Verdict:
-    """Say how many of how many runs differed."""
+def survey(trial: TrialContext) -> Json:
+    """The operators that PyTorch warned of, where deterministic algorithms were on; None without."""
+    return trial.notes.get(ID) or None
+
+
+def judge(judgement: Judgement, facts: Facts) -> Verdict:
+    """Say how many of how many runs differed, and what has no deterministic form."""
     differed, total = judgement.race or (0, 0)
     if judgement.status == "broke":
         return Verdict(
             status="broke",
             reason=f"{differed} of {total} runs differ from the deterministic algorithms' result; those agree",
+            evidence=tuple(map(_in_words, facts.survey.get(ID) or ())),
         )
     reason = (
         judgement.note or "the program's own algorithms give the same as the deterministic ones"
@@ -179,11 +201,35 @@ def judge(judgement: Judgement, _facts: Facts) -> Verdict:
     return Verdict(status=judgement.status, reason=reason)
 
 
-def fix(_facts: Facts) -> Fix:
-    """Deterministic algorithms."""
+def _in_words(heard: dict[str, Any]) -> str:
+    where = f" ({heard['line']})" if heard["line"] else ""
+    if heard["has_form"]:
+        return f"{heard['operator']}{where} is deterministic only without warn_only"
+    return f"PyTorch has no deterministic form of {heard['operator']}{where}"
+
+
+def fix(facts: Facts) -> Fix:
+    """Deterministic algorithms; for an operation that has none, another one."""
+    heard = facts.survey.get(ID) or ()
+    formless = [each["operator"] for each in heard if not each["has_form"]]
+    if formless:
+        names = " and ".join(dict.fromkeys(formless))
+        instead = "on the CPU, or by another operation" if facts.cuda else "by another operation"
+        return Fix(
+            summary=f"Use deterministic algorithms, and compute without {names}: PyTorch has no deterministic form of "
+            f"that, so compute it {instead}. While it is there, it raises an error unless warn_only is given.",
+            snippet="import torch\n\ntorch.use_deterministic_algorithms(True, warn_only=True)  # warns of what has "
+            "no deterministic form",
+        )
+    if heard:
+        names = " and ".join(dict.fromkeys(each["operator"] for each in heard))
+        return Fix(
+            summary=f"Use deterministic algorithms without warn_only: with it {names} goes on as before.",
+            snippet=SNIPPET,
+        )
     return Fix(
         summary="Use deterministic algorithms; an operation that has none then raises an error that names it.",
-        snippet="import torch\n\ntorch.use_deterministic_algorithms(True)",
+        snippet=SNIPPET,
     )
 
 
@@ -197,4 +243,5 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     pinned_by_fix=True,
+    survey=survey,
 )
