@@ -15,11 +15,13 @@ from repro_audit.facts import Facts, Failure
 from repro_audit.first_trial import settle
 from repro_audit.oracle import Trial, TrialOracle
 from repro_audit.trial.runner import Ended
+from tests.trials import lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from repro_audit.experiment import RunStatus
+    from tests.sharing import Interpreters
 
 NAMES = ("clock", "hash-seed", "os-entropy", "thread-timing", "file-order")
 
@@ -133,3 +135,25 @@ def test_slow_is_not_hung() -> None:
     settled = Fake(probed=slow).settle(slow)
     said = "was stopped; without the audit's probe it takes 2.0 s"
     assert settled == dataclasses.replace(slow, ended=dataclasses.replace(slow.ended, exit=said))
+
+
+def test_a_trial_that_hangs_tells_where_each_thread_stands(
+    tmp_path: Path, interpreters: Interpreters
+) -> None:
+    body = """
+        import threading
+
+        def waits(lock):
+            with lock:
+                lock.acquire()
+
+        def build():
+            threading.Thread(target=waits, args=[threading.Lock()], daemon=True).start()
+            waits(threading.Lock())
+    """
+    with lab(tmp_path, interpreters, timeout=10) as one:
+        hung = one.as_is("hangs", body)
+    assert (hung.ended.status, hung.ended.idle) == ("timeout", True)
+    with pytest.raises(InternalError, match="under its probe") as caught:
+        Fake(probed=hung).settle(hung)
+    assert caught.value.what.count("in waits") == 2

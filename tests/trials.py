@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from repro_audit.oracle import Trial, TrialOracle
 from repro_audit.sources import catalogue
 from repro_audit.target import parse
 from repro_audit.trial.request import Watch
+from repro_audit.trial.runner import Job
 from repro_audit.trial.sandbox import plan_isolation
 from tests.auditing import environment
 
@@ -45,6 +47,14 @@ class Lab:
         oracle = self._oracle(name, body, steps)
         return [trial for each in settings for trial in oracle.try_settings([(each, Watch())])]
 
+    def as_is(self, name: str, body: str) -> Trial:
+        """Run a program under the probe, with nothing pinned."""
+        oracle = self._oracle(name, body, 6)
+        request = replace(oracle._request({}, Watch(), 0), setting={})
+        job = Job(request=request)
+        (ended,) = self._runner.run([job])
+        return oracle._keep({}, job, ended)
+
     def _oracle(self, name: str, body: str, steps: int) -> TrialOracle:
         (self._tree / f"{name}.py").write_text(textwrap.dedent(body), encoding="utf-8")
         isolation = plan_isolation(self._tree)
@@ -61,12 +71,12 @@ class Lab:
 
 
 @contextmanager
-def lab(tree: Path, interpreters: Interpreters) -> Iterator[Lab]:
-    """A lab whose tree is the working directory."""
+def lab(tree: Path, interpreters: Interpreters, *, timeout: float = 120) -> Iterator[Lab]:
+    """A lab whose tree is the working directory, and whose trials take so many seconds at most."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.chdir(tree)
         for name, value in environment().items():
             patch.setenv(name, value)
-        runner = interpreters.runner(baseline=True, side_by_side=1, timeout=120)
+        runner = interpreters.runner(baseline=True, side_by_side=1, timeout=timeout)
         yield Lab(tree, runner, stack)
