@@ -129,7 +129,12 @@ class _Explanation:
             if suspects.matches(self._a, row_a, suspect):
                 return self._reading_line(row_a, row_b, suspect)
         if suspect.hidden_order and item.a >= 0:
-            row = suspects.before(self._a, self._rows(item)[0], suspect, functions)
+            at = self._rows(item)[0]
+            row = suspects.before(self._a, at, suspect, functions)
+            if row is None and found.kind != "line":
+                # A function that is over by now may have handed out what it put in order.
+                row = suspects.only(self._a, at, replace(suspect, lines=frozenset()))
+                row = suspects.only(self._a, at, suspect) if row is None else row
             if row is not None:
                 return self._reading_line(row, self._partner(row), suspect)
         return found

@@ -36,10 +36,10 @@ def matches(detail: Detail, row: int, suspect: Suspect) -> bool:
 
 def in_words(event: Event, suspect: Suspect) -> str:
     """What a line that matches reads; `it reads a hash`."""
-    named = Line.read(event.meta).reads
-    return reads.in_words(
-        [each for each in named if each in suspect.reads] or sorted(suspect.reads)
-    )
+    named = [each for each in Line.read(event.meta).reads if each in suspect.reads]
+    if not named and suspect.hidden_order:
+        return "it hashes objects by their addresses"
+    return reads.in_words(named or sorted(suspect.reads))
 
 
 def before(
