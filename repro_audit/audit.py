@@ -24,6 +24,7 @@ from repro_audit.sources import (
     catalogue,
     checkpoint_resume,
     installed,
+    outside_input,
     process_reuse,
     seed_effect,
     worker_seed,
@@ -164,6 +165,7 @@ class Audit:
                 failure=summary.failure(floor) if floor.ended.status != "timeout" else None,
                 inconclusive=summary.timed_out(floor),
             )
+        floor = self._told_from_outside(floor)
         levels, untried = self._levels(floor.facts)
         factors = [_factor(self.sources[name], value) for name, value in levels.items()]
         result = self._experiment(factors, floor)
@@ -191,6 +193,17 @@ class Audit:
         ):
             self.oracle.runner.side_by_side = 1
         return floor
+
+    def _told_from_outside(self, floor: Trial) -> Trial:
+        """The floor, with what one more run like it was told otherwise from outside: that is pinned from here on."""
+        name = outside_input.SOURCE.id
+        if not (floor.facts.survey.get(name) or {}).get("told"):
+            return floor
+        (again,) = self.oracle.try_settings([({}, Watch())])
+        found = outside_input.compared(floor.facts, again.facts, floor.directory)
+        if outside_input.loose(found):
+            self.oracle.loose.add(name)
+        return self.oracle.surveyed(floor, name, found)
 
     def _left_out(self, source: Source) -> str | None:
         """Why the user does not want a source tried."""

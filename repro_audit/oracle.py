@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repro_audit.experiment import RunStatus
+    from repro_audit.facts import Json
     from repro_audit.source import Source
     from repro_audit.target import Target
 
@@ -141,6 +142,8 @@ class TrialOracle:
         """Runs of one source alone, the values of whose differences no pinned run has saved."""
         self.left: dict[str, str] = {}
         """Sources that no trial pins any more, by id, and why."""
+        self.loose: set[str] = set()
+        """Sources of which no level pins all, in any trial."""
         self._floor_tree: Tree | None = None
         self._compiled = Compiled(isolation.scratch / "compiled")
         self._temporary = _temporary(isolation.scratch / "trials")
@@ -171,7 +174,7 @@ class TrialOracle:
             trial=trial,
             status=known.ended.status,
             digest=known.digest,
-            unpinned=frozenset(known.facts.unpinned),
+            unpinned=frozenset((*known.facts.unpinned, *self.loose)),
         )
 
     def narrowed(self, trials: Sequence[str]) -> CommonOracle | None:
@@ -274,6 +277,15 @@ class TrialOracle:
         self.floor = self._floor_tree = self._whole_floor = None
         (floor,) = self.try_settings([({}, Watch())], fresh=[True])
         return floor
+
+    def surveyed(self, trial: Trial, name: str, found: Json) -> Trial:
+        """A trial, with more in the survey of a source than it could know by itself."""
+        facts = dataclasses.replace(trial.facts, survey={**trial.facts.survey, name: found})
+        known = dataclasses.replace(trial, ended=dataclasses.replace(trial.ended, facts=facts))
+        self.trials[trial.id] = known
+        if self.floor is trial:
+            self.floor = known
+        return known
 
     def move_to_memory(self) -> bool:
         """Have the trees of trials in memory, where the first trial wrote many files; it is then to be made anew."""

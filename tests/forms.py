@@ -12,9 +12,13 @@ import io
 import os
 import queue
 import random
+import resource
 import selectors
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import tempfile
 import threading
 import time
@@ -491,6 +495,26 @@ def _of_clock(name: str) -> dict[str, Callable[[], Any]]:
     }
 
 
+def _received(act: Callable[[socket.socket], Any]) -> Any:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"abc")
+        return act(ours)
+
+
+def _said(*args: Any, **words: Any) -> Any:
+    with subprocess.Popen(*args, **words) as process:
+        return process.stdout and process.stdout.read()
+
+
+def _communicated(*args: Any, **words: Any) -> Any:
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            return process.communicate(*args, **words)
+        finally:
+            process.kill()
+
+
 FORMS: dict[str, dict[str, Callable[[], Any]]] = {
     # clock
     **{
@@ -842,6 +866,53 @@ FORMS: dict[str, dict[str, Callable[[], Any]]] = {
         "as it is": lambda: os.sched_setscheduler(
             0, os.sched_getscheduler(0), os.sched_getparam(0)
         ),
+    },
+    "os.getloadavg": {"nothing": lambda: os.getloadavg(), "too many": lambda: os.getloadavg(1)},  # type: ignore[call-arg]
+    "os.times": {"nothing": lambda: os.times(), "too many": lambda: os.times(1)},  # type: ignore[call-arg]
+    "os.statvfs": {
+        "path": lambda: os.statvfs(Path("/")),
+        "by keyword": lambda: os.statvfs(path="/"),
+        "descriptor": lambda: os.statvfs(0),
+        "no such file": lambda: os.statvfs("/no/such/file"),
+    },
+    "os.fstatvfs": {
+        "descriptor": lambda: os.fstatvfs(0),
+        "by keyword": lambda: os.fstatvfs(fd=0),
+        "path": lambda: os.fstatvfs("/"),  # type: ignore[arg-type]
+    },
+    "resource.getrusage": {
+        "itself": lambda: resource.getrusage(resource.RUSAGE_SELF),
+        "nothing": lambda: resource.getrusage(),  # type: ignore[call-arg]
+    },
+    "shutil.disk_usage": {
+        "path": lambda: shutil.disk_usage("/"),
+        "by keyword": lambda: shutil.disk_usage(path="/"),
+    },
+    "socket.socket.recv": {
+        "size": lambda: _received(lambda end: end.recv(3)),
+        "flags": lambda: _received(lambda end: end.recv(3, 0)),
+        "no size": lambda: _received(lambda end: end.recv()),
+    },
+    "socket.socket.recv_into": {
+        "buffer": lambda: _received(lambda end: end.recv_into(bytearray(3))),
+        "size": lambda: _received(lambda end: end.recv_into(bytearray(3), 2, 0)),
+        "by keyword": lambda: _received(lambda end: end.recv_into(buffer=bytearray(3), nbytes=2)),
+        "text": lambda: _received(lambda end: end.recv_into("abc")),
+    },
+    "ssl.SSLSocket.read": {"nothing": lambda: ssl.SSLSocket.read()},  # type: ignore[call-arg]
+    "subprocess.Popen.__init__": {
+        "text": lambda: _said(["echo", "1"], stdout=subprocess.PIPE, text=True),
+        "bytes": lambda: _said("true", -1, None, None, subprocess.PIPE),
+        "unbuffered": lambda: _said(["echo", "1"], bufsize=0, stdout=subprocess.PIPE),
+        "no output": lambda: _said(["true"]),
+        "both": lambda: _said(["true"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT),
+        "no such program": lambda: _said(["no-such-program"]),
+    },
+    "subprocess.Popen.communicate": {
+        "nothing": lambda: _communicated(),
+        "input": lambda: _communicated(b"1"),
+        "by keyword": lambda: _communicated(input=b"1", timeout=9),
+        "no bytes": lambda: _communicated(1),
     },
     "os.sysconf": {
         "name": lambda: os.sysconf("SC_PHYS_PAGES"),

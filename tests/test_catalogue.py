@@ -43,6 +43,7 @@ REQUIRED = {
     "process-reuse",
     "seed-effect",
     "os-entropy",
+    "outside-input",
     "clock",
     "process-identity",
     "file-order",

@@ -137,6 +137,7 @@ def levels(source: Source) -> list[str]:
             "compiled": False,
         },
         "environment": {"asked": dict.fromkeys(environment.LEVELS, line), "movable": True},
+        "outside-input": {"told": line, "changed": [{"whole": True}]},
         "process-identity": dict.fromkeys(process_identity.ASKS, line),
         "lstm-dropout": {"LSTM": False},
         "pickled-embedding": {"names": ["embedding.weight"], "pickles": []},

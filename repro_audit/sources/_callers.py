@@ -98,8 +98,15 @@ def may_ask(filename: str) -> bool:
     """Whether what code of a file asks for may reach the program's results: its own, or an installed package's."""
     if is_users(filename):
         return True
+    package = installed_package(filename)
+    return bool(package) and package not in APART
+
+
+@lru_cache(maxsize=4096)
+def installed_package(filename: str) -> str:
+    """The directory or module of an installed package that a file is of; empty for any other file."""
     for place in _INSTALLED:
         _, found, rest = filename.rpartition(place)
         if found:
-            return Path(rest).parts[0].removesuffix(".py") not in APART
-    return False
+            return Path(rest).parts[0].removesuffix(".py")
+    return ""
