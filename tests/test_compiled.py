@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from repro_audit.probe.files import is_users
 from repro_audit.sources import nondeterministic_op
 from repro_audit.trial import compiled
 from repro_audit.trial.compiled import Compiled
@@ -77,6 +78,9 @@ def test_a_trial_writes_into_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "t1").mkdir()
     compiled.begin(tmp_path / "t1", kept)
     assert compiled.used()
+    # What is written there is no line of the program's.
+    assert not is_users(str(tmp_path / "t1" / compiled.DIRECTORY / "qj" / "code.py"))
+    assert is_users(str(tmp_path / "t1" / "code.py"))
     own = tmp_path / "t1" / compiled.DIRECTORY
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"].rstrip(os.sep) == str(own)
     (own / "first").write_text("changed", encoding="utf-8")

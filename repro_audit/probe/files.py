@@ -211,5 +211,9 @@ _LIBRARIES = _libraries()
 
 @lru_cache(maxsize=4096)
 def is_users(filename: str) -> bool:
-    """Whether a file is the program's own: not the standard library, an installed package, or this one."""
+    """Whether a file is the program's own: not the standard library, an installed package, this one, or compiled."""
+    # What `torch.compile` writes is Python code too.
+    compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    if compiled and filename.startswith(compiled.rstrip(os.sep) + os.sep):
+        return False
     return not filename.startswith(("<", *_LIBRARIES)) and "site-packages" not in filename
