@@ -114,6 +114,12 @@ SAMPLES = (
         reason="a set of nodes gives each node its row",
     ),
     Sample(
+        name="outside_input",
+        verdict=NOT_REPRODUCIBLE,
+        broke=("outside-input",),
+        reason="a command says where the training set begins",
+    ),
+    Sample(
         name="pickled_embedding",
         verdict=NOT_REPRODUCIBLE,
         broke=("pickled-embedding",),
@@ -257,6 +263,9 @@ SAMPLES = (
     Sample(
         name="process_identity_mended",
         reason="the seed and the number of the run make the noise; the process's id is printed",
+    ),
+    Sample(
+        name="outside_input_mended", reason="what the command says is printed, and decides nothing"
     ),
     Sample(name="clock_mended", reason="ages count from a fixed day; only durations are read"),
     Sample(name="environment_mended", reason="hours are those of UTC"),
