@@ -9,7 +9,7 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run the command line in a process of its own, which a signal may end and whose readers may leave."""
-    from repro_audit import interrupts, streams
+    from repro_audit.cli import interrupts, streams
 
     streams.secure()
     try:
@@ -28,8 +28,8 @@ def main() -> NoReturn:
 
 def _leave_nothing() -> None:
     """End and delete what is left of an audit that was cut short, even in the midst of its own cleaning up."""
-    if "repro_audit.trial.scratch" in sys.modules:
-        from repro_audit.trial import processes, scratch
+    if "repro_audit.isolation.scratch" in sys.modules:
+        from repro_audit.isolation import processes, scratch
 
         processes.kill_descendants()
         scratch.delete_all()

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro_audit import first_trial, summary, yardstick
-from repro_audit.evidence import finding, measure, not_tried, reference_setting
 from repro_audit.experiment import Factor, Judgement, Outcome, Result, experiment
-from repro_audit.facts import Facts
-from repro_audit.inspection import Suspicion, inspect
-from repro_audit.oracle import Parting, Trial, TrialOracle, part
-from repro_audit.reads import Suspect
+from repro_audit.findings import effect_size as yardstick
+from repro_audit.findings import summary
+from repro_audit.findings.evidence import finding, measure, not_tried, reference_setting
+from repro_audit.findings.fix_trials import try_fixes
+from repro_audit.findings.inspection import Suspicion, inspect
+from repro_audit.findings.stakes import nothing_at_stake
+from repro_audit.findings.wording import in_words, working_directory
+from repro_audit.isolation.room import no_room
+from repro_audit.isolation.sandbox import Isolation, plan_isolation
 from repro_audit.report import model
 from repro_audit.source import Levels, Scope, Source, Verdict, configured
 from repro_audit.sources import (
@@ -29,14 +32,13 @@ from repro_audit.sources import (
     seed_effect,
     worker_seed,
 )
-from repro_audit.stakes import nothing_at_stake
-from repro_audit.trace import Phase
+from repro_audit.storage.facts import Facts
+from repro_audit.storage.reads import Suspect
+from repro_audit.storage.trace import Phase
+from repro_audit.trial import first_trial
+from repro_audit.trial.oracle import Parting, Trial, TrialOracle, part
 from repro_audit.trial.request import Watch
-from repro_audit.trial.room import no_room
 from repro_audit.trial.runner import Runner
-from repro_audit.trial.sandbox import Isolation, plan_isolation
-from repro_audit.trying import try_fixes
-from repro_audit.wording import in_words, working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """The errors of the tool, one tree, each with the exit code that it maps to.
 
 Every error says what happened, where, why that is likely, and what to do next. Errors of the program under audit are
-not here: they cross the process border as text (`repro_audit.facts.Failure`).
+not here: they cross the process border as text (`repro_audit.storage.facts.Failure`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from repro_audit.facts import Facts
+    from repro_audit.storage.facts import Facts
 
 
 class Kind(Enum):

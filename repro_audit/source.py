@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
     from repro_audit.fixes.remedies import Remedy
     from repro_audit.option import Option
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts, Json
 
 
 class Scope(str, Enum):
@@ -151,7 +151,7 @@ class Source:
     survey: Callable[[TrialContext], Json] | None = None
     """Called in the trial's process after training; what it returns is `Facts.survey[id]`."""
     reads: frozenset[str] = frozenset()
-    """What the line to blame reads, as `repro_audit.reads` calls it, where that is what the source is about."""
+    """What the line to blame reads, as `repro_audit.storage.reads` calls it, where that is what the source is about."""
     lines: Callable[[Json], Iterable[tuple[str, int]]] = _no_lines
     """From what the survey found: the lines that were seen to do what the source is about, file and number."""
     hidden_order: bool = False

@@ -8,11 +8,11 @@ import textwrap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.detail import Detail, DetailWriter, Event, Kind
 from repro_audit.probe.clock import Clock
-from repro_audit.probe.ledger import Ledger
-from repro_audit.probe.lines import Lines
-from repro_audit.probe.sites import Sites
+from repro_audit.probe.detail.lines import Lines
+from repro_audit.probe.detail.rng_log import Ledger
+from repro_audit.probe.detail.sites import Sites
+from repro_audit.storage.events import Detail, DetailWriter, Event, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

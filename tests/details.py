@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
-from repro_audit.detail import COLUMNS, Detail, Kind, Site
-from repro_audit.trace import Phase
+from repro_audit.storage.events import COLUMNS, Detail, Kind, Site
+from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

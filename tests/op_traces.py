@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from repro_audit.detail import Detail, DetailWriter
 from repro_audit.probe.clock import Clock
-from repro_audit.probe.ops import Ops
-from repro_audit.probe.sites import Sites
-from repro_audit.trace import Phase
+from repro_audit.probe.detail.ops import Ops
+from repro_audit.probe.detail.sites import Sites
+from repro_audit.storage.events import Detail, DetailWriter
+from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from repro_audit.detail import Event
+    from repro_audit.storage.events import Event
 
 
 class Recording:

@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from repro_audit.experiment import (
-    Factor,
-    Judgement,
-    LevelOutcome,
-    Outcome,
-    Result,
-    Run,
-    experiment,
-)
+from repro_audit.experiment import Factor, Judgement, LevelOutcome, Outcome, Result, Run, experiment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe import Probe
-from repro_audit.trace import Phase, Role, Trace, TraceWriter
-from repro_audit.trial.driver import Notes, train
+from repro_audit.storage.trace import Phase, Role, Trace, TraceWriter
+from repro_audit.trial.driver.training import Notes, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from repro_audit.trace import Observation
+    from repro_audit.storage.trace import Observation
 
 
 class Watched:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import xxhash
 from hypothesis import strategies as st
 
-from repro_audit.detail import Kind, Line
+from repro_audit.storage.events import Kind, Line
 from tests.details import Row
 
 REAL = tuple("abcde")

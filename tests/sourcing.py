@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.trial.context import TrialContext
+from repro_audit.context import TrialContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from repro_audit import sources
-from repro_audit.facts import Facts
 from repro_audit.source import Levels, Scope, Source
+from repro_audit.storage.facts import Facts
 from tests.auditing import REPOSITORY, environment
 
 SECTIONS = (

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from repro_audit.exercise import A_DEVICE, Answer, machine, prospect
-from repro_audit.plugins import Plugins
 from repro_audit.report import explanation, listing
 from repro_audit.report.explanation import program, sections
 from repro_audit.report.terminal import stdout_console
 from repro_audit.source import Scope, Source
 from repro_audit.sources import catalogue
+from repro_audit.sources._exercise import A_DEVICE, Answer, machine, prospect
+from repro_audit.sources._plugins import Plugins
 from tests.auditing import REPOSITORY, environment
 
 NO_PLUGINS = Plugins(sources={}, places={}, broken={})

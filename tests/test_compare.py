@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repro_audit import compare as compare_module
-from repro_audit.compare import MAX_CONTEXT, Difference, Mismatch, compare
-from repro_audit.trace import Phase, Role
+from repro_audit.analysis import compare as compare_module
+from repro_audit.analysis.compare import MAX_CONTEXT, Difference, Mismatch, compare
+from repro_audit.storage.trace import Phase, Role
 from tests.traces import Row, trace_of
 
 if TYPE_CHECKING:

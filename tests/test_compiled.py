@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from repro_audit.isolation import compiled
+from repro_audit.isolation.compiled import Compiled
 from repro_audit.probe.files import is_users
 from repro_audit.sources import nondeterministic_op
-from repro_audit.trial import compiled
-from repro_audit.trial.compiled import Compiled
 from tests.trials import lab
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from repro_audit import cli
 from repro_audit.audit import Options
 from repro_audit.config import FLAGS, Check, load, settle
 from repro_audit.errors import UsageError
-from repro_audit.facts import Facts
 from repro_audit.option import Kind, Option
 from repro_audit.source import Levels, Scope, configured
 from repro_audit.sources import catalogue
+from repro_audit.storage.facts import Facts
 from tests.auditing import check, write_target
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from repro_audit.trial import copying
-from repro_audit.trial.copying import measure
-from repro_audit.trial.sandbox import written
+from repro_audit.isolation import copying
+from repro_audit.isolation.copying import measure
+from repro_audit.isolation.sandbox import written
 from tests.trees import (
     WRITES,
     names,

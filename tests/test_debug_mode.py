@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.utils._debug_mode import DebugMode
 
-from repro_audit.detail import Detail
+from repro_audit.storage.events import Detail
 from tests.auditing import environment
 from tests.op_traces import line_of, parts_at, recorded
 

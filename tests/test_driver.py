@@ -18,10 +18,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 
 from repro_audit.errors import TargetError
-from repro_audit.probe.tensors import opaque_forms
-from repro_audit.trace import Phase
-from repro_audit.trial.driver import Notes, train
-from repro_audit.trial.losses import on_device
+from repro_audit.probe.digest.tensors import opaque_forms
+from repro_audit.storage.trace import Phase
+from repro_audit.trial.driver.losses import on_device
+from repro_audit.trial.driver.training import Notes, train
 from tests.probing import trained, watching
 
 if TYPE_CHECKING:
@@ -853,7 +853,7 @@ def test_training_twice_in_one_process(tmp_path: Path) -> None:
 
 
 def test_the_driver_needs_no_torch() -> None:
-    script = "import sys, repro_audit.trial.driver, repro_audit.trial.loading, repro_audit.probe; "
+    script = "import sys, repro_audit.trial.driver.training, repro_audit.trial.driver.loading, repro_audit.probe; "
     script += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from repro_audit import exercise
 from repro_audit.audit import Audit, Options
-from repro_audit.exercise import Answer
-from repro_audit.oracle import TrialOracle
+from repro_audit.isolation.sandbox import plan_isolation
 from repro_audit.report import as_json
 from repro_audit.report.explanation import program, sections
+from repro_audit.sources import _exercise as exercise
 from repro_audit.sources import catalogue
+from repro_audit.sources._exercise import Answer
 from repro_audit.target import parse
-from repro_audit.trial.sandbox import plan_isolation
+from repro_audit.trial.oracle import TrialOracle
 from tests.auditing import environment
 
 if TYPE_CHECKING:

@@ -14,14 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from repro_audit.experiment import (
-    Factor,
-    Judgement,
-    LevelOutcome,
-    Outcome,
-    Result,
-    Run,
-)
+from repro_audit.experiment import Factor, Judgement, LevelOutcome, Outcome, Result, Run
 from repro_audit.experiment.judging import STEADY_RELEASED
 from tests.planted import (
     Level,

@@ -8,13 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from repro_audit.experiment import (
-    Factor,
-    Outcome,
-    Result,
-    Run,
-    experiment,
-)
+from repro_audit.experiment import Factor, Outcome, Result, Run, experiment
 from tests.planted import (
     PINNED,
     REMOVED,

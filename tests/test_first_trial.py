@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from repro_audit.errors import InternalError
-from repro_audit.facts import Facts, Failure
-from repro_audit.first_trial import settle
-from repro_audit.oracle import Trial, TrialOracle
+from repro_audit.storage.facts import Facts, Failure
+from repro_audit.trial.first_trial import settle
+from repro_audit.trial.oracle import Trial, TrialOracle
 from repro_audit.trial.runner import Ended
 from tests.trials import lab
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from repro_audit.experiment import Judgement, LevelOutcome
-from repro_audit.facts import Facts
-from repro_audit.probe import tensors
+from repro_audit.probe.digest import tensors
 from repro_audit.sources import cudnn_benchmark, matmul_precision, uninitialized_memory
+from repro_audit.storage.facts import Facts
 from repro_audit.trial.interpreter import NVML_CHECK, preload
 from tests.auditing import REPOSITORY
 from tests.gpu import programs

@@ -21,8 +21,8 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repro_audit.probe import leaves as leaves_module
-from repro_audit.probe.tensors import describe, digest, leaves, opaque_forms
+from repro_audit.probe.digest import leaves as leaves_module
+from repro_audit.probe.digest.tensors import describe, digest, leaves, opaque_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable

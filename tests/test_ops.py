@@ -12,17 +12,17 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from repro_audit.detail import Kind
-from repro_audit.probe import ops
+from repro_audit.probe.detail import ops
 from repro_audit.probe.files import is_users
-from repro_audit.trace import Phase
+from repro_audit.storage.events import Kind
+from repro_audit.storage.trace import Phase
 from tests.op_traces import line_of, parts_at, recorded, recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from repro_audit.detail import Event
+    from repro_audit.storage.events import Event
     from tests.op_traces import Recording
 
 
@@ -261,7 +261,7 @@ def test_a_graph_from_before_has_the_line_of_its_backward(tmp_path: Path) -> Non
 
 
 def test_lines_are_remembered_in_memory_that_does_not_grow() -> None:
-    from repro_audit.probe.nodes import PLACES, Nodes
+    from repro_audit.probe.detail.nodes import PLACES, Nodes
 
     nodes = Nodes(5)
     size = nodes._ring.buffer_info()[1]

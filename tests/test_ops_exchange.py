@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from repro_audit.probe.tensors import overwrite
-from repro_audit.trace import Phase
-from repro_audit.values import Value, ValueWriter, open_values
+from repro_audit.probe.digest.tensors import overwrite
+from repro_audit.storage.trace import Phase
+from repro_audit.storage.values import Value, ValueWriter, open_values
 from tests.op_traces import parts_at, recorded, recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from repro_audit.detail import Event
-    from repro_audit.values import Key
+    from repro_audit.storage.events import Event
+    from repro_audit.storage.values import Key
     from tests.op_traces import Recording
 
 

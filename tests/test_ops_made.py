@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from repro_audit.probe.detailed import Detailed
-from repro_audit.trace import Phase
+from repro_audit.probe.detail.session import Detailed
+from repro_audit.storage.trace import Phase
 from tests.op_traces import line_of, recording
 from tests.probing import watching
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from repro_audit.detail import Event
+    from repro_audit.storage.events import Event
 
 
 def at(mark: str) -> int:

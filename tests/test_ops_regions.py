@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from repro_audit.trace import Phase
+from repro_audit.storage.trace import Phase
 from tests.op_traces import line_of, parts_at, recorded, recording
 
 if TYPE_CHECKING:

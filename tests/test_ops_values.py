@@ -11,7 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from repro_audit.trace import Phase
+from repro_audit.storage.trace import Phase
 from tests.op_traces import parts_at, recorded
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def test_tensors_without_data_are_said_to_be(tmp_path: Path) -> None:
 
 
 def test_a_digest_that_fails_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from repro_audit.probe import operators
+    from repro_audit.probe.detail import operators
 
     def fail(_value: object) -> tuple[str, bytes]:
         raise NotImplementedError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from repro_audit.probe import files
-from repro_audit.trial import origins, state
+from repro_audit.trial.driver import origins, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from repro_audit.outlook import unreached
+from repro_audit.findings.outlook import unreached
 
 
 def hints(text: str, **seen: bool) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from repro_audit.trial import overlay, sandbox
-from repro_audit.trial.sandbox import Tree, written
+from repro_audit.isolation import overlay, sandbox
+from repro_audit.isolation.sandbox import Tree, written
 from tests.trees import (
     LIBC,
     NOBODY,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from repro_audit.trial import copying, overlay, sandbox
-from repro_audit.trial.sandbox import Tree, written
+from repro_audit.isolation import copying, overlay, sandbox
+from repro_audit.isolation.sandbox import Tree, written
 from tests.trees import (
     LIBC,
     Ground,

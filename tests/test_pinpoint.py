@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from repro_audit.compare import Mismatch
-from repro_audit.detail import Kind, Line
-from repro_audit.pinpoint import Cause, Run, address, pinpoint
-from repro_audit.pinpoint.align import Span, align
-from repro_audit.pinpoint.items import MAX_ITEMS
-from repro_audit.trace import Phase
+from repro_audit.analysis.compare import Mismatch
+from repro_audit.analysis.pinpoint import Cause, Run, address, pinpoint
+from repro_audit.analysis.pinpoint.align import Span, align
+from repro_audit.analysis.pinpoint.items import MAX_ITEMS
+from repro_audit.storage.events import Kind, Line
+from repro_audit.storage.trace import Phase
 from tests.details import FILE, Row, detail_of
 
 LOSS = Mismatch(

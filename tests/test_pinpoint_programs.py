@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from repro_audit.compare import Mismatch
-from repro_audit.detail import Kind
-from repro_audit.pinpoint import Cause, Run, pinpoint
-from repro_audit.trace import Phase
+from repro_audit.analysis.compare import Mismatch
+from repro_audit.analysis.pinpoint import Cause, Run, pinpoint
+from repro_audit.storage.events import Kind
+from repro_audit.storage.trace import Phase
 from tests.details import detail_of
 from tests.programs import NOISE, Execution, Statement, differing, programs
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from repro_audit.trial import sandbox
+from repro_audit.isolation import sandbox
 from tests.auditing import check
 
 pytestmark = pytest.mark.usefixtures("shared_interpreters")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from repro_audit import plugins
 from repro_audit.experiment import Judgement
-from repro_audit.facts import Facts
-from repro_audit.plugins import guarded
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.sources import _plugins as plugins
 from repro_audit.sources import built_in
+from repro_audit.sources._plugins import guarded
+from repro_audit.storage.facts import Facts
 from tests.auditing import check, environment, write_target
 
 if TYPE_CHECKING:

@@ -19,11 +19,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, TensorDataset
 
-from repro_audit.probe import Probe, StopTraining, generators
-from repro_audit.probe.recorder import Place, Recorder
-from repro_audit.probe.tensors import digest
-from repro_audit.trace import Phase, TraceWriter
-from repro_audit.values import ValueWriter, open_values
+from repro_audit.probe import Probe, StopTraining
+from repro_audit.probe.digest import generators
+from repro_audit.probe.digest.tensors import digest
+from repro_audit.probe.steps.recorder import Place, Recorder
+from repro_audit.storage.trace import Phase, TraceWriter
+from repro_audit.storage.values import ValueWriter, open_values
 from tests.probing import Watched, watching
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 import xxhash
 
-from repro_audit.detail import NOTHING, DetailWriter, Kind
-from repro_audit.probe import contents, files
+from repro_audit.probe import files
 from repro_audit.probe.clock import Clock
-from repro_audit.probe.contents import Contents
-from repro_audit.probe.sites import Sites
+from repro_audit.probe.detail import contents
+from repro_audit.probe.detail.contents import Contents
+from repro_audit.probe.detail.sites import Sites
+from repro_audit.storage.events import NOTHING, DetailWriter, Kind
 from tests.detailing import Seen, line_of, load
 
 if TYPE_CHECKING:

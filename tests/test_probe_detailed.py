@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from repro_audit.detail import MAIN, Event, Kind, processes, truncation
-from repro_audit.probe import detailed as detailed_module
-from repro_audit.probe.detailed import Detailed
-from repro_audit.probe.lines import Lines
-from repro_audit.trace import Phase
+from repro_audit.probe.detail import session as detailed_module
+from repro_audit.probe.detail.lines import Lines
+from repro_audit.probe.detail.session import Detailed
+from repro_audit.storage.events import MAIN, Event, Kind, processes, truncation
+from repro_audit.storage.trace import Phase
 from tests.detailing import Seen, line_of, load
 from tests.probing import watching
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from repro_audit.detail import NOTHING, DetailWriter, Kind
-from repro_audit.probe import generators
 from repro_audit.probe.clock import Clock
-from repro_audit.probe.generators import Position
-from repro_audit.probe.ledger import Ledger
+from repro_audit.probe.detail.rng_log import Ledger
+from repro_audit.probe.digest import generators
+from repro_audit.probe.digest.generators import Position
+from repro_audit.storage.events import NOTHING, DetailWriter, Kind
 from tests.detailing import Seen, traced
 
 if TYPE_CHECKING:

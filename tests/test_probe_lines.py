@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from repro_audit.detail import Event, Kind, Line
-from repro_audit.probe import bounded
+from repro_audit.probe.digest import limited as bounded
+from repro_audit.storage.events import Event, Kind, Line
 from tests.detailing import Seen, first_cause, line_of, load, traced, tracing
 
 if TYPE_CHECKING:
@@ -399,7 +399,7 @@ def test_a_defect_of_ours_is_no_error_of_the_program(
         raise LookupError
 
     with tracing(tmp_path / "detail") as lines:
-        monkeypatch.setattr("repro_audit.probe.lines.digest", fail)
+        monkeypatch.setattr("repro_audit.probe.detail.lines.digest", fail)
         assert program["run"]() == 1
         assert "LookupError" in lines.truncated
 

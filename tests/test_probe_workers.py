@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, get_worker_info
 
-from repro_audit.probe.workers import (
+from repro_audit.probe.steps.workers import (
     SharedStream,
     Stream,
     owned_generators,
@@ -267,7 +267,7 @@ def test_workers_that_are_not_forked(tmp_path: Path) -> None:
         "    from torch.utils.data import DataLoader\n"
         "    from program import Data\n"
         "    from repro_audit.probe import files\n"
-        "    from repro_audit.probe.workers import read_streams, shared_streams\n"
+        "    from repro_audit.probe.steps.workers import read_streams, shared_streams\n"
         "    from tests.probing import watching\n"
         "    here = pathlib.Path(__file__).parent\n"
         "    files.install(here, here / 'files.jsonl')\n"
@@ -357,7 +357,7 @@ def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
 
 
 def test_reading_needs_no_torch() -> None:
-    script = "import sys, repro_audit.probe.workers, repro_audit.probe.files; "
+    script = "import sys, repro_audit.probe.steps.workers, repro_audit.probe.files; "
     script += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
@@ -445,7 +445,8 @@ def test_stand_ins_for_the_worker_loop_show_its_arguments(tmp_path: Path) -> Non
     """The line-level probe asks whatever stands there for the worker's number."""
     from torch.utils.data._utils import worker
 
-    from repro_audit.sources import _turns, worker_seed
+    from repro_audit.sources import worker_seed
+    from repro_audit.sources.emulation import turns as _turns
 
     original = worker._worker_loop
     try:

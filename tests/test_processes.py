@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from repro_audit.trial import processes
-from repro_audit.trial.processes import (
+from repro_audit.isolation import processes
+from repro_audit.isolation.processes import (
     become_subreaper,
     descendants,
     die_with_parent,

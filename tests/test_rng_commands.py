@@ -21,11 +21,12 @@ from typer.testing import CliRunner
 
 from repro_audit.cli import app
 from repro_audit.errors import UsageError
+from repro_audit.report import generators as pages
 from repro_audit.report.look import Look
 from repro_audit.report.terminal import print_whole, stdout_console
-from repro_audit.rng import Lcg, fork_rng, generators, pages, seed_everything
-from repro_audit.rng.anatomy import dissect
-from repro_audit.rng.integers import parse_integer
+from repro_audit.rng import Lcg, fork_rng, generators, seed_everything
+from repro_audit.rng.lcg.anatomy import dissect
+from repro_audit.rng.lcg.integers import parse_integer
 
 if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion

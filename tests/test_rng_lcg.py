@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from repro_audit.errors import UsageError
 from repro_audit.rng import Lcg, recover, seeds_of
-from repro_audit.rng.anatomy import dissect
-from repro_audit.rng.arithmetic import factorise, order
-from repro_audit.rng.lcg import WALK_LIMIT, find_cycle, nu_limit
+from repro_audit.rng.lcg.anatomy import dissect
+from repro_audit.rng.lcg.arithmetic import factorise, order
+from repro_audit.rng.lcg.generator import WALK_LIMIT, find_cycle, nu_limit
 
 
 def lcg(a: int, b: int, m: int) -> Lcg:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from repro_audit.errors import UsageError
-from repro_audit.trial import copying, overlay, sandbox
-from repro_audit.trial.sandbox import Tree, plan_isolation, written
+from repro_audit.isolation import copying, overlay, sandbox
+from repro_audit.isolation.sandbox import Tree, plan_isolation, written
 from tests.trees import (
     ChildError,
     Ground,
@@ -30,7 +30,7 @@ from tests.trees import (
 )
 
 if TYPE_CHECKING:
-    from repro_audit.trial.tree import Kind
+    from repro_audit.isolation.tree import Kind
 
 
 def no_overlay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +274,7 @@ def test_what_a_killed_audit_left_is_swept(tmp_path: Path) -> None:
 
 def test_the_parent_needs_neither_torch_nor_numpy() -> None:
     program = (
-        "import sys; import repro_audit.trial.sandbox, repro_audit.trial.processes; "
+        "import sys; import repro_audit.isolation.sandbox, repro_audit.isolation.processes; "
         "assert not {'torch', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=sandbox.LIBRARY)

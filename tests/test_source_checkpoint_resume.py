@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from repro_audit.experiment import Judgement
-from repro_audit.facts import Facts
 from repro_audit.source import Levels
 from repro_audit.sources import checkpoint_resume
+from repro_audit.storage.facts import Facts
 from tests.auditing import check, write_target
 from tests.trials import Lab, lab
 

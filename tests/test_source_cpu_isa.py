@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from repro_audit.context import TrialContext
 from repro_audit.experiment import Judgement, LevelOutcome
-from repro_audit.facts import Facts
 from repro_audit.source import Levels
 from repro_audit.sources import cpu_isa
-from repro_audit.trial.context import TrialContext
+from repro_audit.storage.facts import Facts
 from tests.auditing import check, write_target
 
 if TYPE_CHECKING:

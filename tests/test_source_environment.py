@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from repro_audit.facts import Facts
 from repro_audit.source import Levels
-from repro_audit.sources._machine import (
+from repro_audit.sources.emulation.machine import (
     ASKS,
     CPUS,
     INODES,
@@ -30,6 +29,7 @@ from repro_audit.sources._machine import (
     TEMPORARY,
 )
 from repro_audit.sources.environment import LEVELS, PINNED, SOURCE, WORKING_DIRECTORY, other_locale
+from repro_audit.storage.facts import Facts
 from tests.auditing import check, write_target
 from tests.sourcing import context, in_force
 

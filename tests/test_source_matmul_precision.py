@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from repro_audit.context import TrialContext
 from repro_audit.experiment import Judgement, LevelOutcome
-from repro_audit.facts import Facts
 from repro_audit.sources import matmul_precision
-from repro_audit.trial.context import TrialContext
+from repro_audit.storage.facts import Facts
 from tests.auditing import check, write_target
 
 if TYPE_CHECKING:

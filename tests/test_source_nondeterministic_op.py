@@ -6,8 +6,8 @@ import subprocess
 import sys
 import textwrap
 
-from repro_audit.facts import Facts
 from repro_audit.sources import nondeterministic_op as source
+from repro_audit.storage.facts import Facts
 from tests.auditing import environment
 
 HEARD = """

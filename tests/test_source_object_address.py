@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from repro_audit.experiment import Outcome, Run
-from repro_audit.sources import _addresses
-from repro_audit.sources._addresses import (
+from repro_audit.sources.emulation import addresses as _addresses
+from repro_audit.sources.emulation.addresses import (
     Numbers,
     ascending,
     descending,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from repro_audit.facts import Facts
 from repro_audit.source import Levels
-from repro_audit.sources._outside import changed, keep, read_answers
+from repro_audit.sources.emulation.outside import changed, keep, read_answers
 from repro_audit.sources.outside_input import ANEW, PINNED, SOURCE
+from repro_audit.storage.facts import Facts
 from tests.auditing import check, write_target
 from tests.sourcing import context, in_force
 

@@ -19,17 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from repro_audit.facts import Facts
 from repro_audit.source import Levels
-from repro_audit.sources._callers import may_ask
-from repro_audit.sources.process_identity import (
-    INODES,
-    PINNED,
-    PROCESS,
-    SOURCE,
-    THREAD,
-    TIMES,
-)
+from repro_audit.sources.emulation.callers import may_ask
+from repro_audit.sources.process_identity import INODES, PINNED, PROCESS, SOURCE, THREAD, TIMES
+from repro_audit.storage.facts import Facts
 from tests.auditing import check, write_target
 from tests.sourcing import NOON, context, in_force
 

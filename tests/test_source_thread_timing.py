@@ -17,9 +17,11 @@ import pytest
 
 from repro_audit.experiment import Judgement
 from repro_audit.experiment.judging import STEADY_RELEASED
-from repro_audit.facts import Facts
-from repro_audit.sources import _baton, _threads, thread_timing
-from repro_audit.sources._threads import Schedule, scheduled
+from repro_audit.sources import thread_timing
+from repro_audit.sources.emulation import baton as _baton
+from repro_audit.sources.emulation import threads as _threads
+from repro_audit.sources.emulation.threads import Schedule, scheduled
+from repro_audit.storage.facts import Facts
 from tests.auditing import check, write_target
 from tests.planted import Program, audit, factor
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from repro_audit.sources._baton import Policy
+    from repro_audit.sources.emulation.baton import Policy
 
 pytestmark = pytest.mark.usefixtures("shared_interpreters")
 

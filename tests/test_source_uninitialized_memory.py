@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from repro_audit.facts import Facts
+from repro_audit.context import TrialContext
 from repro_audit.source import Levels
 from repro_audit.sources import nondeterministic_op, uninitialized_memory
-from repro_audit.trial.context import TrialContext
+from repro_audit.storage.facts import Facts
 from tests.auditing import check, write_target
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from repro_audit.facts import Facts
 from repro_audit.sources import worker_order
-from repro_audit.sources._turns import FIRST_EARLY, FIRST_LATE, IN_TURN, Board, in_order
+from repro_audit.sources.emulation.turns import FIRST_EARLY, FIRST_LATE, IN_TURN, Board, in_order
+from repro_audit.storage.facts import Facts
 from tests.auditing import check, write_target
 
 if TYPE_CHECKING:

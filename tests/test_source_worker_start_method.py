@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from repro_audit.context import TrialContext
 from repro_audit.experiment import Judgement, LevelOutcome
-from repro_audit.facts import Facts
-from repro_audit.probe.workers import WorkerLoop
+from repro_audit.probe.steps.workers import WorkerLoop
 from repro_audit.sources import worker_start_method
 from repro_audit.sources.worker_start_method import ID, PINNED
-from repro_audit.trial.context import TrialContext
+from repro_audit.storage.facts import Facts
 from tests.trials import lab
 
 if TYPE_CHECKING:

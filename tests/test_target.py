@@ -12,7 +12,7 @@ import torch
 
 from repro_audit.errors import TargetError, UsageError
 from repro_audit.target import parse
-from repro_audit.trial.loading import load
+from repro_audit.trial.driver.loading import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,9 +13,9 @@ from torch._subclasses import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from repro_audit.probe import tensors
-from repro_audit.probe.plain import frame
-from repro_audit.probe.tensors import blocks, dense, describe, digest, opaque_forms
+from repro_audit.probe.digest import tensors
+from repro_audit.probe.digest.plain import frame
+from repro_audit.probe.digest.tensors import blocks, dense, describe, digest, opaque_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable

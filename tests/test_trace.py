@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repro_audit.columns import ROWS_PER_FLUSH
 from repro_audit.errors import InternalError
-from repro_audit.trace import COLUMNS, Phase, Role, Trace, TraceWriter
+from repro_audit.storage.columns import ROWS_PER_FLUSH
+from repro_audit.storage.trace import COLUMNS, Phase, Role, Trace, TraceWriter
 from tests.traces import Row, trace_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def test_outcome_digest_sees_any_change_of_an_outcome(
 def test_outcome_digest_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     trace = trace_of([Row(step=step, digest=b"%16d" % step) for step in range(50)])
     whole = trace.outcome_digest()
-    monkeypatch.setattr("repro_audit.trace.ROWS_PER_FLUSH", 7)
+    monkeypatch.setattr("repro_audit.storage.trace.ROWS_PER_FLUSH", 7)
     assert trace.outcome_digest() == whole
 
 

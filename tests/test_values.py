@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from repro_audit import values as values_module
-from repro_audit.formats import format_of
-from repro_audit.values import Magnitude, Value, ValueWriter, magnitude, open_values
+from repro_audit.storage import values as values_module
+from repro_audit.storage.number_formats import format_of
+from repro_audit.storage.values import Magnitude, Value, ValueWriter, magnitude, open_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable

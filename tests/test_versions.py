@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from repro_audit import summary
+from repro_audit.findings import summary
 from tests.auditing import REPOSITORY
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from repro_audit import yardstick
+from repro_audit.findings import effect_size as yardstick
 from repro_audit.sources import catalogue, seed_effect
 
 SEEDS = ([3.0, 1.0], [3.0, 2.0], [3.0, 1.5])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repro_audit.trace import COLUMNS, Phase, Role, Trace
+from repro_audit.storage.trace import COLUMNS, Phase, Role, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

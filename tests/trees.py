@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from repro_audit.trial import copying, overlay, sandbox
-from repro_audit.trial.sandbox import Isolation, Tree, plan_isolation
-from repro_audit.trial.tree import Mechanism
+from repro_audit.isolation import copying, overlay, sandbox
+from repro_audit.isolation.sandbox import Isolation, Tree, plan_isolation
+from repro_audit.isolation.tree import Mechanism
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from repro_audit.trial.tree import Kind
+    from repro_audit.isolation.tree import Kind
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="overlays need Linux")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

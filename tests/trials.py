@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from repro_audit.oracle import Trial, TrialOracle
+from repro_audit.isolation.sandbox import plan_isolation
 from repro_audit.sources import catalogue
 from repro_audit.target import parse
+from repro_audit.trial.oracle import Trial, TrialOracle
 from repro_audit.trial.request import Watch
 from repro_audit.trial.runner import Job
-from repro_audit.trial.sandbox import plan_isolation
 from tests.auditing import environment
 
 if TYPE_CHECKING:

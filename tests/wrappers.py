@@ -18,9 +18,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.facts import Facts
 from repro_audit.source import Levels
 from repro_audit.sources import built_in, environment, process_identity
+from repro_audit.storage.facts import Facts
 from tests.forms import FORMS
 from tests.sourcing import context, in_force
 
@@ -157,7 +157,7 @@ def levels(source: Source) -> list[str]:
 
 @contextmanager
 def _overlay() -> Iterator[None]:
-    from repro_audit.trial.renaming import allow_directory_renames
+    from repro_audit.isolation.renaming import allow_directory_renames
 
     allow_directory_renames()
     yield
@@ -165,8 +165,8 @@ def _overlay() -> Iterator[None]:
 
 @contextmanager
 def _probe(directory: Path, *, detailed: bool) -> Iterator[None]:
-    from repro_audit.probe.detailed import Detailed
-    from repro_audit.probe.ops import Ops
+    from repro_audit.probe.detail.ops import Ops
+    from repro_audit.probe.detail.session import Detailed
     from tests.probing import watching
 
     (directory / "trial" / "detail").mkdir(parents=True)

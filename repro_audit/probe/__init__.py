@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from repro_audit.probe.counters import Counters
-    from repro_audit.probe.detailed import Detailed
-    from repro_audit.probe.hooks import Hooks
-    from repro_audit.trace import Trace, TraceWriter
-    from repro_audit.values import ValueWriter
+    from repro_audit.probe.detail.session import Detailed
+    from repro_audit.probe.steps.counters import Counters
+    from repro_audit.probe.steps.hooks import Hooks
+    from repro_audit.storage.trace import Trace, TraceWriter
+    from repro_audit.storage.values import ValueWriter
 
     Key = tuple[int, int, str, int]
     """Step, phase, name, occurrence: the place of an observation in a trace."""
@@ -99,11 +99,11 @@ class Probe:
     def install(self) -> None:
         """Hook torch, process-wide."""
         if self.absent:
-            from repro_audit.probe.counters import Counters
+            from repro_audit.probe.steps.counters import Counters
 
             self._hooks = Counters(self)
         else:
-            from repro_audit.probe.hooks import Hooks
+            from repro_audit.probe.steps.hooks import Hooks
 
             self._hooks = Hooks(self)
         self._hooks.install()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repro_audit.trace import Phase
+from repro_audit.storage.trace import Phase
 
 
 @dataclass(slots=True)

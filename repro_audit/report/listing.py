@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from repro_audit.exercise import Answer, Prospect, machine, prospect
 from repro_audit.report.look import Look, indented, words
 from repro_audit.report.terminal import print_whole
 from repro_audit.source import Scope
+from repro_audit.sources._exercise import Answer, Prospect, machine, prospect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rich.console import Console, RenderableType
 
-    from repro_audit.plugins import Plugins
     from repro_audit.source import Source
+    from repro_audit.sources._plugins import Plugins
 
 HERE_WIDTH = 22
 SCOPE_WIDTH = 8

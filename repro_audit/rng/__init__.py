@@ -23,8 +23,8 @@ from repro_audit.rng.seeding import (
 if TYPE_CHECKING:
     from repro_audit.rng.identification import Identification, identify
     from repro_audit.rng.inventory import GeneratorFacts, generators
-    from repro_audit.rng.lcg import HullDobell, Lcg, Orbit
-    from repro_audit.rng.recovery import Recovery, recover, seeds_of
+    from repro_audit.rng.lcg.generator import HullDobell, Lcg, Orbit
+    from repro_audit.rng.lcg.recovery import Recovery, recover, seeds_of
 
 __all__ = [
     "SEED_LIMIT",

@@ -12,8 +12,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.rng.engines import MT_WORDS, MersenneTwister, pcg64, philox_of_thread
-from repro_audit.rng.lcg import Lcg
-from repro_audit.rng.recovery import recover
+from repro_audit.rng.lcg.generator import Lcg
+from repro_audit.rng.lcg.recovery import recover
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,9 +12,9 @@ from repro_audit.source import Levels, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts
 
 PINNED, OTHER = "A", "B"
 NOT_THE_PROGRAM = ("repro_audit.trial", "repro_audit.sources", "torch.", "numpy.")

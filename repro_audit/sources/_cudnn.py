@@ -11,9 +11,9 @@ from repro_audit.source import Levels, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts
 
 AS_WRITTEN = "as written"
 

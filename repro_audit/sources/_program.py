@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Json
+    from repro_audit.storage.facts import Json
 
 _IMPORTING = ("<frozen importlib", str(Path(importlib.__file__).parent))
 

@@ -83,16 +83,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.isolation import compiled
 from repro_audit.probe.files import is_users
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.trial import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts, Json
 
 PINNED = "as is"
 LIBRARIES = {

@@ -84,9 +84,9 @@ from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 PINNED, AS_FOUND, UNSET = ":4096:8", "as written", "unset"

@@ -81,19 +81,19 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro_audit import reads
 from repro_audit.source import Fix, Levels, Scope, Source
-from repro_audit.sources import _machine
 from repro_audit.sources._program import Replacements, evidence, noted, verdict
+from repro_audit.sources.emulation import machine as _machine
+from repro_audit.storage import reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
     from repro_audit.source import Verdict
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts, Json
 
 ID = "environment"
 PINNED = "as is"

@@ -81,7 +81,6 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from repro_audit import reads
 from repro_audit.fixes.remedies import Sort
 from repro_audit.probe.files import is_users
 from repro_audit.source import Fix, Levels, Scope, Source
@@ -94,15 +93,16 @@ from repro_audit.sources._program import (
     read_lines,
     verdict,
 )
+from repro_audit.storage import reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
     from repro_audit.source import Verdict
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts, Json
 
 ID = "file-order"
 LOG = "listings.jsonl"

@@ -72,15 +72,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from repro_audit import reads
 from repro_audit.fixes.remedies import Instead, SetOrder
 from repro_audit.option import Kind, Option
 from repro_audit.source import Fix, Levels, Scope, Source, in_words
+from repro_audit.storage import reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from repro_audit.facts import Facts
+    from repro_audit.storage.facts import Facts
 
 
 PINNED = "0"

@@ -88,16 +88,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.sources._alerts import listen
-from repro_audit.sources._load import busy_process
+from repro_audit.sources.emulation.alerts import listen
+from repro_audit.sources.emulation.load import busy_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
-    from repro_audit.sources._alerts import Alert
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.sources.emulation.alerts import Alert
+    from repro_audit.storage.facts import Facts, Json
 
 ID = "nondeterministic-op"
 PINNED, RELEASED = "deterministic", "as written, under load"

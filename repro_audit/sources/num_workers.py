@@ -96,16 +96,16 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.facts import AMBIENT
 from repro_audit.option import Kind, Option
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.storage.facts import AMBIENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts
 
 PINNED, PER_SAMPLE = "as written", "seeded per sample"
 WORKERS = Option(

@@ -72,10 +72,9 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from repro_audit import reads
 from repro_audit.fixes.remedies import SetOrder
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.sources._addresses import (
+from repro_audit.sources.emulation.addresses import (
     Numbers,
     ascending,
     classes_of_the_program,
@@ -85,13 +84,14 @@ from repro_audit.sources._addresses import (
     shuffle_heap,
     supported,
 )
+from repro_audit.storage import reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts, Json
 
 ID = "object-address"
 PINNED, REVERSED = "in order of use", "in reverse"

@@ -76,32 +76,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro_audit import reads
+from repro_audit.context.numbering import position
 from repro_audit.fixes.remedies import Argument, Instead
 from repro_audit.probe.files import is_users
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._ambient import OTHER, PINNED
-from repro_audit.sources._callers import asker
-from repro_audit.sources._devices import replace_devices, replace_names
-from repro_audit.sources._program import (
-    Lines,
-    Replacements,
-    evidence,
-    noted,
-    read_lines,
-    verdict,
-)
-from repro_audit.trial.numbering import position
+from repro_audit.sources._program import Lines, Replacements, evidence, noted, read_lines, verdict
+from repro_audit.sources.emulation.callers import asker
+from repro_audit.sources.emulation.devices import replace_devices, replace_names
+from repro_audit.storage import reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from repro_audit.context import TrialContext
+    from repro_audit.context.numbering import Numbering
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
     from repro_audit.source import Verdict
-    from repro_audit.trial.context import TrialContext
-    from repro_audit.trial.numbering import Numbering
+    from repro_audit.storage.facts import Facts, Json
 
 ID = "os-entropy"
 LOG = "entropy.jsonl"

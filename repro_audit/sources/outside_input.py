@@ -65,18 +65,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.source import Fix, Levels, Scope, Source
-from repro_audit.sources._outside import Answers, changed, keep, read_answers
 from repro_audit.sources._program import Replacements, verdict
-from repro_audit.sources._telling import Commands, Connections, Files, Measures
+from repro_audit.sources.emulation.outside import Answers, changed, keep, read_answers
+from repro_audit.sources.emulation.telling import Commands, Connections, Files, Measures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
     from repro_audit.source import Verdict
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts, Json
 
 ID = "outside-input"
 PINNED, ANEW = "as the first run was told", "anew"

@@ -93,9 +93,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts, Json
 
 PINNED, RELOADED, WITHOUT = "as built", "reloaded", "pickle removed"
 ID = "pickled-embedding"

@@ -78,17 +78,17 @@ from typing import TYPE_CHECKING
 
 from repro_audit.fixes.remedies import Instead
 from repro_audit.source import Fix, Levels, Scope, Source
-from repro_audit.sources._identity import Identities, Numbers
 from repro_audit.sources._program import Lines, Replacements, evidence, noted, read_lines, verdict
-from repro_audit.sources._stat import Face, OwnFiles, began, note_by_kind
+from repro_audit.sources.emulation.identity import Identities, Numbers
+from repro_audit.sources.emulation.stat import Face, OwnFiles, began, note_by_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
     from repro_audit.source import Verdict
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts, Json
 
 ID = "process-identity"
 PINNED = "always the same"

@@ -68,9 +68,9 @@ from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts, Json
 
 PINNED, SECOND = "fresh process", "second run"
 

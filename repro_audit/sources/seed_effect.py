@@ -58,9 +58,9 @@ from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts
 
 PINNED = "A"
 SEEDS = "ABCD"

@@ -71,8 +71,8 @@ from repro_audit.source import Fix, Levels, Scope, Source, in_words
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from repro_audit.facts import Facts
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.context import TrialContext
+    from repro_audit.storage.facts import Facts
 
 PINNED = "as is"
 THREADS = Option(

@@ -89,14 +89,14 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.fixes.remedies import Rename
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict, in_words
-from repro_audit.sources._patching import replaced
+from repro_audit.sources.emulation.patching import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts
 
 PINNED = "zeros"
 BYTES = {PINNED: 0x00, "0x3f": 0x3F, "0xff": 0xFF}

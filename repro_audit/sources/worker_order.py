@@ -59,14 +59,14 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.sources._turns import FIRST_EARLY, FIRST_LATE, IN_TURN, in_order
+from repro_audit.sources.emulation.turns import FIRST_EARLY, FIRST_LATE, IN_TURN, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts
 
 PINNED = IN_TURN
 

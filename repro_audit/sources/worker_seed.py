@@ -101,16 +101,16 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.probe.workers import SharedStream, read_streams, shared_streams
+from repro_audit.probe.steps.workers import SharedStream, read_streams, shared_streams
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._ambient import OTHER, OTHER_SEED, PINNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts, Json
 
 ID = "worker-seed"
 INIT_FN = 9

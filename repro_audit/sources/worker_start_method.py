@@ -92,14 +92,14 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.sources._patching import replaced
+from repro_audit.sources.emulation.patching import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.facts import Facts, Json
-    from repro_audit.trial.context import TrialContext
+    from repro_audit.storage.facts import Facts, Json
 
 ID = "worker-start-method"
 PINNED = "as written"

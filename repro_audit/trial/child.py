@@ -20,29 +20,29 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import entry, rng
-from repro_audit.detail import DETAIL
 from repro_audit.errors import NeverTrainedError, SourceFailedError, TargetError
-from repro_audit.facts import Facts, Failure
+from repro_audit.isolation import compiled
+from repro_audit.isolation.processes import STACKS_SIGNAL
+from repro_audit.isolation.room import no_room
 from repro_audit.sources import built_in, of_trial
-from repro_audit.trace import TraceWriter
-from repro_audit.trial import compiled
-from repro_audit.trial.checkpoint import Checkpoint
-from repro_audit.trial.processes import STACKS_SIGNAL
+from repro_audit.storage.events import DETAIL
+from repro_audit.storage.facts import Facts, Failure
+from repro_audit.storage.trace import TraceWriter
+from repro_audit.trial.driver.checkpoint import Checkpoint
 from repro_audit.trial.request import FACTS, STACKS
-from repro_audit.trial.room import no_room
 from repro_audit.trial.spawned import Setting, context_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from repro_audit.facts import Json
+    from repro_audit.context import TrialContext
     from repro_audit.probe import Probe
-    from repro_audit.probe.detailed import Detailed
+    from repro_audit.probe.detail.session import Detailed
     from repro_audit.source import Source
+    from repro_audit.storage.facts import Json
     from repro_audit.target import Target
-    from repro_audit.trial.context import TrialContext
-    from repro_audit.trial.driver import Notes
-    from repro_audit.trial.loading import Build
+    from repro_audit.trial.driver.loading import Build
+    from repro_audit.trial.driver.training import Notes
     from repro_audit.trial.request import TrialRequest
 
 STACKS_DESCRIPTOR = 200
@@ -101,7 +101,7 @@ def _private_temporary_directory(request: TrialRequest) -> None:
 
 def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
     """Run the target; a failure of its own becomes part of the facts."""
-    from repro_audit.trial.driver import Notes
+    from repro_audit.trial.driver.training import Notes
 
     notes = Notes()
     try:
@@ -146,7 +146,7 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
 def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
     """Load the target under the setting, and train; the probe of the last run in this process."""
     from repro_audit.probe import files
-    from repro_audit.trial import loading
+    from repro_audit.trial.driver import loading
 
     sources = of_trial(request.plugins)
     trace = TraceWriter(request.directory / "trace")
@@ -209,9 +209,9 @@ def _detailed(request: TrialRequest) -> Detailed | None:
     watch, window = request.watch, request.watch.window
     if window is None:
         return None
-    from repro_audit.probe.detailed import Detailed
-    from repro_audit.probe.ops import Ops
-    from repro_audit.values import ValueWriter, open_values
+    from repro_audit.probe.detail.ops import Ops
+    from repro_audit.probe.detail.session import Detailed
+    from repro_audit.storage.values import ValueWriter, open_values
 
     given = open_values(Path(watch.fed_by)) if watch.feed else {}
     return Detailed(
@@ -278,8 +278,8 @@ def _run_once(
     if detailed is not None and not _keeps_loading(request):
         detailed.begin_again()
     from repro_audit.probe import Probe
-    from repro_audit.trial import driver
-    from repro_audit.values import ValueWriter
+    from repro_audit.storage.values import ValueWriter
+    from repro_audit.trial.driver import training as driver
 
     window = request.watch.window
     steps = request.steps if window is None else min(request.steps, window.last + 1)
@@ -356,7 +356,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
     """What this trial learnt."""
     import torch
 
-    from repro_audit.probe.tensors import opaque_forms
+    from repro_audit.probe.digest.tensors import opaque_forms
 
     used = torch.cuda.is_initialized()
     devices = range(torch.cuda.device_count())  # starts no device

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from repro_audit.errors import InternalError
+from repro_audit.isolation.processes import die_with_parent, no_core_dumps
+from repro_audit.isolation.room import no_room, to_json
+from repro_audit.isolation.sandbox import enter
 from repro_audit.sources import built_in
-from repro_audit.trial.processes import die_with_parent, no_core_dumps
 from repro_audit.trial.request import FACTS, TEMPORARY, TrialRequest
-from repro_audit.trial.room import no_room, to_json
-from repro_audit.trial.sandbox import enter
 
 DEFECT = "defect.txt"
 """In a trial's directory: the traceback of an error of the tool's own."""
@@ -43,13 +43,13 @@ PRELOADED = (
     "torch",
     "torch._dynamo",  # comes with the first step of an optimizer
     "repro_audit.trial.child",
-    "repro_audit.trial.driver",
-    "repro_audit.trial.loading",
-    "repro_audit.trial.loop",
-    "repro_audit.probe.hooks",
-    "repro_audit.probe.detailed",
-    "repro_audit.probe.ops",
-    "repro_audit.values",
+    "repro_audit.trial.driver.training",
+    "repro_audit.trial.driver.loading",
+    "repro_audit.trial.driver.loop",
+    "repro_audit.probe.steps.hooks",
+    "repro_audit.probe.detail.session",
+    "repro_audit.probe.detail.ops",
+    "repro_audit.storage.values",
 )
 """What trials import sooner or later, the sources apart; a zygote has it before its first child."""
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from repro_audit.isolation.sandbox import Tree
 from repro_audit.target import Target
-from repro_audit.trial.sandbox import Tree
 
 Half = Literal["whole", "first", "second"]
 """Of a training: what a trial's process does of it."""

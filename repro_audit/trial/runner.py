@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.errors import InternalError
-from repro_audit.facts import Facts
-from repro_audit.trial import room
-from repro_audit.trial.interpreter import DEFECT, PRELOADED
-from repro_audit.trial.processes import (
+from repro_audit.isolation import room
+from repro_audit.isolation.processes import (
     STACKS_SIGNAL,
     become_subreaper,
     cpu_seconds,
@@ -28,6 +26,8 @@ from repro_audit.trial.processes import (
     kill_group,
     tied_to_this,
 )
+from repro_audit.storage.facts import Facts
+from repro_audit.trial.interpreter import DEFECT, PRELOADED
 from repro_audit.trial.request import FACTS, STACKS
 
 if TYPE_CHECKING:

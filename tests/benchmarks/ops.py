@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils._debug_mode import DebugMode
 from torch.utils.data import DataLoader, TensorDataset
 
-from repro_audit.probe.detailed import Detailed
-from repro_audit.probe.ops import Ops
+from repro_audit.probe.detail.ops import Ops
+from repro_audit.probe.detail.session import Detailed
 from tests.benchmarks.plain import train
 from tests.benchmarks.probe import Program, small_transformer, tiny_mlp
 from tests.benchmarks.table import Row

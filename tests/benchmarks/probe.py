@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from repro_audit.probe import Probe
-from repro_audit.trace import TraceWriter
+from repro_audit.storage.trace import TraceWriter
 from tests.benchmarks.plain import train
 from tests.benchmarks.table import Row
 

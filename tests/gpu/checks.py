@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from repro_audit import rng
-from repro_audit.probe import tensors
-from repro_audit.probe.generators import ambient
+from repro_audit.probe.digest import tensors
+from repro_audit.probe.digest.generators import ambient
 from tests.auditing import environment
 from tests.benchmarks import ops
 from tests.benchmarks.plain import train as train_step

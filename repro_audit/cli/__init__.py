@@ -1,0 +1,196 @@
+"""The command line: parse, call, map errors to exit codes. Torch is never imported in this process."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from repro_audit import __version__
+from repro_audit.cli import rng as rng_commands
+from repro_audit.config import FLAGS
+from repro_audit.errors import InternalError, ReproAuditError, UsageError
+from repro_audit.source import Scope
+
+if TYPE_CHECKING:
+    from repro_audit.config import Check
+    from repro_audit.report.model import Report
+
+Promise = Enum("Promise", {scope.name: scope.value for scope in Scope if scope is not Scope.NONE})  # type: ignore[misc]
+"""What --require takes."""
+
+app = typer.Typer(
+    name="repro-audit",
+    help="Find what makes a PyTorch training irreproducible, by running it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(rng_commands.app, name="rng")
+
+
+def main() -> NoReturn:
+    """Run the command line; each error ends with its exit code."""
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except ReproAuditError as error:
+        print(f"repro-audit: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except typer.Exit as stop:
+        raise SystemExit(stop.exit_code) from None
+    except Exception as error:
+        _usage_or_defect(error)
+    raise SystemExit(code or 0)
+
+
+def _usage_or_defect(error: Exception) -> NoReturn:
+    """Click's own usage errors end with 2; anything else is a defect of the tool and ends with 70."""
+    show = getattr(error, "show", None)
+    if show is not None:
+        show()
+        raise SystemExit(UsageError.exit_code)
+    traceback.print_exception(error)
+    print(
+        "repro-audit: this is a defect of repro-audit, not of your program; please report it",
+        file=sys.stderr,
+    )
+    raise SystemExit(InternalError.exit_code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"repro-audit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Find what makes a PyTorch training irreproducible, by running it."""
+
+
+def _flag(name: str, *spelt: str, metavar: str | None = None) -> Any:
+    """An option of `check` as `config` has it; None stands for one that was not given."""
+    flag = FLAGS[name]
+    silent = flag.default is None or flag.default is False or flag.default == ()
+    return typer.Option(
+        *spelt,
+        min=flag.minimum,
+        max=flag.maximum,
+        metavar=metavar,
+        help=flag.help if silent else f"{flag.help} (default: {flag.default})",
+    )
+
+
+@app.command()
+def check(
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="train.py:build or pkg.module:build")
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="None in build mode.")
+    ] = None,
+    seed: Annotated[int | None, _flag("seed")] = None,
+    steps: Annotated[int | None, _flag("steps")] = None,
+    runs: Annotated[int | None, _flag("runs")] = None,
+    require: Annotated[Promise | None, _flag("require")] = None,
+    only: Annotated[list[str] | None, _flag("only", metavar="ID")] = None,
+    skip: Annotated[list[str] | None, _flag("skip", metavar="ID")] = None,
+    jobs: Annotated[int | None, _flag("jobs")] = None,
+    timeout: Annotated[float | None, _flag("timeout")] = None,
+    fresh: Annotated[bool | None, _flag("fresh", "--fresh/--no-fresh")] = None,
+    json: Annotated[str | None, _flag("json", metavar="FILE")] = None,
+    quiet: Annotated[bool | None, _flag("quiet", "--quiet/--no-quiet", "-q")] = None,
+    no_pinpoint: Annotated[bool | None, _flag("no-pinpoint", "--no-pinpoint/--pinpoint")] = None,
+) -> None:
+    """Audit a training: run it many times, change one thing at a time, and compare every tensor bit by bit.
+
+    What no flag says is taken from the table tool.repro-audit in pyproject.toml.
+    """
+    from repro_audit.audit import audit
+    from repro_audit.config import settle
+    from repro_audit.report.progress import Progress
+    from repro_audit.target import parse
+
+    flags = {
+        "seed": seed,
+        "steps": steps,
+        "runs": runs,
+        "require": require.value if require else None,
+        "only": only or None,
+        "skip": skip or None,
+        "jobs": jobs,
+        "timeout": timeout,
+        "fresh": fresh,
+        "json": json,
+        "quiet": quiet,
+        "no-pinpoint": no_pinpoint,
+    }
+    asked = settle(flags, Path.cwd())
+    parsed = parse(target, tuple(arguments or ()))
+    with Progress(quiet=asked.quiet) as progress:
+        report = audit(parsed, asked.options, progress)
+    try:
+        _save(report, asked.json)
+    finally:
+        _print(report, asked)
+    raise typer.Exit(report.exit_code)
+
+
+def _save(report: Report, destination: str | None) -> None:
+    """Write the JSON report, if one is wanted."""
+    from repro_audit.report import as_json
+
+    if destination is None:
+        return
+    try:
+        as_json.write(report, destination)
+    except OSError as error:
+        raise UsageError(
+            f"the report can not be saved as {destination!r}", where="--json", why=str(error)
+        ) from error
+
+
+def _print(report: Report, asked: Check) -> None:
+    """Print the report to stdout, or to stderr where the JSON has stdout for itself."""
+    from repro_audit.report import as_json, terminal
+    from repro_audit.report.look import Look
+
+    console = (
+        terminal.stderr_console() if asked.json == as_json.STDOUT else terminal.stdout_console()
+    )
+    look = Look.of(console)
+    page = terminal.verdict(report, look) if asked.quiet else terminal.render(report, look)
+    terminal.print_whole([page], console, look)
+
+
+@app.command()
+def sources() -> None:
+    """List the catalogue: what can break reproducibility, and what an audit varies to find out."""
+    from repro_audit.report import listing, terminal
+    from repro_audit.sources import catalogue, installed
+
+    listing.print_catalogue(catalogue(), installed(), terminal.stdout_console())
+
+
+@app.command()
+def explain(
+    source: Annotated[str, typer.Argument(metavar="ID", help="Such as hash-seed.")],
+) -> None:
+    """Explain a source: what it does, why it breaks reproducibility, an example, and what to use instead."""
+    from repro_audit.report import explanation, terminal
+    from repro_audit.sources import known
+
+    explanation.print_source(known(source, where="explain"), terminal.stdout_console())

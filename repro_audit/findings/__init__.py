@@ -1,0 +1,1 @@
+"""From what the experiment judged to what a report says."""

@@ -1,0 +1,134 @@
+"""How large a divergence is beside the seed's own effect, and what a mend costs; no verdict hangs on either.
+
+Both take further runs, which are made only where something broke.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import TYPE_CHECKING
+
+from repro_audit.sources import (
+    cudnn_benchmark,
+    cudnn_deterministic,
+    nondeterministic_op,
+    seed_effect,
+    thread_count,
+)
+from repro_audit.trial.request import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from repro_audit.experiment import Judgement, Setting
+    from repro_audit.trial.oracle import Parting, Trial, TrialOracle
+
+RUNS = 2
+"""Of a mend, and as many without it."""
+
+MENDS: dict[str, tuple[str, Setting, Setting]] = {
+    source.id: (words, {source.id: mended} if mended != source.pinned else {}, without)
+    for source, words, mended, without in (
+        (
+            nondeterministic_op.SOURCE,
+            "deterministic algorithms take",
+            nondeterministic_op.PINNED,
+            {nondeterministic_op.SOURCE.id: nondeterministic_op.UNLOADED},
+        ),
+        (
+            cudnn_benchmark.SOURCE,
+            "doing without the benchmark takes",
+            "False",
+            {cudnn_benchmark.SOURCE.id: "True"},
+        ),
+        (
+            cudnn_deterministic.SOURCE,
+            "cuDNN's deterministic algorithms take",
+            "True",
+            {cudnn_deterministic.SOURCE.id: "False"},
+        ),
+        (thread_count.SOURCE, "the surest mend, one thread, takes", "1", {}),
+    )
+}
+"""By source: the mend in words, and the settings with it and without."""
+
+
+def seeds(oracle: TrialOracle, judgements: Mapping[str, Judgement]) -> list[Sequence[float]]:
+    """The losses of runs with four seeds; none where the seed was not tried, or changes nothing."""
+    judgement = judgements.get(seed_effect.SOURCE.id)
+    if judgement is None or judgement.pair is None:
+        return []
+    reference, other = (oracle.trials[name] for name in judgement.pair)
+    further = oracle.try_settings(
+        [
+            ({seed_effect.SOURCE.id: level}, Watch())
+            for level in seed_effect.further(other.setting[seed_effect.SOURCE.id])
+        ]
+    )
+    trained = [trial for trial in (reference, other, *further) if trial.ended.status == "ok"]
+    return [trial.facts.losses for trial in trained]
+
+
+def share(parting: Parting, of_seeds: Sequence[Sequence[float]]) -> str | None:
+    """The difference of a pair's last losses, as a share of the spread between seeds."""
+    pair = (parting.reference.facts.losses, parting.diverged.facts.losses)
+    return share_of_spread(pair, of_seeds)
+
+
+def share_of_spread(
+    pair: tuple[Sequence[float], Sequence[float]], of_seeds: Sequence[Sequence[float]]
+) -> str | None:
+    """As `share`, from the losses themselves; None where there are fewer than three seeds, or no finite spread."""
+    last = min(map(len, (*pair, *of_seeds)), default=0) - 1
+    if last < 0 or len(of_seeds) < 3:  # noqa: PLR2004 - two seeds show no spread, only a difference
+        return None
+    ends = [losses[last] for losses in of_seeds]
+    spread, distance = max(ends) - min(ends), abs(pair[1][last] - pair[0][last])
+    if not (math.isfinite(spread) and math.isfinite(distance)) or spread == 0:
+        return None
+    beside = f"the spread between {len(of_seeds)} seeds ({spread:.2g})"
+    if distance == 0:
+        return f"the last loss is equal; {beside} is what another seed does to it"
+    return f"the last loss differs by {_percent(distance / spread)} of {beside}"
+
+
+def _percent(ratio: float) -> str:
+    """Two digits that count, and never 0 for what is not."""
+    if ratio >= 0.1:  # noqa: PLR2004
+        return f"{100 * ratio:,.0f}%"
+    return f"{100 * ratio:.2g}%" if ratio >= 1e-6 else "less than 0.0001%"  # noqa: PLR2004
+
+
+def costs(oracle: TrialOracle, broke: Iterable[str]) -> dict[str, str]:
+    """What the mend of each source that broke costs, for those where it costs speed."""
+    wanted = [name for name in broke if name in MENDS]
+    settings = [(setting, Watch()) for name in wanted for setting in MENDS[name][1:] * RUNS]
+    trials = iter(_one_by_one(oracle, settings))
+    found = {}
+    for name in wanted:
+        seconds = [next(trials).facts.step_seconds for _ in range(2 * RUNS)]
+        line = cost(MENDS[name][0], seconds[::2], seconds[1::2])
+        if line is not None:
+            found[name] = line
+    return found
+
+
+def _one_by_one(oracle: TrialOracle, settings: Sequence[tuple[Setting, Watch]]) -> list[Trial]:
+    """Trials that share no cores with each other."""
+    runner = oracle.runner
+    before, runner.side_by_side = runner.side_by_side, 1
+    try:
+        return oracle.try_settings(settings)
+    finally:
+        runner.side_by_side = before
+
+
+def cost(words: str, mended: Sequence[float], without: Sequence[float]) -> str | None:
+    """A mend's cost as the ratio of a step's median times; None where a run was too short to tell."""
+    if not all((*mended, *without)):
+        return None
+    ratio = median(mended) / median(without)
+    runs = f"medians of {len(mended)} and {len(without)} short runs"
+    shown = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"  # noqa: PLR2004
+    return f"{words} {shown} times as long for a step ({runs})"

@@ -1,0 +1,1 @@
+"""What keeps a trial's writes and processes from the user's tree and machine."""

@@ -1,0 +1,1 @@
+"""What pinpointing observes besides: ops, lines, draws, files."""

@@ -1,0 +1,205 @@
+"""What `torch.compile` made: each call is one row, and the probe is out of the way inside.
+
+Under a dispatch mode PyTorch leaves functions uncompiled, so that the program would compute other things than it does
+when nobody looks. What AOTAutograd made of a region's backward is a row too; a backend that leaves the backward to
+autograd (`eager`) has its ops seen one by one, at the line that called the region.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from repro_audit.probe.detail.operators import state
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from repro_audit.probe.detail.ops import Ops
+
+REGION: Final = "torch.compile"
+_DYNAMO: Final = "torch._dynamo.eval_frame"
+_RUNTIME: Final = "torch._functorch._aot_autograd.runtime_wrappers"
+_CALL: Final = "call_func_at_runtime_with_args"
+_BACKWARD_NODE: Final = "CompiledFunctionBackward"
+_is_compiling = torch.compiler.is_compiling
+
+
+def step_aside(mode: TorchDispatchMode) -> int | None:
+    """Take a mode off the stack; how many lie above it, or None where it is not on it."""
+    size: int = torch._C._len_torch_dispatch_stack()
+    if not any(torch._C._get_dispatch_stack_at(at) is mode for at in range(size)):
+        return None
+    above = []
+    while (top := torch._C._pop_torch_dispatch_stack(None)) is not mode:
+        above.append(top)
+    for each in reversed(above):
+        torch._C._push_on_torch_dispatch_stack(each)
+    return len(above)
+
+
+def step_back(mode: TorchDispatchMode, below: int) -> None:
+    """Put a mode back on the stack, below so many others."""
+    above = [torch._C._pop_torch_dispatch_stack(None) for _ in range(below)]
+    torch._C._push_on_torch_dispatch_stack(mode)
+    for each in reversed(above):
+        torch._C._push_on_torch_dispatch_stack(each)
+
+
+class Regions:
+    """Wraps what `torch.compile` returns."""
+
+    def __init__(self, ops: Ops) -> None:
+        self._ops = ops
+        self._undo: list[tuple[Any, str, Any]] = []
+        self._owner = 0
+        self._wraps = self._sees_backward = False
+
+    def install(self) -> None:
+        """Wrap what is compiled from now on; PyTorch imports its compiler late, which is a second's work."""
+        self._owner = threading.get_ident()
+        if _DYNAMO in sys.modules:
+            self._wrap_compiler()
+        else:
+            self._patch(torch, "compile", self._compile(torch.compile))
+        for name in ("trace", "trace_module"):
+            self._patch(torch.jit, name, self._tracing(getattr(torch.jit, name)))
+
+    def uninstall(self) -> None:
+        """Undo `install`. What was compiled in between stays wrapped, to no effect."""
+        self._owner = 0
+        for owner, name, original in reversed(self._undo):
+            setattr(owner, name, original)
+        self._undo.clear()
+        self._wraps = self._sees_backward = False
+
+    def covers(self, node: Any, frame: FrameType) -> bool:
+        """Whether an op belongs to a compiled backward, which is a row of its own."""
+        # The engine adds up gradients itself, under the node that gave them, with no code of Python's in between.
+        return (
+            self._sees_backward
+            and node.name() == _BACKWARD_NODE
+            and frame.f_code.co_name != "_engine_run_backward"
+        )
+
+    def _patch(self, owner: Any, name: str, new: Any) -> None:
+        original = getattr(owner, name)
+        self._undo.append((owner, name, original))
+        setattr(owner, name, functools.wraps(original)(new))
+
+    def _compile(self, original: Any) -> Any:
+        def compile(*args: Any, **kwargs: Any) -> Any:  # noqa: A001 - replaces one
+            if self._owner and not self._wraps:
+                import torch._dynamo.eval_frame  # noqa: F401 - as the original does next
+
+                self._wrap_compiler()
+            return original(*args, **kwargs)
+
+        return compile
+
+    def _tracing(self, original: Any) -> Any:
+        """The JIT's tracer takes numbers for tensors, and fails, under any dispatch mode: its ops are not seen."""
+
+        def trace(*args: Any, **kwargs: Any) -> Any:
+            below = step_aside(self._ops) if threading.get_ident() == self._owner else None
+            try:
+                return original(*args, **kwargs)
+            finally:
+                if below is not None:
+                    step_back(self._ops, below)
+
+        return trace
+
+    def _wrap_compiler(self) -> None:
+        self._wraps = True
+        dynamo: Any = sys.modules[_DYNAMO]
+        original = dynamo._TorchDynamoContext.__call__
+
+        def __call__(context: Any, function: Any) -> Any:  # noqa: N807 - replaces one
+            made = original(context, function)
+            if isinstance(context, dynamo.OptimizeContext) and inspect.isfunction(made):
+                return self._wrap(made, function)
+            return made
+
+        self._patch(dynamo._TorchDynamoContext, "__call__", __call__)
+
+    def _wrap(self, compiled: Any, function: Any) -> Any:
+        @functools.wraps(compiled)
+        def region(*args: Any, **kwargs: Any) -> Any:
+            if _is_compiling() or threading.get_ident() != self._owner:
+                return compiled(*args, **kwargs)
+            return self._run(compiled, function, args, kwargs, sys._getframe(1))
+
+        if hasattr(region, "_torchdynamo_wrapper_id"):
+            # By which the compiler knows that it looks at what it made itself.
+            region._torchdynamo_wrapper_id = id(region)
+        return region
+
+    def _run(
+        self, compiled: Any, function: Any, args: Any, kwargs: Any, frame: FrameType | None
+    ) -> Any:
+        below = step_aside(self._ops)
+        if below is None:  # in another region
+            return compiled(*args, **kwargs)
+        try:
+            if not self._ops.active:
+                return compiled(*args, **kwargs)
+            return self._ops.region(
+                frame,
+                (args, kwargs, _reachable(function)),
+                lambda: compiled(*args, **kwargs),
+                (args, kwargs, _reachable(function)),
+            )
+        finally:
+            step_back(self._ops, below)
+            self._wrap_backward()
+
+    def _wrap_backward(self) -> None:
+        """Once AOTAutograd has compiled something, see to the backward."""
+        runtime = sys.modules.get(_RUNTIME)
+        if self._sees_backward or not self._owner or not hasattr(runtime, _CALL):
+            return
+        self._sees_backward = True
+        original = getattr(runtime, _CALL)
+
+        def call(function: Any, args: Any, **options: Any) -> Any:
+            ops = self._ops
+            is_ours = threading.get_ident() == self._owner and ops.active
+            node = torch._C._current_autograd_node() if is_ours else None
+            if node is None or node.name() != _BACKWARD_NODE:
+                return original(function, args, **options)
+            below = step_aside(ops)
+            if below is None:
+                return original(function, args, **options)
+            try:
+                # What it may write in place are buffers of its own.
+                return ops.region(
+                    sys._getframe(1), args, lambda: original(function, args, **options), None
+                )
+            finally:
+                step_back(ops, below)
+
+        self._patch(runtime, _CALL, call)
+
+
+def _reachable(function: Any) -> list[Any]:
+    """Modules and tensors that a function reads besides its arguments, as far as a look at it tells."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, torch.nn.Module):
+        return list(state(owner))
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return [function] if isinstance(function, torch.nn.Module) else []
+    names = getattr(function, "__globals__", {})
+    found = [names[name] for name in code.co_names if name in names]
+    with contextlib.suppress(TypeError, ValueError):  # no function, or a cell without a value yet
+        found += inspect.getclosurevars(function).nonlocals.values()
+    return [value for value in found if isinstance(value, (torch.Tensor, torch.nn.Module))]

@@ -1,0 +1,1 @@
+"""Values and generators in 128 bits."""

@@ -1,0 +1,1 @@
+"""What every trial observes: hooks on loaders, modules, backward and optimizers."""

@@ -1,0 +1,400 @@
+"""The hooks on torch: forward, backward and optimizers. Those on DataLoaders are in `loaders`.
+
+Each hook returns what it was given, draws nothing and keeps no tensor. While `torch.compile` traces they do nothing, so
+that they leave nothing in what it traces.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim import optimizer as torch_optimizer
+
+from repro_audit.probe import StopTraining
+from repro_audit.probe.clock import Clock
+from repro_audit.probe.digest.generators import ambient
+from repro_audit.probe.digest.tensors import pass_over, reading
+from repro_audit.probe.steps.loaders import Loaders
+from repro_audit.probe.steps.models import Models
+from repro_audit.probe.steps.recorder import Recorder
+from repro_audit.probe.steps.stakes import Watch
+from repro_audit.storage.trace import Phase
+
+if TYPE_CHECKING:
+    import weakref
+    from collections.abc import Iterable, Iterator
+    from types import FrameType
+
+    from torch.utils.hooks import RemovableHandle
+
+    from repro_audit.probe import Probe
+    from repro_audit.storage.trace import Trace
+
+_INIT, _DATA, _FORWARD = int(Phase.INIT), int(Phase.DATA), int(Phase.FORWARD)
+_BACKWARD, _OPTIMIZER = int(Phase.BACKWARD), int(Phase.OPTIMIZER)
+_is_compiling = torch.compiler.is_compiling
+_is_transforming: Callable[[], object] = torch._C._functorch.peek_interpreter_stack
+"""Something where `vmap`, `grad` or another transform of `torch.func` is under way."""
+_INSIDE_TRANSFORMS = "outputs of modules inside of transforms of torch.func"
+_MODULE = "what a module holds"
+_thread = threading.get_ident
+_clock = time.perf_counter
+
+
+class Hooks:
+    """What `Probe.install` puts in place: one object for one training."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self.recorder = Recorder(probe.trace, probe.values, probe.capture)
+        self.recorder.step = probe.steps
+        if probe.detailed is not None:
+            self.recorder.tell(probe.detailed.observed)
+        self._clock = Clock() if probe.detailed is None else probe.detailed.clock
+        self._models = Models(self.recorder)
+        self._stakes = Watch(probe.stakes)
+        self._loaders = Loaders(probe, self)
+        self._handles: list[RemovableHandle] = []
+        self._thread = self._owner = 0
+        self._enough = False
+        self._in_module = False
+        self._muted = 0
+        """Modules run now for a loader, or again for a backward: not as a step of the training."""
+        self._stepping: list[tuple[object, FrameType]] = []
+        self._loss: float | None = None
+        self._before: list[tuple[weakref.ref[Any], bytes]] | None = None
+        """While no optimizer has stepped: the parameters at the last backward."""
+        self.by_hand = False
+        """Parameters were changed with no optimizer of torch's."""
+        self._begun = False
+        self._generators_seen = False
+        """A batch of this step came with the states of the generators."""
+        self._call = torch.nn.Module.__call__
+        self._backward = torch.autograd.backward
+        self._grad = torch.autograd.grad
+        self._scale = torch.amp.GradScaler.scale
+
+    # Putting in place
+
+    def install(self) -> None:
+        """Hook torch, process-wide."""
+        global _installed  # noqa: PLW0603 - as in `install`
+        if _installed is not None:
+            msg = "another probe is installed"
+            raise RuntimeError(msg)
+        _installed = self
+        self._thread = self._owner = _thread()
+        self._handles = [
+            torch_optimizer.register_optimizer_step_pre_hook(self._enter_step),
+            torch_optimizer.register_optimizer_step_post_hook(self._leave_step),
+        ]
+        torch.nn.Module.__call__ = self._wrap_call()  # type: ignore[method-assign]
+        torch.autograd.backward = self._wrap_backward()
+        torch.autograd.grad = self._wrap_grad()
+        torch.amp.GradScaler.scale = self._wrap_scale()  # type: ignore[method-assign]
+        self._loaders.install()
+
+    def uninstall(self) -> None:
+        """Leave torch as it was."""
+        global _installed  # noqa: PLW0603 - as in `install`
+        _installed = None
+        self.stop()
+        for handle in self._handles:
+            handle.remove()
+        torch.nn.Module.__call__ = self._call  # type: ignore[method-assign]
+        torch.autograd.backward = self._backward
+        torch.autograd.grad = self._grad
+        torch.amp.GradScaler.scale = self._scale  # type: ignore[method-assign]
+        self._loaders.uninstall()
+
+    def stop(self) -> None:
+        """Observe nothing more."""
+        self._thread = 0
+        if self._probe.detailed is not None:
+            self._probe.detailed.stop()
+
+    @property
+    def observing(self) -> bool:
+        """Whether this is the thread, and the process, that is observed."""
+        return _thread() == self._thread
+
+    def mute(self) -> None:
+        """Let modules run unobserved, in a loader's hands or a backward's."""
+        self._muted += 1
+
+    def unmute(self) -> None:
+        """End what `mute` began."""
+        self._muted -= 1
+
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """Mute, while a loader is at work."""
+        clock = self._clock
+        earlier, clock.phase = clock.phase, _DATA
+        self.mute()
+        try:
+            yield
+        finally:
+            self.unmute()
+            # Of a loader that a module reads, or a dataset, the phase is that of its owner again.
+            clock.phase = _FORWARD if earlier in {_INIT, _OPTIMIZER} else earlier
+
+    # Forward
+
+    def _wrap_call(self) -> Callable[..., Any]:
+        """Observe the output of each module that no other module runs.
+
+        No global forward hooks: they cost every inner module ten times as much, and `torch.compile` warns of them.
+        """
+        call = self._call
+
+        @functools.wraps(call)
+        def observed(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+            # First of all, so that torch.compile finds nothing to trace or to guard.
+            if _is_compiling() or self._in_module or self._muted or _thread() != self._thread:
+                return call(module, *args, **kwargs)
+            return self._run_root(module, args, kwargs)
+
+        detailed = self._probe.detailed
+        ops = detailed.ops if detailed is not None else None
+        return observed if ops is None else ops.telling(observed)
+
+    def _run_root(self, module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+        if torch._C._get_tracing_state() is not None:
+            return self._call(module, *args, **kwargs)
+        if _is_transforming():
+            # Its parameters are stand-ins then, its output is seen from inside, and more than once perhaps.
+            pass_over(_INSIDE_TRANSFORMS)
+            return self._call(module, *args, **kwargs)
+        self.settle()
+        self._begin()
+        self._clock.phase = _FORWARD
+        with reading(_MODULE):
+            if self._probe.met is not None and not self._models.knows(module):
+                self._probe.met(module)
+            self._models.module(module)
+        self._in_module = True
+        try:
+            output = self._call(module, *args, **kwargs)
+        finally:
+            self._in_module = False
+        with reading(_MODULE):
+            self._models.materialised()
+            self.recorder.tree(_FORWARD, self._models.output_name(module), output)
+        return output
+
+    # Backward
+
+    def _wrap_backward(self) -> Callable[..., None]:
+        backward = self._backward
+
+        @functools.wraps(backward)
+        def observed(*args: Any, **kwargs: Any) -> None:
+            if _thread() != self._thread or self._muted:
+                return backward(*args, **kwargs)
+            self._observe_loss(args[0] if args else kwargs.get("tensors"))
+            # What a backward runs (a checkpointed module again, another backward) is part of it.
+            self.mute()
+            earlier, self._clock.phase = self._clock.phase, _BACKWARD
+            try:
+                return backward(*args, **kwargs)
+            finally:
+                self._clock.phase = earlier
+                self.unmute()
+
+        return observed
+
+    def _wrap_grad(self) -> Callable[..., Any]:
+        grad = self._grad
+
+        @functools.wraps(grad)
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            if _thread() != self._thread or self._muted:
+                return grad(*args, **kwargs)
+            self._remember_parameters()
+            earlier, self._clock.phase = self._clock.phase, _BACKWARD
+            try:
+                return grad(*args, **kwargs)
+            finally:
+                self._clock.phase = earlier
+
+        return observed
+
+    def _wrap_scale(self) -> Callable[..., Any]:
+        """Remember what a loss was before it is scaled, so that reports show it as the program knows it."""
+        scale = self._scale
+
+        @functools.wraps(scale)
+        def observed(scaler: torch.amp.GradScaler, outputs: Any) -> Any:
+            scaled = scale(scaler, outputs)
+            if _thread() == self._thread and isinstance(scaled, torch.Tensor):
+                self._stakes.scaled(outputs, scaled)
+            return scaled
+
+        return observed
+
+    def _observe_loss(self, tensors: Any) -> None:
+        losses = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors or ())
+        for number, loss in enumerate(losses):
+            if not isinstance(loss, torch.Tensor):
+                continue  # a GradientEdge
+            name = f"loss.{number}" if len(losses) > 1 else "loss"
+            self.recorder.outcome(_FORWARD, self.recorder.intern(name), loss)
+            value = self._stakes.loss(loss)
+            if self._loss is None:
+                self._loss = value
+        self._probe.backwards += 1
+        self._remember_parameters()
+
+    # Steps
+
+    def _enter_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+        if self._enough and _thread() == self._owner:
+            raise StopTraining  # the program caught the first one
+        if _thread() != self._thread:
+            return
+        # Of steps that an exception left, nothing is on the stack any more.
+        frame = sys._getframe(1)
+        self._stepping = [entry for entry in self._stepping if _is_running(entry[1], frame)]
+        self._stepping.append((optimizer, frame))
+        self._clock.phase = _OPTIMIZER
+        self._stakes.entering(optimizer)
+        self._before = None  # what changes now is the optimizer's doing
+
+    def _leave_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+        if _thread() != self._thread:
+            return
+        while self._stepping and self._stepping.pop()[0] is not optimizer:
+            pass
+        if self._stepping:
+            return  # an optimizer that steps another one, such as Lookahead or SAM, makes one step
+        self._clock.phase = _FORWARD
+        self._before = None
+        with reading(f"what {type(optimizer).__name__} holds"):
+            holds = self._models.optimizer_step(optimizer)
+        self._stakes.stepped(optimizer, holds=holds)
+        self._count_step()
+
+    def _count_step(self) -> None:
+        if not self._generators_seen:
+            self.generators(_OPTIMIZER)
+        self._generators_seen = False
+        self._probe.losses.append(float("nan") if self._loss is None else self._loss)
+        self._loss = None
+        self._stakes.step_over()
+        self._probe.step_ends.append(_clock())
+        self._probe.steps += 1
+        self.recorder.step = self._probe.steps
+        if self._probe.detailed is not None:
+            self._probe.detailed.step_ended(self._probe.steps - 1)
+        if self._probe.steps >= self._probe.max_steps:
+            self._enough = True
+            self.stop()  # what the program does as it unwinds is no training
+            raise StopTraining
+
+    # Steps by hand
+
+    def _remember_parameters(self) -> None:
+        """Before a backward of a program of which no optimizer is known: a change after it is a step."""
+        if not self._stepping and (self.by_hand or self._probe.steps == 0):
+            with reading(_MODULE):
+                self._before = self._models.bits()
+
+    def settle(self) -> None:
+        """Count a step where parameters were changed by hand since the last backward."""
+        if self._before is None:
+            return
+        changed = False
+        with reading(_MODULE):
+            changed = self._models.changed(self._before)
+        if changed:
+            self.by_hand = True
+            self.stepped()
+
+    def stepped(self) -> None:
+        """Count a step that no optimizer of torch's made."""
+        self._before = None
+        with reading(_MODULE):
+            self._models.hand_step()
+        self._count_step()
+
+    # For the driver
+
+    def resume(self, earlier: Trace, *, by_hand: bool) -> None:
+        """Go on from the rows of another process, and take everything here as it is now for known."""
+        self.recorder.resume(earlier, self._probe.trace, self._probe.steps)
+        self._models.resume()
+        self.by_hand, self._begun = by_hand, True
+        self._before, self._loss = None, None
+
+    def module(self, model: Any) -> None:
+        """Observe the modules of a model: itself, or those in a container of several."""
+        if isinstance(model, Mapping):
+            model = list(model.values())
+        for item in model if isinstance(model, (list, tuple)) else [model]:
+            if isinstance(item, torch.nn.Module):
+                with reading(_MODULE):
+                    self._models.module(item)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Observe where the generators start."""
+        if not self._begun:
+            self._begun = True
+            seen = self._generators_seen
+            self.generators(_INIT)
+            self._generators_seen = seen
+
+    def generators(self, phase: int) -> None:
+        """Observe the state of every ambient generator."""
+        self._generators_seen = True
+        for name, bits in ambient():
+            self.recorder.context(phase, name, bits)
+
+    def enter(self, loader: Iterable[Any], most: int | None) -> Iterator[Any]:
+        """Begin an epoch of a loader of any kind."""
+        return self._loaders.enter(loader, most)
+
+    def skip(self, loader: Iterable[Any], batches: Iterator[Any], *, taken: int, most: int) -> bool:
+        """Take what is left of an epoch, unobserved; whether it ended within `most` batches."""
+        return self._loaders.skip(loader, batches, taken, most)
+
+    def next_batch(self, batches: Iterator[Any]) -> Any:
+        """The next batch of what `enter` returned."""
+        return self._loaders.next_batch(batches)
+
+    def finish(self) -> None:
+        """Observe, at the end, what no step covered."""
+        with suppress(StopTraining):  # of a last step by hand
+            self.settle()
+        self.recorder.step = max(0, self._probe.steps - 1)
+        with reading(_MODULE):
+            self._models.finish()
+        self.stop()
+
+
+def _is_running(frame: FrameType, current: FrameType | None) -> bool:
+    while current is not None:
+        if current is frame:
+            return True
+        current = current.f_back
+    return False
+
+
+_installed: Hooks | None = None
+
+
+def _stop_in_child() -> None:
+    if _installed is not None:
+        _installed.stop()
+
+
+os.register_at_fork(after_in_child=_stop_in_child)

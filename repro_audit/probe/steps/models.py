@@ -1,0 +1,296 @@
+"""Parameters, gradients, optimizer state and buffers: their names, and their observation at every step.
+
+Names come from `named_parameters`, never from `id`. The first model's have no prefix; those of others begin with their
+class, numbered where there are several.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from repro_audit.probe.digest.tensors import digest
+from repro_audit.probe.steps.recorder import Place
+from repro_audit.storage.trace import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from repro_audit.probe.steps.recorder import Recorder
+
+T = TypeVar("T")
+
+_INIT, _BACKWARD, _OPTIMIZER = int(Phase.INIT), int(Phase.BACKWARD), int(Phase.OPTIMIZER)
+_NEVER, _UNKNOWN = -1, -2
+"""A parameter's version before its first observation, and where it keeps none."""
+
+
+class ByIdentity(Generic[T]):
+    """Values by the identity of objects that may define equality (tensors, modules); keeps none of them alive."""
+
+    def __init__(self) -> None:
+        self._items: dict[int, tuple[weakref.ref[Any], T]] = {}
+
+    def get(self, key: object) -> T | None:
+        """The value for an object, or None."""
+        found = self._items.get(id(key))
+        # An id comes round again once its object is gone; the reference tells.
+        return found[1] if found is not None and found[0]() is key else None
+
+    def set(self, key: object, value: T) -> None:
+        """Set the value for an object."""
+        self._items[id(key)] = (weakref.ref(key), value)
+
+    def items(self) -> Iterator[tuple[Any, T]]:
+        """The objects that are still alive, in the order of their first entry."""
+        for reference, value in list(self._items.values()):
+            key = reference()
+            if key is not None:
+                yield key, value
+
+
+class Parameter:
+    """What is known of one parameter: its places in the trace, and the version and step of its last observation."""
+
+    __slots__ = ("grad", "name", "of_module", "param", "states", "step", "version")
+
+    def __init__(self, name: str, recorder: Recorder) -> None:
+        self.name = name
+        self.grad = Place(recorder.intern(f"grad.{name}"))
+        self.param = Place(recorder.intern(f"param.{name}"))
+        self.states: dict[object, Place] = {}
+        self.version = _NEVER
+        self.step = 0
+        self.of_module = False
+
+
+class Models:
+    """The modules that the program has run or that it was built with."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._labels: ByIdentity[str] = ByIdentity()
+        self._parameters: ByIdentity[Parameter] = ByIdentity()
+        self._roots: list[weakref.ref[nn.Module]] = []
+        self._buffers: list[tuple[weakref.ref[nn.Module], str, Place]] = []
+        self._lazy: list[weakref.ref[nn.Module]] = []
+        self._used: dict[str, int] = {}
+
+    # Names
+
+    def output_name(self, module: nn.Module) -> str:
+        """What a root module's output is called; a module not seen before is observed first."""
+        label = self._labels.get(module)
+        if label is None:
+            label = self._register(module)
+        return f"{label}.output" if label else "output"
+
+    def knows(self, module: nn.Module) -> bool:
+        """Whether it was observed, by itself or within another one."""
+        return self._labels.get(module) is not None
+
+    def module(self, module: nn.Module) -> None:
+        """Observe a module's parameters and buffers, unless it is known."""
+        if not self.knows(module):
+            self._register(module)
+
+    def _register(self, module: nn.Module) -> str:
+        """Name a module and all that is in it; observe it if it has any state."""
+        parameters = list(module.named_parameters())
+        buffers = list(module.named_buffers())
+        if not parameters and not buffers:
+            # A loss or an activation, perhaps a new object at each step: its class says all there is to say.
+            label = type(module).__name__
+            self._labels.set(module, label)
+            return label
+        label = self._new_label(module)
+        self._roots.append(weakref.ref(module))
+        prefix = f"{label}." if label else ""
+        for name, inner in module.named_modules():
+            if self._labels.get(inner) is None:
+                self._labels.set(inner, f"{prefix}{_clean(name)}" if name else label)
+        for name, parameter in parameters:
+            self._observe_new(f"{prefix}{_clean(name)}", parameter)
+        for name, buffer in buffers:
+            owner, _, key = name.rpartition(".")
+            place = Place(self._recorder.intern(f"buffer.{prefix}{_clean(name)}"))
+            self._buffers.append((weakref.ref(module.get_submodule(owner)), key, place))
+            if not is_lazy(buffer):
+                self._recorder.first(_INIT, place, buffer)
+        if any(is_lazy(item) for _, item in (*parameters, *buffers)):
+            self._lazy.append(weakref.ref(module))
+        return label
+
+    def _new_label(self, module: nn.Module) -> str:
+        if not self._roots:
+            return ""
+        kind = type(module).__name__
+        number = self._used.get(kind, 0)
+        self._used[kind] = number + 1
+        return f"{kind}{number}" if number else kind
+
+    def _observe_new(self, name: str, parameter: torch.Tensor) -> None:
+        known = self._parameters.get(parameter)
+        if known is not None:
+            known.of_module = True
+            return
+        known = Parameter(name, self._recorder)
+        known.of_module = True
+        self._parameters.set(parameter, known)
+        if not is_lazy(parameter):
+            known.version = _version(parameter)
+            self._recorder.first(_INIT, known.param, parameter)
+
+    def materialised(self) -> None:
+        """Observe the parameters of lazy modules that their first forward has made."""
+        if not self._lazy:
+            return
+        waiting, self._lazy = self._lazy, []
+        for reference in waiting:
+            module = reference()
+            if module is None:
+                continue
+            if any(is_lazy(item) for item in module.parameters()):
+                self._lazy.append(reference)
+                continue
+            for parameter in module.parameters():
+                known = self._parameters.get(parameter)
+                if known is not None and known.version == _NEVER:
+                    known.version = _version(parameter)
+                    self._recorder.first(_INIT, known.param, parameter)
+
+    def _of(self, parameter: torch.Tensor, fallback: str) -> Parameter:
+        """What is known of a parameter, which may have joined its module late, or belong to none."""
+        known = self._parameters.get(parameter)
+        if known is None:
+            found = self._find(parameter)
+            known = Parameter(found or fallback, self._recorder)
+            known.of_module = found is not None
+            self._parameters.set(parameter, known)
+        return known
+
+    def _find(self, parameter: torch.Tensor) -> str | None:
+        for reference in self._roots:
+            module = reference()
+            if module is not None:
+                for name, candidate in module.named_parameters():
+                    if candidate is parameter:
+                        label = self._labels.get(module)
+                        return f"{label}.{_clean(name)}" if label else _clean(name)
+        return None
+
+    # Steps
+
+    def optimizer_step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Observe what a step used and what it changed: gradients, then parameters and their state, then buffers.
+
+        Returns:
+            Whether the optimizer holds a parameter of a module.
+        """
+        again = self._recorder.again
+        pairs = []
+        for group_number, group in enumerate(optimizer.param_groups):
+            for number, parameter in enumerate(group["params"]):
+                known = self._parameters.get(parameter)
+                if known is None:
+                    known = self._of(
+                        parameter, f"{type(optimizer).__name__}.{group_number}.{number}"
+                    )
+                pairs.append((parameter, known))
+        for parameter, known in pairs:
+            grad = parameter.grad
+            if grad is not None:
+                again(_BACKWARD, known.grad, grad)
+        states = optimizer.state
+        for parameter, known in pairs:
+            self._observe_change(parameter, known)
+            state = states.get(parameter)
+            if state:
+                self._state(state, known)
+        self._rest()
+        return any(known.of_module for _, known in pairs)
+
+    def _state(self, state: Any, known: Parameter) -> None:
+        again = self._recorder.again
+        if not isinstance(state, dict):
+            self._recorder.tree(_OPTIMIZER, f"state.{known.name}", state)
+            return
+        places = known.states
+        for key, value in state.items():
+            if isinstance(value, (torch.Tensor, int, float)):
+                place = places.get(key)
+                if place is None:
+                    place = places[key] = Place(self._recorder.intern(f"state.{known.name}.{key}"))
+                again(_OPTIMIZER, place, value)
+            else:  # L-BFGS keeps lists of tensors
+                self._recorder.tree(_OPTIMIZER, f"state.{known.name}.{key}", value)
+
+    def hand_step(self) -> None:
+        """Observe a step that no optimizer of torch's made: every gradient, every parameter."""
+        again = self._recorder.again
+        pairs = list(self._parameters.items())
+        for parameter, known in pairs:
+            if parameter.grad is not None:
+                again(_BACKWARD, known.grad, parameter.grad)
+        for parameter, known in pairs:
+            self._observe_change(parameter, known)
+        self._rest()
+
+    def _observe_change(self, parameter: torch.Tensor, known: Parameter) -> None:
+        self._recorder.again(_OPTIMIZER, known.param, parameter)
+        known.version = _version(parameter)
+        known.step = self._recorder.step
+
+    def _rest(self) -> None:
+        """Buffers, and parameters outside of the optimizer that something has written to."""
+        again = self._recorder.again
+        for reference, key, place in self._buffers:
+            owner = reference()
+            buffer = owner._buffers.get(key) if owner is not None else None
+            if buffer is not None:
+                again(_OPTIMIZER, place, buffer)
+        for parameter, known in self._parameters.items():
+            if known.version not in {_version(parameter), _NEVER}:
+                self._observe_change(parameter, known)
+
+    def resume(self) -> None:
+        """Take every parameter for observed as it is now, after a checkpoint was loaded."""
+        for parameter, known in self._parameters.items():
+            if known.version != _NEVER:
+                known.version = _version(parameter)
+
+    def finish(self) -> None:
+        """Observe what the last step did not: writes through `.data` leave no version behind."""
+        for parameter, known in self._parameters.items():
+            if known.step != self._recorder.step:
+                self._observe_change(parameter, known)
+
+    def bits(self) -> list[tuple[weakref.ref[Any], bytes]]:
+        """The bits of every parameter that there is."""
+        return [
+            (weakref.ref(parameter), digest(parameter))
+            for parameter, _ in self._parameters.items()
+            if not is_lazy(parameter)
+        ]
+
+    @staticmethod
+    def changed(before: list[tuple[weakref.ref[Any], bytes]]) -> bool:
+        """Whether something has written to a parameter since `bits`, `.data` included."""
+        return any(
+            parameter is not None and digest(parameter) != bits
+            for parameter, bits in ((reference(), bits) for reference, bits in before)
+        )
+
+
+def _clean(name: str) -> str:
+    """A parameter's name without what `torch.compile` puts in front."""
+    return name.replace("_orig_mod.", "")
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return _UNKNOWN if tensor.is_inference() else tensor._version

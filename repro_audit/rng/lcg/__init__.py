@@ -1,0 +1,1 @@
+"""Linear congruential generators: their sequences, periods, and how their outputs give them away."""

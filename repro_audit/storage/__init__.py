@@ -1,0 +1,1 @@
+"""What trials leave on disk, and the plain data that crosses the process border."""

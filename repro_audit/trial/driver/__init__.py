@@ -1,0 +1,1 @@
+"""Training what the target's `build()` returned, a few steps long."""

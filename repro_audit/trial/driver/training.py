@@ -1,0 +1,216 @@
+"""Training what `build()` returned, a few steps long.
+
+No torch is imported here before the target's module has been: a program may set environment variables first.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from repro_audit.errors import NeverTrainedError, TargetError
+from repro_audit.probe import StopTraining
+from repro_audit.trial.driver.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from repro_audit.probe import LoaderFacts, Probe
+    from repro_audit.trial.driver.bundle import Bundle
+    from repro_audit.trial.driver.loading import Build
+
+Built: TypeAlias = Callable[[Any], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Notes:
+    """What a training showed of the program, besides the trace."""
+
+    assumptions: list[str] = field(default_factory=list)
+    """What the program left open and the driver chose, a line each."""
+    accepts_seed: bool = False
+    trains_itself: bool = False
+    """No loop of the driver's own: `build` trained, or returned what does."""
+    ended: bool = False
+    """It did, and came to its own end."""
+    loaders: list[dict[str, Any]] = field(default_factory=list)
+    """Each DataLoader that was iterated: `num_workers`, `batch_size`, `persistent`, `dataset`."""
+    samples_seen: int = 0
+    samples_total: int | None = None
+    batches_seen: int = 0
+    batches_per_epoch: int | None = None
+    epochs: int = 0
+    left_early: int | None = None
+    """After how many steps an epoch was left before its end; None where none was."""
+
+    def assume(self, text: str) -> None:
+        """Note a choice, once."""
+        if text not in self.assumptions:
+            self.assumptions.append(text)
+
+
+def train(
+    build: Build,
+    *,
+    probe: Probe,
+    seed: int,
+    steps: int,
+    built: Built,
+    notes: Notes,
+    checkpoint: Checkpoint | None = None,
+    whole_epochs: bool = False,
+) -> None:
+    """Build and train for at most `steps` optimizer steps, under an installed probe.
+
+    Args:
+        built: called with the model, or None where it isn't known, after `build` and before training.
+        notes: emptied and filled anew.
+        checkpoint: where the training may be cut in two, and whether it is; None: it is not.
+        whole_epochs: no epoch is left early, though it takes much longer to come to its end.
+
+    Raises:
+        TargetError: `build` returned something that is not accepted, or nothing trained. What the program itself
+            raises passes through.
+    """
+    notes.assumptions.clear()
+    notes.left_early = None
+    what = f"{_name(build)}()"
+    cut = checkpoint or Checkpoint()
+    cut.procedure = notes.trains_itself = True  # unless it hands over parts to train
+    try:
+        bundle = _build(build, probe, seed, notes)
+        if bundle is not None:
+            what = _train(
+                bundle,
+                probe=probe,
+                steps=steps,
+                built=built,
+                notes=notes,
+                checkpoint=cut,
+                whole_epochs=whole_epochs,
+            )
+    except StopTraining:
+        pass
+    finally:
+        _fill(notes, probe.loaders)
+    notes.ended = notes.trains_itself and probe.steps < steps
+    probe.finish()
+    if not probe.steps:
+        raise _never_trained(what, probe, notes)
+
+
+def _build(build: Build, probe: Probe, seed: int, notes: Notes) -> Bundle | None:
+    """Call `build`; None where it did the training itself."""
+    arguments = _arguments(build, seed)
+    notes.accepts_seed = bool(arguments)
+    itself = f"training: {_name(build)}() did it itself"
+    try:
+        returned = build(**arguments)
+    except StopTraining:
+        notes.assume(itself)
+        raise
+
+    from repro_audit.trial.driver.bundle import recognise
+
+    try:
+        return recognise(returned)
+    except TargetError:
+        if not probe.steps:
+            raise
+        notes.assume(itself)
+        return None
+
+
+def _name(build: Build) -> str:
+    return getattr(build, "__name__", "build")
+
+
+def _arguments(build: Build, seed: int) -> dict[str, int]:
+    """The seed, where `build` has a parameter for it."""
+    try:
+        signature = inspect.signature(build)
+    except ValueError:  # a builtin without a signature
+        return {}
+    parameter = signature.parameters.get("seed")
+    takes_seed = parameter is not None and parameter.kind not in {
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    }
+    arguments = {"seed": seed} if takes_seed else {}
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise TargetError(
+            f"{_name(build)}{signature} can not be called: {error}.",
+            why="the audit calls build(), or build(seed=...) where it has a parameter of that name",
+            next_step="give its other parameters default values",
+        ) from None
+    return arguments
+
+
+def _train(
+    bundle: Bundle,
+    *,
+    probe: Probe,
+    steps: int,
+    built: Built,
+    notes: Notes,
+    checkpoint: Checkpoint,
+    whole_epochs: bool,
+) -> str:
+    """Train what `build` returned; its name for messages."""
+    from repro_audit.trial.driver.bundle import Procedure
+    from repro_audit.trial.driver.loop import Loop
+
+    built(bundle.model)
+    if bundle.model is not None:
+        probe.module(bundle.model)
+    if isinstance(bundle, Procedure):
+        bundle.run()
+        return bundle.what
+    checkpoint.procedure = notes.trains_itself = False
+    Loop(
+        bundle,
+        probe=probe,
+        steps=steps,
+        notes=notes,
+        checkpoint=checkpoint,
+        whole_epochs=whole_epochs,
+    ).run()
+    return "train_step" if bundle.train_step is not None else "the loop over the loader"
+
+
+def _fill(notes: Notes, seen: list[LoaderFacts]) -> None:
+    """Sum up the loaders. How much was seen counts in those that training read, as far as that can be told."""
+    notes.loaders = [
+        {
+            "num_workers": each.num_workers,
+            "batch_size": each.batch_size,
+            "persistent": each.persistent,
+            "dataset": each.dataset,
+        }
+        for each in seen
+        if each.torch
+    ]
+    kind = [each for each in seen if each.torch] or seen
+    training = [each for each in kind if each.training] or kind
+    totals = [each.samples_total for each in training]
+    lengths = [each.batches_per_epoch for each in training]
+    notes.samples_seen = sum(each.samples for each in training)
+    notes.samples_total = sum(filter(None, totals)) if totals and None not in totals else None
+    notes.batches_seen = sum(each.batches for each in training)
+    notes.batches_per_epoch = (
+        sum(filter(None, lengths)) if lengths and None not in lengths else None
+    )
+    notes.epochs = max((each.epochs for each in training), default=0)
+
+
+def _never_trained(what: str, probe: Probe, notes: Notes) -> NeverTrainedError:
+    return NeverTrainedError(
+        f"The target never trained: {what} ended without a step of an optimizer.",
+        why=f"{notes.batches_seen} batches were read, and {probe.backwards} losses were backpropagated",
+        next_step="steps are counted at step() of a torch.optim.Optimizer, or where parameters change after a "
+        "backward(); "
+        "see that the training that build() returns makes at least one",
+    )

@@ -1,0 +1,438 @@
+"""Answers the experiment's questions by running trials, and keeps what each trial left."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from repro_audit.analysis.compare import Difference, compare
+from repro_audit.errors import InternalError, SourceFailedError
+from repro_audit.experiment import Outcome, Run, Setting
+from repro_audit.isolation.compiled import Compiled
+from repro_audit.isolation.sandbox import Isolation, Tree, written
+from repro_audit.sources import artifact_cache, checkpoint_resume, installed
+from repro_audit.storage.facts import Facts
+from repro_audit.storage.trace import Trace
+from repro_audit.trial.agreement import Common, CommonOracle
+from repro_audit.trial.request import FIRST, TEMPORARY, Key, TrialRequest, Watch
+from repro_audit.trial.runner import Ended, Environment, Job, Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from repro_audit.experiment import RunStatus
+    from repro_audit.source import Source
+    from repro_audit.storage.facts import Json
+    from repro_audit.target import Target
+
+DAY = 86_400
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A trial that has ended."""
+
+    id: str
+    setting: Setting
+    """What differs from the pinned setting."""
+    directory: Path
+    ended: Ended
+    digest: str | None
+    """Of everything that it computed; None where it left no trace."""
+    root: str
+    """Where it found the tree."""
+    whole_epochs: bool = False
+    """It took each epoch to its end."""
+    edited: bool = False
+    """The program was not the user's own: a fix was tried."""
+    undecided: bool = False
+    """It differs only after an epoch was left early, and no whole one could be tried; it counts as equal."""
+
+    @property
+    def facts(self) -> Facts:
+        """What it learnt; empty where it died."""
+        return self.ended.facts or Facts()
+
+    @property
+    def trace(self) -> Trace:
+        """Its observations."""
+        return Trace.open(self.directory / "trace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parting:
+    """Two trials that differ, and where."""
+
+    reference: Trial
+    diverged: Trial
+    difference: Difference
+
+    @property
+    def key(self) -> Key:
+        """The first observation that differs."""
+        first = self.difference.first
+        return (first.step, int(first.phase), first.name, first.occurrence)
+
+
+def part(reference: Trial, diverged: Trial, common: Common | None = None) -> Parting | None:
+    """Where two trials part, of what they have in `common`; None where they are equal after all, or left no trace."""
+    if reference.digest is None or diverged.digest is None:
+        return None
+    ours, theirs = reference.trace, diverged.trace
+    if common is not None:
+        ours, theirs = common.only(ours), common.only(theirs)
+    difference = compare(ours, theirs)
+    if difference is None:
+        return None
+    return Parting(reference=reference, diverged=diverged, difference=difference)
+
+
+def _ran_whole(trial: Trial) -> bool:
+    """Whether a trial over whole epochs came to the end of each."""
+    return trial.ended.status == "ok" and trial.facts.left_early is None
+
+
+def _temporary(trials: Path) -> tuple[Path, ...]:
+    """Two directories that are empty for us, in place of which each trial finds its own."""
+    places = (trials / "common" / TEMPORARY, trials / "other" / TEMPORARY)
+    for place in places:
+        place.mkdir(parents=True)
+    return places
+
+
+class TrialOracle:
+    """Runs the target under settings.
+
+    Args:
+        sources: the whole catalogue: each is pinned unless a setting varies it.
+        fresh: every trial gets an interpreter of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        runner: Runner,
+        isolation: Isolation,
+        sources: Mapping[str, Source],
+        target: Target,
+        seed: int,
+        steps: int,
+        fresh: bool,
+    ) -> None:
+        self.runner = runner
+        self.isolation = isolation
+        self.sources = sources
+        self.target = target
+        self.seed = seed
+        self.steps = steps
+        self.fresh = fresh
+        self.instant = int(time.time()) // DAY * DAY + DAY // 2
+        self.trials: dict[str, Trial] = {}
+        self.floor: Trial | None = None
+        self.extent = "everything"
+        self.common: Common | None = None
+        """What pinned runs have in common, where they differ in the rest."""
+        self._singles: list[Trial] = []
+        """Runs of one source alone, the values of whose differences no pinned run has saved."""
+        self.left: dict[str, str] = {}
+        """Sources that no trial pins any more, by id, and why."""
+        self.loose: set[str] = set()
+        """Sources of which no level pins all, in any trial."""
+        self._floor_tree: Tree | None = None
+        self._compiled = Compiled(isolation.scratch / "compiled")
+        self._temporary = _temporary(isolation.scratch / "trials")
+        self._whole_floor: Trial | None = None
+        """The all-pinned trial over whole epochs, once one was needed."""
+
+    def run(self, runs: Sequence[Run]) -> list[Outcome]:
+        """Run a batch of settings; part of the `experiment.Oracle` protocol."""
+        trials = self.try_settings(
+            [(run.setting, Watch(capture=self._first_differences(run))) for run in runs],
+            fresh=[run.fresh for run in runs],
+        )
+        trials = self._confirmed(trials, runs)
+        self._singles += [
+            trial
+            for run, trial in zip(runs, trials, strict=True)
+            if run.purpose == "single" and trial.ended.status == "ok"
+        ]
+        return [
+            dataclasses.replace(self.outcome(trial.id), status=self._status(run, trial))
+            for run, trial in zip(runs, trials, strict=True)
+        ]
+
+    def outcome(self, trial: str) -> Outcome:
+        """What a trial showed."""
+        known = self.trials[trial]
+        return Outcome(
+            trial=trial,
+            status=known.ended.status,
+            digest=known.digest,
+            unpinned=frozenset((*known.facts.unpinned, *self.loose)),
+        )
+
+    def narrowed(self, trials: Sequence[str]) -> CommonOracle | None:
+        """See only what trials have in common; None where that is nothing."""
+        trained = [trial for trial in trials if self.trials[trial].digest is not None]
+        self.common = Common.among([self.trials[trial].trace for trial in trained])
+        return CommonOracle(self, trained, self.common) if self.common.contents else None
+
+    def _status(self, run: Run, trial: Trial) -> RunStatus:
+        """As the trial ended; a mend under which nothing is trained any more proves nothing, though its runs agree."""
+        if run.purpose == "removal" and self.floor is not None:
+            before, after = (all(map(isfinite, each.facts.losses)) for each in (self.floor, trial))
+            if before and not after:
+                return "no-steps"
+        return trial.ended.status
+
+    def _confirmed(self, trials: list[Trial], runs: Sequence[Run]) -> list[Trial]:
+        """The trials; one that differs only over whole epochs counts, one that differs only without them does not.
+
+        The audit leaves a long epoch early, as trainings do not. Workers have read ahead by then, and what comes at the
+        end of an epoch has not happened.
+        """
+        doubtful = [number for number, trial in enumerate(trials) if self._parts_late(trial)]
+        if not doubtful or self.floor is None:
+            return trials
+        if self._whole_floor is None:
+            (self._whole_floor,) = self.try_settings([({}, Watch())], whole_epochs=True)
+        floor = self._whole_floor
+        if _ran_whole(floor):
+            told = self.try_settings(
+                [(runs[number].setting, Watch()) for number in doubtful],
+                fresh=[runs[number].fresh for number in doubtful],
+                whole_epochs=True,
+            )
+        else:
+            told = [floor] * len(doubtful)  # no other one would come to its end either
+        for number, whole in zip(doubtful, told, strict=True):
+            decided = _ran_whole(whole)
+            if not decided or whole.digest == floor.digest:
+                cleared = dataclasses.replace(
+                    trials[number], digest=self.floor.digest, undecided=not decided
+                )
+                trials[number] = self.trials[cleared.id] = cleared
+        return trials
+
+    def _parts_late(self, trial: Trial) -> bool:
+        """Whether a trial parts from the floor only after an epoch was left early."""
+        if self.floor is None or trial.ended.status != "ok" or trial.digest == self.floor.digest:
+            return False
+        left = [each.facts.left_early for each in (self.floor, trial)]
+        after = min((steps for steps in left if steps is not None), default=None)
+        parting = part(self.floor, trial) if after is not None else None
+        return parting is not None and after is not None and parting.key[0] >= after
+
+    def _first_differences(self, run: Run) -> tuple[Key, ...]:
+        """What a run saves the values of: the places where earlier runs parted from the floor.
+
+        A repeat saves that of its own setting's last run, a pinned run those of all sources that were varied alone.
+        """
+        if run.purpose == "repeat":
+            mine = (
+                t
+                for t in reversed(self.trials.values())
+                if run.setting.items() <= t.setting.items()
+            )
+            earlier = [each for each in mine if not (each.whole_epochs or each.edited)][:1]
+        elif run.purpose == "pinned" and not run.setting:
+            earlier, self._singles = self._singles, []
+        else:
+            return ()
+        partings = [part(self.floor, trial) for trial in earlier if self.floor is not None]
+        return tuple(sorted({parting.key for parting in partings if parting is not None}))
+
+    def try_as_is(self, *, probed: bool) -> Trial:
+        """Run the program as it is, with nothing pinned, in a fresh interpreter; `probed` or only counted."""
+        return self._try_fresh({}, probed=probed)
+
+    def try_pinned(self, names: Sequence[str]) -> Trial:
+        """Run the program in a fresh interpreter, with these sources pinned and the others as they are."""
+        return self._try_fresh({name: self.sources[name].pinned for name in names}, probed=True)
+
+    def _try_fresh(self, levels: Setting, *, probed: bool) -> Trial:
+        request = dataclasses.replace(
+            self._request({}, Watch(), 0), setting=dict(levels), probed=probed
+        )
+        environment = _environment({name: self.sources[name] for name in levels}, levels)
+        job = Job(request=request, environment=environment, fresh=True)
+        (ended,) = self.runner.run([job])
+        return self._keep({}, job, ended)
+
+    def leave(self, name: str, why: str) -> None:
+        """Leave a source as it is from now on."""
+        self.sources = {each: source for each, source in self.sources.items() if each != name}
+        self.left[name] = why
+
+    def begin_again(self) -> Trial:
+        """Make the first trial anew, which is the floor then."""
+        if self._floor_tree is not None:
+            self.isolation.discard(self._floor_tree)
+        self.floor = self._floor_tree = self._whole_floor = None
+        (floor,) = self.try_settings([({}, Watch())], fresh=[True])
+        return floor
+
+    def surveyed(self, trial: Trial, name: str, found: Json) -> Trial:
+        """A trial, with more in the survey of a source than it could know by itself."""
+        facts = dataclasses.replace(trial.facts, survey={**trial.facts.survey, name: found})
+        known = dataclasses.replace(trial, ended=dataclasses.replace(trial.ended, facts=facts))
+        self.trials[trial.id] = known
+        if self.floor is trial:
+            self.floor = known
+        return known
+
+    def move_to_memory(self) -> bool:
+        """Have the trees of trials in memory, where the first trial wrote many files; it is then to be made anew."""
+        return self._floor_tree is not None and self.isolation.move_to_memory(self._floor_tree)
+
+    def try_settings(
+        self,
+        settings: Sequence[tuple[Setting, Watch]],
+        *,
+        fresh: Sequence[bool] | None = None,
+        whole_epochs: bool = False,
+        edited: Mapping[str, str] | None = None,
+    ) -> list[Trial]:
+        """Run a batch of settings, each with what to observe beside the trace; `edited`: in a program with fixes."""
+        if edited and self.isolation.kind == "shared":
+            raise InternalError(
+                "A trial was to edit the user's own files.", where="oracle", why="writes are shared"
+            )
+        trees: list[Tree] = []
+        jobs = []
+        for number, (setting, watch) in enumerate(settings):
+            request = dataclasses.replace(
+                self._request(setting, watch, number),
+                whole_epochs=whole_epochs,
+                edited=dict(edited or {}),
+            )
+            trees.append(request.tree)
+            wants_fresh = self.fresh or (fresh is not None and fresh[number])
+            jobs.append(
+                Job(request=request, environment=self.environment(setting), fresh=wants_fresh)
+            )
+        ended = self.runner.run(jobs)
+        trials = [
+            self._keep(setting, job, end)
+            for (setting, _), job, end in zip(settings, jobs, ended, strict=True)
+        ]
+        for trial, (_, watch) in zip(trials, settings, strict=True):
+            failure = trial.facts.failure
+            if failure is not None and failure.ours and trial is not self.floor:
+                self._check(trial, watch)
+        return trials
+
+    def _check(self, failed: Trial, watch: Watch) -> None:
+        """Raise where a trial failed by the probe's doing: the same one without it trains.
+
+        Not where it took a closer look, which the verdict does not hang on.
+        """
+        if watch.window is not None or checkpoint_resume.SOURCE.id in failed.setting:
+            return
+        pinned = {name: source.pinned for name, source in self.sources.items()}
+        again = self._try_fresh({**pinned, **failed.setting}, probed=False)
+        if again.ended.status == "ok":
+            raise defect(failed, "under the audit's probe")
+
+    def environment(self, setting: Setting) -> Environment:
+        """What the interpreter of a trial under `setting` needs in its environment."""
+        return _environment(self.sources, setting)
+
+    def _request(self, setting: Setting, watch: Watch, number: int) -> TrialRequest:
+        trial_id = f"t{len(self.trials) + number:02}"
+        warm = (
+            setting.get(artifact_cache.SOURCE.id) == artifact_cache.WARM and self.floor is not None
+        )
+        tree = self._tree(trial_id, warm=warm)
+        resumed = setting.get(checkpoint_resume.SOURCE.id) == checkpoint_resume.RESUMED
+        directory = self.isolation.scratch / "trials" / trial_id
+        directory.mkdir(parents=True)
+        pinned = {name: source.pinned for name, source in self.sources.items()}
+        return TrialRequest(
+            directory=directory,
+            target=self.target,
+            tree=tree,
+            seed=self.seed,
+            steps=self.steps,
+            setting={**pinned, **setting},
+            watch=watch,
+            plugins={
+                name: place for name, place in installed().places.items() if name in self.sources
+            },
+            instant=self.instant,
+            first_run_wrote=self.floor.facts.written if warm and self.floor else (),
+            unpinned=self.floor.facts.unpinned if self.floor else {},
+            temporary=self._temporary,
+            half="second" if resumed else "whole",
+            first_tree=self._tree(f"{trial_id}-{FIRST}", warm=warm) if resumed else None,
+            compiled=self._compiled.of({**pinned, **setting}),
+        )
+
+    def _tree(self, name: str, *, warm: bool) -> Tree:
+        """A tree as the user has it, or as the floor left it."""
+        return self.isolation.tree(name, after=self.floor.id if warm and self.floor else None)
+
+    def _keep(self, setting: Setting, job: Job, ended: Ended) -> Trial:
+        """Record a trial; the first one's tree stays, since it is the warm tree of others."""
+        request = job.request
+        if ended.status == "ok":
+            self._compiled.keep(request.setting, request.directory / TEMPORARY)
+        for directory in (request.directory, request.first_half):
+            shutil.rmtree(directory / TEMPORARY, ignore_errors=True)
+        if request.first_tree is not None:
+            self.isolation.discard(request.first_tree)
+        if self._floor_tree is None:
+            self._floor_tree = request.tree
+            if ended.facts is not None:
+                facts = dataclasses.replace(ended.facts, written=written(request.tree))
+                ended = dataclasses.replace(ended, facts=facts)
+        else:
+            self.isolation.discard(request.tree)
+        trace = request.directory / "trace"
+        trial = Trial(
+            id=request.directory.name,
+            setting=dict(setting),
+            directory=request.directory,
+            ended=ended,
+            digest=Trace.open(trace).outcome_digest()
+            if ended.status == "ok" and request.probed
+            else None,
+            root=str(request.tree.map(request.tree.root)),
+            whole_epochs=request.whole_epochs,
+            edited=bool(request.edited),
+        )
+        self.trials[trial.id] = trial
+        if self.floor is None:
+            self.floor = trial
+        for name, why in trial.facts.failing.items():
+            # What the other trials had in force, and this one had not, could be taken for another source's doing.
+            if name not in self.floor.facts.failing:
+                raise SourceFailedError.of(name, why)
+        return trial
+
+
+def _environment(sources: Mapping[str, Source], setting: Setting) -> Environment:
+    """The variables that `sources` ask for, each at its level in `setting` or else pinned."""
+    variables: dict[str, str] = {}
+    for name, source in sources.items():
+        variables.update(source.environment(setting.get(name, source.pinned)))
+    return tuple(sorted(variables.items()))
+
+
+def defect(trial: Trial, where: str) -> InternalError:
+    """What to say of a program that the audit breaks."""
+    failure = trial.facts.failure
+    if failure is not None:
+        shown = failure.whole or failure.what
+    else:
+        shown = f"its process {trial.ended.exit}\n{trial.ended.stacks or trial.ended.output}"
+    return InternalError(
+        f"the program trains by itself, but fails {where}: this is a defect of repro-audit\n{shown.rstrip()}",
+        next_step="please report it, with the traceback above and the program, or the part of it that is shown",
+    )
