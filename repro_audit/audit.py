@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from repro_audit.experiment import Factor, Judgement, Outcome, Result, experiment
 from repro_audit.findings import effect_size as yardstick
@@ -20,7 +19,7 @@ from repro_audit.findings.wording import in_words, working_directory
 from repro_audit.isolation.room import no_room
 from repro_audit.isolation.sandbox import Isolation, plan_isolation
 from repro_audit.report import model
-from repro_audit.source import Levels, Scope, Source, Verdict, configured
+from repro_audit.source import Levels, Source, Verdict, configured
 from repro_audit.sources import (
     artifact_cache,
     built_in,
@@ -43,6 +42,7 @@ from repro_audit.trial.runner import Runner
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from repro_audit.config import Options
     from repro_audit.report.progress import Progress
     from repro_audit.target import Target
 
@@ -57,28 +57,6 @@ SHOWN_VARIED = 3
 """Progress names what a trial varies, up to so many sources."""
 LEAST_CHANCES = 8
 """How often a race that does not always show is run again, at least, before it is given up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the command line asks for."""
-
-    seed: int = 0
-    steps: int = 8
-    runs: int = 3
-    require: Scope = Scope.RERUN
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
-    jobs: int | None = None
-    """Trials side by side; None: as many as make sense."""
-    timeout: float = 300.0
-    fresh: bool = False
-    pinpoint: bool = True
-    """Where something broke, run it once more to find the op and the line."""
-    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What was chosen of the sources' options, by id and by name."""
-    origin: str = ""
-    """Which of these are no flags, and where they come from; empty where all are."""
 
 
 def audit(target: Target, options: Options, progress: Progress) -> model.Report:

@@ -20,7 +20,6 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from repro_audit.audit import Options
 
 TABLE = "tool.repro-audit"
 REPOSITORY_MARKS = (".git", ".hg", ".svn")
@@ -91,6 +90,28 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line asks for."""
+
+    seed: int = 0
+    steps: int = 8
+    runs: int = 3
+    require: Scope = Scope.RERUN
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    jobs: int | None = None
+    """Trials side by side; None: as many as make sense."""
+    timeout: float = 300.0
+    fresh: bool = False
+    pinpoint: bool = True
+    """Where something broke, run it once more to find the op and the line."""
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What was chosen of the sources' options, by id and by name."""
+    origin: str = ""
+    """Which of these are no flags, and where they come from; empty where all are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """What a check is to do."""
 
@@ -106,7 +127,6 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
     Raises:
         UsageError: one of both asks for what does not exist or can not be.
     """
-    from repro_audit.audit import Options
     from repro_audit.sources import catalogue
 
     config = load(directory)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe import Probe
 from repro_audit.storage.trace import Phase, Role, Trace, TraceWriter
-from repro_audit.trial.driver.training import Notes, train
+from repro_audit.trial.driver.notes import Notes
+from repro_audit.trial.driver.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

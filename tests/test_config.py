@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from repro_audit import cli
-from repro_audit.audit import Options
-from repro_audit.config import FLAGS, Check, load, settle
+from repro_audit.config import FLAGS, Check, Options, load, settle
 from repro_audit.errors import UsageError
 from repro_audit.option import Kind, Option
 from repro_audit.source import Levels, Scope, configured

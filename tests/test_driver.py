@@ -21,7 +21,8 @@ from repro_audit.errors import TargetError
 from repro_audit.probe.digest.tensors import opaque_forms
 from repro_audit.storage.trace import Phase
 from repro_audit.trial.driver.losses import on_device
-from repro_audit.trial.driver.training import Notes, train
+from repro_audit.trial.driver.notes import Notes
+from repro_audit.trial.driver.training import train
 from tests.probing import trained, watching
 
 if TYPE_CHECKING:

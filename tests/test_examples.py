@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from repro_audit.audit import Audit, Options
+from repro_audit.audit import Audit
+from repro_audit.config import Options
 from repro_audit.isolation.sandbox import plan_isolation
 from repro_audit.report import as_json
 from repro_audit.report.explanation import program, sections

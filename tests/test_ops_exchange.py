@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from repro_audit.probe.digest.capture import ValueWriter
 from repro_audit.probe.digest.tensors import overwrite
 from repro_audit.storage.trace import Phase
-from repro_audit.storage.values import Value, ValueWriter, open_values
+from repro_audit.storage.values import Value, open_values
 from tests.op_traces import parts_at, recorded, recording
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repro_audit.storage.events import Event
-    from repro_audit.storage.values import Key
+    from repro_audit.storage.trace import Key
     from tests.op_traces import Recording
 
 

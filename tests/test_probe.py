@@ -21,10 +21,11 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, TensorD
 
 from repro_audit.probe import Probe, StopTraining
 from repro_audit.probe.digest import generators
+from repro_audit.probe.digest.capture import ValueWriter
 from repro_audit.probe.digest.tensors import digest
 from repro_audit.probe.steps.recorder import Place, Recorder
 from repro_audit.storage.trace import Phase, TraceWriter
-from repro_audit.storage.values import ValueWriter, open_values
+from repro_audit.storage.values import open_values
 from tests.probing import Watched, watching
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from repro_audit.probe.digest.capture import ValueWriter
 from repro_audit.storage import values as values_module
 from repro_audit.storage.number_formats import format_of
-from repro_audit.storage.values import Magnitude, Value, ValueWriter, magnitude, open_values
+from repro_audit.storage.values import Magnitude, Value, magnitude, open_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable

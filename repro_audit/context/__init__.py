@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.context.imports import when_imported
 from repro_audit.context.numbering import Numbering
-from repro_audit.trial.driver.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

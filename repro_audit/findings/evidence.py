@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from repro_audit.analysis.compare import way
@@ -31,11 +31,20 @@ if TYPE_CHECKING:
     from repro_audit import source as source_module
     from repro_audit.analysis.compare import Difference
     from repro_audit.experiment import Judgement
-    from repro_audit.findings.fix_trials import Tried
+    from repro_audit.fixes import Proposal
     from repro_audit.source import Source
     from repro_audit.storage.facts import Facts
+    from repro_audit.storage.trace import Key
     from repro_audit.trial.oracle import Parting, Trial, TrialOracle
-    from repro_audit.trial.request import Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """An edit of the line to blame, and what became of the pair with it."""
+
+    proposal: Proposal
+    agreed: bool | None
+    """Whether both runs of the pair agree with it; None where they were not made."""
 
 
 def measure(partings: Mapping[str, Parting], oracle: TrialOracle) -> dict[str, Divergence]:

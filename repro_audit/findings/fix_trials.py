@@ -5,11 +5,10 @@ Nothing is written where trials share the user's tree.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro_audit.findings.evidence import reference_setting
+from repro_audit.findings.evidence import Tried, reference_setting
 from repro_audit.fixes import propose
 from repro_audit.fixes.code import Code
 from repro_audit.trial.request import Watch
@@ -17,7 +16,6 @@ from repro_audit.trial.request import Watch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from repro_audit.fixes import Proposal
     from repro_audit.report import model
     from repro_audit.source import Source
     from repro_audit.target import Target
@@ -25,15 +23,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1 << 20
 """Of a file that is rewritten."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """An edit of the line to blame, and what became of the pair with it."""
-
-    proposal: Proposal
-    agreed: bool | None
-    """Whether both runs of the pair agree with it; None where they were not made."""
 
 
 def try_fixes(

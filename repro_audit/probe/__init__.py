@@ -14,13 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repro_audit.probe.detail.session import Detailed
+    from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.probe.steps.counters import Counters
     from repro_audit.probe.steps.hooks import Hooks
-    from repro_audit.storage.trace import Trace, TraceWriter
-    from repro_audit.storage.values import ValueWriter
-
-    Key = tuple[int, int, str, int]
-    """Step, phase, name, occurrence: the place of an observation in a trace."""
+    from repro_audit.storage.trace import Key, Trace, TraceWriter
 
 
 class StopTraining(BaseException):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @cache
 def built_in() -> dict[str, Source]:
     """This package's own sources by id, in the fixed order of reports: by scope, then by id."""
-    names = [module.name for module in pkgutil.iter_modules(__path__, __name__ + ".")]
+    modules = pkgutil.iter_modules(__path__, __name__ + ".")
+    names = [module.name for module in modules if not module.ispkg]
     public = [name for name in names if not name.rpartition(".")[2].startswith("_")]
     found: list[Source] = [importlib.import_module(name).SOURCE for name in public]
     order = list(Scope)

@@ -143,7 +143,7 @@ class Line:
     names: tuple[str, ...]
     """The variables and stored attributes that the digests are of: `x`, `self.scale`."""
     reads: tuple[str, ...]
-    """What else it reads, by the functions that it names, as `repro_audit.storage.reads` calls it: a name may stand on a line
+    """What else it reads, by the functions that it names, in the words of `storage.reads`: a name may stand on a line
     without being used."""
     sets: tuple[str, ...]
     """Those of the names that it assigns to."""

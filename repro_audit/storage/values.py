@@ -11,7 +11,7 @@ import math
 import mmap
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,76 +20,14 @@ import xxhash
 from repro_audit.storage.number_formats import Format, format_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-Key: TypeAlias = tuple[int, int, str, int]
-"""An observation's place in a trace: step, phase, name, occurrence."""
+    from repro_audit.storage.trace import Key
 
-_DATA, _INDEX = "values.bin", "values.jsonl"
-_ALIGNMENT = 16
+DATA, INDEX = "values.bin", "values.jsonl"
+ALIGNMENT = 16
 _ELEMENTS_AT_ONCE = 1 << 18
-
-
-@final
-class ValueWriter:
-    """Saves values to a directory, which is made. A key that comes again replaces the earlier value.
-
-    Only the process that made it writes: a forked DataLoader worker has a copy, whose calls do nothing.
-    """
-
-    __slots__ = ("_directory", "_pid")
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._directory = directory.resolve()
-        self._pid = os.getpid()
-
-    def add(self, key: Key, value: object) -> bool:
-        """Save a tensor, an array or numbers; False where the value has no elements that could be measured."""
-        contents = _contents(value) if os.getpid() == self._pid else None
-        if contents is None:
-            return False
-        dtype, shape, parts = contents
-        with (self._directory / _DATA).open("ab") as data:
-            data.write(bytes(-data.tell() % _ALIGNMENT))
-            start = data.tell()
-            data.writelines(parts)
-            size = data.tell() - start
-        entry = {"key": key, "dtype": dtype, "shape": shape, "start": start, "bytes": size}
-        with (self._directory / _INDEX).open("a", encoding="ascii") as index:
-            index.write(json.dumps(entry) + "\n")
-        return True
-
-
-def _contents(value: object) -> tuple[str, tuple[int, ...], Iterable[Any]] | None:
-    """The dtype, the shape and the bytes of a value, the bytes piece by piece."""
-    import torch
-
-    from repro_audit.probe.digest import tensors
-
-    if isinstance(value, torch.Tensor):
-        dense = tensors.dense(value)
-        if dense is None:
-            return None
-        name = str(dense.dtype).removeprefix("torch.")
-        return name, tuple(dense.shape), tensors.blocks(dense)
-    array = _as_array(value)
-    if array is None:
-        return None
-    return str(array.dtype), array.shape, [np.ascontiguousarray(array).tobytes()]
-
-
-def _as_array(value: object) -> npt.NDArray[Any] | None:
-    """Numbers as an array in the machine's byte order; None for anything else."""
-    kinds = set(map(type, value)) if isinstance(value, (list, tuple)) else {type(value)}
-    is_array = isinstance(value, (np.ndarray, np.generic))
-    if not is_array and (len(kinds) != 1 or not kinds < {bool, int, float, complex}):
-        return None
-    array = np.asarray(value)
-    if array.dtype.kind not in "biufc":
-        return None
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +49,8 @@ class Value:
 def open_values(directory: Path) -> Mapping[Key, Value]:
     """The values that a trial saved, by their keys; empty where it saved none."""
     try:
-        lines = (directory / _INDEX).read_bytes().split(b"\n")[:-1]
-        with (directory / _DATA).open("rb") as file:
+        lines = (directory / INDEX).read_bytes().split(b"\n")[:-1]
+        with (directory / DATA).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     except FileNotFoundError:

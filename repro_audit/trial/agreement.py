@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import xxhash
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from repro_audit.experiment import Outcome, Run
-    from repro_audit.storage.trace import Observation
-    from repro_audit.trial.oracle import TrialOracle
-    from repro_audit.trial.request import Key
+    from repro_audit.storage.trace import Key, Observation
 
 Contents = tuple[str, bytes]
 """The form and the digest of an observation."""
@@ -79,10 +77,30 @@ def _contents(trace: Trace) -> dict[Key, Contents]:
     return {_key(row): (row.meta, row.digest) for row in trace if row.role is Role.OUTCOME}
 
 
+class Whole(Protocol):
+    """An oracle that sees all of each trial."""
+
+    def run(self, runs: Sequence[Run]) -> list[Outcome]:
+        """Run a batch of settings."""
+        ...
+
+    def outcome(self, trial: str) -> Outcome:
+        """What a trial showed."""
+        ...
+
+    def trace(self, trial: str) -> Trace:
+        """What was observed in a trial."""
+        ...
+
+    def narrowed(self, trials: Sequence[str]) -> CommonOracle | None:
+        """See only what trials have in common; None where that is nothing."""
+        ...
+
+
 class CommonOracle:
     """Runs the target as another oracle does, and sees only what some trials have in common."""
 
-    def __init__(self, oracle: TrialOracle, trials: Sequence[str], common: Common) -> None:
+    def __init__(self, oracle: Whole, trials: Sequence[str], common: Common) -> None:
         self._oracle = oracle
         self._trials = tuple(trials)
         self._common = common
@@ -97,7 +115,7 @@ class CommonOracle:
         outcome = self._oracle.outcome(trial)
         if outcome.digest is None:
             return outcome
-        seen = self._common.digest(self._oracle.trials[trial].trace)
+        seen = self._common.digest(self._oracle.trace(trial))
         return dataclasses.replace(outcome, digest=seen)
 
     def narrowed(self, trials: Sequence[str]) -> CommonOracle | None:

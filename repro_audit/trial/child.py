@@ -20,6 +20,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import entry, rng
+from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.errors import NeverTrainedError, SourceFailedError, TargetError
 from repro_audit.isolation import compiled
 from repro_audit.isolation.processes import STACKS_SIGNAL
@@ -28,7 +29,6 @@ from repro_audit.sources import built_in, of_trial
 from repro_audit.storage.events import DETAIL
 from repro_audit.storage.facts import Facts, Failure
 from repro_audit.storage.trace import TraceWriter
-from repro_audit.trial.driver.checkpoint import Checkpoint
 from repro_audit.trial.request import FACTS, STACKS
 from repro_audit.trial.spawned import Setting, context_of
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from repro_audit.storage.facts import Json
     from repro_audit.target import Target
     from repro_audit.trial.driver.loading import Build
-    from repro_audit.trial.driver.training import Notes
+    from repro_audit.trial.driver.notes import Notes
     from repro_audit.trial.request import TrialRequest
 
 STACKS_DESCRIPTOR = 200
@@ -101,7 +101,7 @@ def _private_temporary_directory(request: TrialRequest) -> None:
 
 def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
     """Run the target; a failure of its own becomes part of the facts."""
-    from repro_audit.trial.driver.training import Notes
+    from repro_audit.trial.driver.notes import Notes
 
     notes = Notes()
     try:
@@ -211,7 +211,8 @@ def _detailed(request: TrialRequest) -> Detailed | None:
         return None
     from repro_audit.probe.detail.ops import Ops
     from repro_audit.probe.detail.session import Detailed
-    from repro_audit.storage.values import ValueWriter, open_values
+    from repro_audit.probe.digest.capture import ValueWriter
+    from repro_audit.storage.values import open_values
 
     given = open_values(Path(watch.fed_by)) if watch.feed else {}
     return Detailed(
@@ -278,7 +279,7 @@ def _run_once(
     if detailed is not None and not _keeps_loading(request):
         detailed.begin_again()
     from repro_audit.probe import Probe
-    from repro_audit.storage.values import ValueWriter
+    from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.trial.driver import training as driver
 
     window = request.watch.window

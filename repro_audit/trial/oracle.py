@@ -16,9 +16,9 @@ from repro_audit.isolation.compiled import Compiled
 from repro_audit.isolation.sandbox import Isolation, Tree, written
 from repro_audit.sources import artifact_cache, checkpoint_resume, installed
 from repro_audit.storage.facts import Facts
-from repro_audit.storage.trace import Trace
+from repro_audit.storage.trace import Key, Trace
 from repro_audit.trial.agreement import Common, CommonOracle
-from repro_audit.trial.request import FIRST, TEMPORARY, Key, TrialRequest, Watch
+from repro_audit.trial.request import FIRST, TEMPORARY, TrialRequest, Watch
 from repro_audit.trial.runner import Ended, Environment, Job, Runner
 
 if TYPE_CHECKING:
@@ -176,6 +176,10 @@ class TrialOracle:
             digest=known.digest,
             unpinned=frozenset((*known.facts.unpinned, *self.loose)),
         )
+
+    def trace(self, trial: str) -> Trace:
+        """What was observed in a trial."""
+        return self.trials[trial].trace
 
     def narrowed(self, trials: Sequence[str]) -> CommonOracle | None:
         """See only what trials have in common; None where that is nothing."""

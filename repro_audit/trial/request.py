@@ -6,13 +6,14 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from repro_audit.isolation.sandbox import Tree
 from repro_audit.target import Target
 
-Half = Literal["whole", "first", "second"]
-"""Of a training: what a trial's process does of it."""
+if TYPE_CHECKING:
+    from repro_audit.context.checkpoint import Half
+    from repro_audit.storage.trace import Key
 
 FIRST = "first"
 TEMPORARY = "tmp"
@@ -22,9 +23,6 @@ FACTS = "facts.json"
 
 STACKS = "stacks.txt"
 """In a trial's directory: where each of its threads was when it ran out of time."""
-
-Key = tuple[int, int, str, int]
-"""An observation's place in a trace: step, phase, name, occurrence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

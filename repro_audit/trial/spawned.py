@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.context import TrialContext
-from repro_audit.trial.driver.checkpoint import Checkpoint
+from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.trial.request import TEMPORARY, TrialRequest
 
 if TYPE_CHECKING:

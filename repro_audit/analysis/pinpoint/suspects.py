@@ -1,7 +1,7 @@
 """The line that does what a source is about, where its doing shows at a later line only. Pure.
 
-The names on a line tell what it may read (`repro_audit.storage.reads`). Where the difference begins in something that such a
-line ran, or was decided by it, the line itself is named.
+The names on a line tell what it may read (`repro_audit.storage.reads`). Where the difference begins in something that
+such a line ran, or was decided by it, the line itself is named.
 """
 
 from __future__ import annotations

@@ -12,8 +12,10 @@ from repro_audit.probe.digest.tensors import overwrite
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.storage.columns import ColumnWriter
-    from repro_audit.storage.values import Key, Value, ValueWriter
+    from repro_audit.storage.trace import Key
+    from repro_audit.storage.values import Value
 
 Row = tuple[int, int, int, int, int]
 """Step, phase, and the ids of name, site and module."""

@@ -9,7 +9,8 @@ import pathlib
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.probe.detail.names import GLOBAL, LOCAL, MISSING
+from repro_audit.probe.detail.names import GLOBAL, LOCAL
+from repro_audit.probe.digest.stored import MISSING
 from repro_audit.storage.reads import ADDRESS, CLOCK, ENTROPY, ENVIRONMENT, HASH, LISTING, SET_ORDER
 
 if TYPE_CHECKING:

@@ -26,16 +26,15 @@ from repro_audit.probe.detail.hints import reads
 from repro_audit.probe.detail.names import (
     GLOBAL,
     LOCAL,
-    MISSING,
     Plan,
     is_opaque,
-    is_watchable,
     leaving,
     look_up,
     plans_of,
 )
 from repro_audit.probe.detail.rng_log import module_name
 from repro_audit.probe.digest.limited import digest
+from repro_audit.probe.digest.stored import MISSING, is_watchable
 from repro_audit.storage.events import Kind, Line
 
 if TYPE_CHECKING:

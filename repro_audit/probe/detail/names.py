@@ -1,36 +1,24 @@
-"""Which values a line of code names, from its bytecode; and looking them up without running any of the program's code.
+"""Which values a line of code names, from its bytecode.
 
-A name is a variable and the attributes after it: `x`, `self.scale`. It is looked up as far as attributes are stored
-ones of the program's own objects, so that no property and no method is called.
+A name is a variable and the attributes after it: `x`, `self.scale`.
 """
 
 from __future__ import annotations
 
 import dis
-import random
 import re
-import sys
 from dataclasses import dataclass, field
-from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from repro_audit.probe.detail.statements import extents
-from repro_audit.probe.digest.generators import KINDS
-from repro_audit.probe.files import is_users
+from repro_audit.probe.digest.stored import MISSING, attribute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from types import CodeType
-
-T = TypeVar("T")
 
 LOCAL, GLOBAL, NAME = range(3)
 """Where a variable is kept: the function's own and its closure's; the module's; either, at the top of a module."""
-MISSING: Any = object()
-"""Stands for a variable or an attribute that has no value."""
 
 _MOST_NAMES = 32
 _ATTRIBUTES = frozenset(
@@ -46,10 +34,6 @@ _OPENS = frozenset(
 _SEEDING = ("seed", "setstate", "set_state", "rng_state", "fork_rng")
 _OPAQUE = ("__compiled_fn", "torch_dynamo_resume_in_")
 """How `torch.compile` names what it calls in the code that it puts in a function's place."""
-_CLASS_DATA = (
-    *(bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset),
-    *(torch.Tensor, np.ndarray, np.generic, *KINDS),
-)
 
 
 class Chain(NamedTuple):
@@ -209,19 +193,6 @@ def _where(operation: str) -> int | None:
 # Looking up
 
 
-def per_type(function: Callable[[type], T]) -> Callable[[type], T]:
-    """Remember what a function says of each type; by identity, as a metaclass may define equality."""
-    known: dict[int, tuple[type, T]] = {}
-
-    def remembered(kind: type) -> T:
-        found = known.get(id(kind))
-        if found is None:
-            found = known[id(kind)] = (kind, function(kind))
-        return found[1]
-
-    return remembered
-
-
 def look_up(chain: Chain, variables: Mapping[str, Any], module: dict[str, Any]) -> tuple[Any, int]:
     """The value that a chain leads to, as far as it can be followed, and how many of its parts that took."""
     where, path = chain
@@ -236,84 +207,3 @@ def look_up(chain: Chain, variables: Mapping[str, Any], module: dict[str, Any]) 
         value = inner
         depth += 1
     return value, depth
-
-
-def attribute(value: Any, name: str) -> Any:
-    """A stored attribute of an object, class or module of the program's own, or of a module of torch's."""
-    kind = type(value)
-    if kind is ModuleType:
-        file = vars(value).get("__file__")
-        if isinstance(file, str) and is_users(file):
-            return vars(value).get(name, MISSING)
-        return MISSING
-    if issubclass(kind, type):
-        return _of_class(value, name, None) if _is_users_class(value) else MISSING
-    if not _is_holder(kind):
-        return MISSING
-    stored = stored_in(value)
-    found = stored.get(name, MISSING)
-    if found is MISSING and issubclass(kind, torch.nn.Module):
-        for group in ("_parameters", "_buffers", "_modules"):
-            found = (stored.get(group) or {}).get(name, MISSING)
-            if found is not MISSING:
-                return found
-    return found if found is not MISSING else _of_class(kind, name, value)
-
-
-@per_type
-def _is_watchable(kind: type) -> bool:
-    return issubclass(kind, KINDS) and not issubclass(kind, random.SystemRandom)
-
-
-def is_watchable(value: object) -> bool:
-    """Whether a value is a generator with a state, without asking the value."""
-    return _is_watchable(type(value))
-
-
-def stored_in(value: Any) -> dict[str, Any]:
-    """What an object stores in its dictionary; nothing where its class has a say in that."""
-    if not _has_plain_dict(type(value)):
-        return {}
-    try:
-        stored = object.__getattribute__(value, "__dict__")
-    except (AttributeError, TypeError):
-        return {}
-    return stored if type(stored) is dict else {}
-
-
-def _of_class(kind: type, name: str, value: Any) -> Any:
-    """A slot's value, or data at the top level of a class."""
-    for base in kind.__mro__:
-        found = base.__dict__.get(name, MISSING)
-        if found is MISSING:
-            continue
-        if type(found) is MemberDescriptorType and value is not None:
-            try:
-                return found.__get__(value)
-            except AttributeError:
-                return MISSING
-        return found if issubclass(type(found), _CLASS_DATA) else MISSING
-    return MISSING
-
-
-@per_type
-def _has_plain_dict(kind: type) -> bool:
-    return all(
-        type(base.__dict__.get("__dict__")) in {GetSetDescriptorType, type(None)}
-        for base in kind.__mro__
-    )
-
-
-@per_type
-def _is_holder(kind: type) -> bool:
-    return issubclass(kind, torch.nn.Module) or _is_users_class(kind)
-
-
-@per_type
-def _is_users_class(kind: type) -> bool:
-    """Whether a class is the program's own: by its functions, since its module may be found under no name."""
-    for item in vars(kind).values():
-        if type(item) is FunctionType and is_users(item.__code__.co_filename):
-            return True
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return isinstance(file, str) and is_users(file)

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
     from repro_audit.probe.clock import Clock
     from repro_audit.probe.detail.sites import Sites
+    from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.storage.events import DetailWriter
-    from repro_audit.storage.values import Key, Value, ValueWriter
+    from repro_audit.storage.trace import Key
+    from repro_audit.storage.values import Value
 
 _OP, _BACKWARD = int(Kind.OP), int(Phase.BACKWARD)
 _UNREADABLE = bytes(DIGEST_BYTES)
@@ -95,7 +97,7 @@ class Ops(TorchDispatchMode):
         self._forms = Forms(writer.intern)
         self._makers = Makers(writer.intern, sites)
         self._running = self._makers.running
-        self._regions = Regions(self)
+        self._regions = Regions(self, self)
         self._nodes: dict[int, Nodes] = {}
         """By thread, since each counts for itself."""
         self._late: int | None = None

@@ -12,18 +12,17 @@ import functools
 import inspect
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 
 from repro_audit.probe.detail.operators import state
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from torch.utils._python_dispatch import TorchDispatchMode
-
-    from repro_audit.probe.detail.ops import Ops
 
 REGION: Final = "torch.compile"
 _DYNAMO: Final = "torch._dynamo.eval_frame"
@@ -31,6 +30,21 @@ _RUNTIME: Final = "torch._functorch._aot_autograd.runtime_wrappers"
 _CALL: Final = "call_func_at_runtime_with_args"
 _BACKWARD_NODE: Final = "CompiledFunctionBackward"
 _is_compiling = torch.compiler.is_compiling
+
+
+class Rows(Protocol):
+    """Who writes the row of a region."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it writes rows at the moment."""
+        ...
+
+    def region(
+        self, frame: FrameType | None, inputs: Any, run: Callable[[], Any], written: Any
+    ) -> Any:
+        """Run a region and write its row; see `ops.Ops.region`."""
+        ...
 
 
 def step_aside(mode: TorchDispatchMode) -> int | None:
@@ -57,8 +71,10 @@ def step_back(mode: TorchDispatchMode, below: int) -> None:
 class Regions:
     """Wraps what `torch.compile` returns."""
 
-    def __init__(self, ops: Ops) -> None:
-        self._ops = ops
+    def __init__(self, mode: TorchDispatchMode, rows: Rows) -> None:
+        self._mode = mode
+        """Steps aside while a region runs."""
+        self._rows = rows
         self._undo: list[tuple[Any, str, Any]] = []
         self._owner = 0
         self._wraps = self._sees_backward = False
@@ -109,12 +125,12 @@ class Regions:
         """The JIT's tracer takes numbers for tensors, and fails, under any dispatch mode: its ops are not seen."""
 
         def trace(*args: Any, **kwargs: Any) -> Any:
-            below = step_aside(self._ops) if threading.get_ident() == self._owner else None
+            below = step_aside(self._mode) if threading.get_ident() == self._owner else None
             try:
                 return original(*args, **kwargs)
             finally:
                 if below is not None:
-                    step_back(self._ops, below)
+                    step_back(self._mode, below)
 
         return trace
 
@@ -146,20 +162,20 @@ class Regions:
     def _run(
         self, compiled: Any, function: Any, args: Any, kwargs: Any, frame: FrameType | None
     ) -> Any:
-        below = step_aside(self._ops)
+        below = step_aside(self._mode)
         if below is None:  # in another region
             return compiled(*args, **kwargs)
         try:
-            if not self._ops.active:
+            if not self._rows.active:
                 return compiled(*args, **kwargs)
-            return self._ops.region(
+            return self._rows.region(
                 frame,
                 (args, kwargs, _reachable(function)),
                 lambda: compiled(*args, **kwargs),
                 (args, kwargs, _reachable(function)),
             )
         finally:
-            step_back(self._ops, below)
+            step_back(self._mode, below)
             self._wrap_backward()
 
     def _wrap_backward(self) -> None:
@@ -171,21 +187,21 @@ class Regions:
         original = getattr(runtime, _CALL)
 
         def call(function: Any, args: Any, **options: Any) -> Any:
-            ops = self._ops
-            is_ours = threading.get_ident() == self._owner and ops.active
+            rows = self._rows
+            is_ours = threading.get_ident() == self._owner and rows.active
             node = torch._C._current_autograd_node() if is_ours else None
             if node is None or node.name() != _BACKWARD_NODE:
                 return original(function, args, **options)
-            below = step_aside(ops)
+            below = step_aside(self._mode)
             if below is None:
                 return original(function, args, **options)
             try:
                 # What it may write in place are buffers of its own.
-                return ops.region(
+                return rows.region(
                     sys._getframe(1), args, lambda: original(function, args, **options), None
                 )
             finally:
-                step_back(ops, below)
+                step_back(self._mode, below)
 
         self._patch(runtime, _CALL, call)
 

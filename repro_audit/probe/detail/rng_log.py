@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import torch
 
-from repro_audit.probe.detail.names import is_watchable, stored_in
 from repro_audit.probe.digest import generators
+from repro_audit.probe.digest.stored import is_watchable, stored_in
 from repro_audit.storage.events import NOTHING, Kind
 
 if TYPE_CHECKING:

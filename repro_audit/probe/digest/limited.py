@@ -24,9 +24,9 @@ import torch
 import xxhash
 from torch._subclasses.fake_tensor import FakeTensor
 
-from repro_audit.probe.detail.names import MISSING, is_watchable, per_type, stored_in
 from repro_audit.probe.digest.generators import KINDS, digest_of
 from repro_audit.probe.digest.plain import NUMBERS, encode, frame, type_name
+from repro_audit.probe.digest.stored import MISSING, is_watchable, per_type, stored_in
 from repro_audit.probe.digest.tensors import describe, is_being_captured, plainly
 from repro_audit.probe.digest.tensors import digest as digest_whole
 

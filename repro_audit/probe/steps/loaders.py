@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import xxhash
@@ -28,9 +28,10 @@ from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from repro_audit.probe import Probe
-    from repro_audit.probe.steps.hooks import Hooks
+    from repro_audit.probe.steps.recorder import Recorder
 
 _BaseIterator = dataloader._BaseDataLoaderIter
 _WorkersIterator = dataloader._MultiProcessingDataLoaderIter
@@ -41,6 +42,29 @@ _MOST_UNTOLD = 1_000
 """Batches of indices that are read of a sampler that does not say how many it has."""
 _MOST_INDICES = 1_000_000
 """Single ones that are read of any."""
+
+
+class Training(Protocol):
+    """The hooks on the training that the loaders feed."""
+
+    recorder: Recorder
+
+    @property
+    def observing(self) -> bool:
+        """Whether this is the thread, and the process, that is observed."""
+        ...
+
+    def fetching(self) -> AbstractContextManager[None]:
+        """Mute, while a loader is at work."""
+        ...
+
+    def settle(self) -> None:
+        """Count a step where parameters were changed by hand since the last backward."""
+        ...
+
+    def generators(self, phase: int) -> None:
+        """Observe the ambient generators."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +124,7 @@ class Epoch:
 class Loaders:
     """Hooks on DataLoader iterators, and the same observations for loaders of other kinds."""
 
-    def __init__(self, probe: Probe, hooks: Hooks) -> None:
+    def __init__(self, probe: Probe, hooks: Training) -> None:
         self._probe = probe
         self._hooks = hooks
         self._known: ByIdentity[int] = ByIdentity()

@@ -16,9 +16,8 @@ from repro_audit.storage.trace import Phase, Role
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from repro_audit.probe import Key
-    from repro_audit.storage.trace import Trace, TraceWriter
-    from repro_audit.storage.values import ValueWriter
+    from repro_audit.probe.digest.capture import ValueWriter
+    from repro_audit.storage.trace import Key, Trace, TraceWriter
 
 _UNREADABLE = bytes(16)
 _OUTCOME, _CONTEXT = int(Role.OUTCOME), int(Role.CONTEXT)

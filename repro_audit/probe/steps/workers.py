@@ -18,12 +18,10 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from repro_audit.probe.detail.session import Parts, WorkerDetail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +116,39 @@ def _shared(first: Stream, second: Stream) -> str:
 # In a worker
 
 
+class Fetches(Protocol):
+    """Writes of batches."""
+
+    def watch(self, fetcher: Any, *, loader: int, epoch: int, worker: int) -> None:
+        """Write of each batch that a fetcher of torch's makes from now on."""
+        ...
+
+
+class Observer(Protocol):
+    """What the detailed probe writes of one worker."""
+
+    @property
+    def fetches(self) -> Fetches:
+        """Writes of this worker's batches."""
+        ...
+
+    def close(self) -> None:
+        """Observe no more."""
+        ...
+
+    def flush(self) -> None:
+        """Write what is not on disk yet."""
+        ...
+
+
+class Detail(Protocol):
+    """What of a worker the detailed probe shall write; spawn pickles it."""
+
+    def begin(self, *, loader: int, epoch: int, worker: int) -> Observer:
+        """In a worker: begin to write."""
+        ...
+
+
 @dataclass(kw_only=True)
 class WorkerLoop:
     """Stands in for torch's `_worker_loop` as the target of a worker process; spawn pickles it."""
@@ -130,7 +161,7 @@ class WorkerLoop:
     """The loader has a `worker_init_fn`. Without one, PyTorch has seeded every ambient generator differently."""
     files: tuple[str, str] | None
     """What `files.install` was given, for workers that begin as new interpreters."""
-    detail: WorkerDetail | None = None
+    detail: Detail | None = None
     """What to write of lines, draws and files, where a detailed trace is wanted."""
     prepare: Callable[[], None] | None = None
     """Called as this is unpickled in a new interpreter: before the dataset is, whose module that imports."""
@@ -171,7 +202,7 @@ class WorkerLoop:
                 parts.close()
                 parts.flush()
 
-    def _begin_detail(self, loop: Callable[..., None], args: tuple[Any, ...]) -> Parts | None:
+    def _begin_detail(self, loop: Callable[..., None], args: tuple[Any, ...]) -> Observer | None:
         if self.detail is None:
             return None
         worker = inspect.signature(loop).bind(*args).arguments["worker_id"]
@@ -182,7 +213,7 @@ class _Watch:
     """The generators of one worker."""
 
     def __init__(
-        self, loop: WorkerLoop, create_fetcher: Callable[..., Any], parts: Parts | None
+        self, loop: WorkerLoop, create_fetcher: Callable[..., Any], parts: Observer | None
     ) -> None:
         self._loop = loop
         self._parts = parts

@@ -19,7 +19,7 @@ from repro_audit.sources._program import behind, direct_caller
 if TYPE_CHECKING:
     from types import FrameType
 
-_SOURCES = str(Path(__file__).resolve().parent) + os.sep
+_SOURCES = str(Path(__file__).resolve().parents[1]) + os.sep
 """Whose functions stand in for others; what the audit asks for itself, such as the names of files, is its own."""
 _STANDARD = tuple(
     {

@@ -11,16 +11,17 @@ from torch import nn
 
 from repro_audit.errors import TargetError
 from repro_audit.probe.digest.tensors import reading
+from repro_audit.trial.driver import checkpoint
 from repro_audit.trial.driver.bundle import describe
 from repro_audit.trial.driver.losses import Losses, on_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from repro_audit.context.checkpoint import Checkpoint
     from repro_audit.probe import Probe
     from repro_audit.trial.driver.bundle import Parts
-    from repro_audit.trial.driver.checkpoint import Checkpoint
-    from repro_audit.trial.driver.training import Notes
+    from repro_audit.trial.driver.notes import Notes
 
 _MOST_IDLE = 256
 """A `train_step` that accumulates gradients over more batches than this never steps."""
@@ -94,7 +95,7 @@ class Loop:
         """Batches of the loader, entered anew at its end, and half way where it has not ended by then."""
         loader, half = self._parts.loader, max(1, self._steps // 2)
         # A training that is resumed enters the loader as the first one did after its first epoch.
-        epochs, taken = 1 + self._checkpoint.begins(self, self._probe), 0
+        epochs, taken = 1 + checkpoint.begins(self._checkpoint, self.roots, self._probe), 0
         batches = self._enter(half)
         read_once = batches is loader
         if read_once:
@@ -119,7 +120,9 @@ class Loop:
             # The old iterator goes first, so that its workers end before those of the new one start.
             del batches
             if not self._idle:
-                self._checkpoint.epoch_over(self, self._probe, read_once=read_once)
+                checkpoint.epoch_over(
+                    self._checkpoint, self.roots, self._probe, read_once=read_once
+                )
             batches = self._enter(half)
             epochs, taken = epochs + 1, 0
 

@@ -16,7 +16,7 @@ from repro_audit.errors import TargetError
 from repro_audit.trial.driver.bundle import describe
 
 if TYPE_CHECKING:
-    from repro_audit.trial.driver.training import Notes
+    from repro_audit.trial.driver.notes import Notes
 
 TARGET_NAMES = ("labels", "label", "targets", "target", "y")
 _NO_LOSS = (

@@ -7,46 +7,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.errors import NeverTrainedError, TargetError
 from repro_audit.probe import StopTraining
-from repro_audit.trial.driver.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from repro_audit.probe import LoaderFacts, Probe
     from repro_audit.trial.driver.bundle import Bundle
     from repro_audit.trial.driver.loading import Build
+    from repro_audit.trial.driver.notes import Notes
 
 Built: TypeAlias = Callable[[Any], None]
-
-
-@dataclass(slots=True, kw_only=True)
-class Notes:
-    """What a training showed of the program, besides the trace."""
-
-    assumptions: list[str] = field(default_factory=list)
-    """What the program left open and the driver chose, a line each."""
-    accepts_seed: bool = False
-    trains_itself: bool = False
-    """No loop of the driver's own: `build` trained, or returned what does."""
-    ended: bool = False
-    """It did, and came to its own end."""
-    loaders: list[dict[str, Any]] = field(default_factory=list)
-    """Each DataLoader that was iterated: `num_workers`, `batch_size`, `persistent`, `dataset`."""
-    samples_seen: int = 0
-    samples_total: int | None = None
-    batches_seen: int = 0
-    batches_per_epoch: int | None = None
-    epochs: int = 0
-    left_early: int | None = None
-    """After how many steps an epoch was left before its end; None where none was."""
-
-    def assume(self, text: str) -> None:
-        """Note a choice, once."""
-        if text not in self.assumptions:
-            self.assumptions.append(text)
 
 
 def train(

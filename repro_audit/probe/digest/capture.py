@@ -1,0 +1,78 @@
+"""Values that were asked for, saved as raw bytes with their dtype and shape; `storage.values` reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+
+from repro_audit.probe.digest import tensors
+from repro_audit.storage.values import ALIGNMENT, DATA, INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from repro_audit.storage.trace import Key
+
+
+@final
+class ValueWriter:
+    """Saves values to a directory, which is made. A key that comes again replaces the earlier value.
+
+    Only the process that made it writes: a forked DataLoader worker has a copy, whose calls do nothing.
+    """
+
+    __slots__ = ("_directory", "_pid")
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory.resolve()
+        self._pid = os.getpid()
+
+    def add(self, key: Key, value: object) -> bool:
+        """Save a tensor, an array or numbers; False where the value has no elements that could be measured."""
+        contents = _contents(value) if os.getpid() == self._pid else None
+        if contents is None:
+            return False
+        dtype, shape, parts = contents
+        with (self._directory / DATA).open("ab") as data:
+            data.write(bytes(-data.tell() % ALIGNMENT))
+            start = data.tell()
+            data.writelines(parts)
+            size = data.tell() - start
+        entry = {"key": key, "dtype": dtype, "shape": shape, "start": start, "bytes": size}
+        with (self._directory / INDEX).open("a", encoding="ascii") as index:
+            index.write(json.dumps(entry) + "\n")
+        return True
+
+
+def _contents(value: object) -> tuple[str, tuple[int, ...], Iterable[Any]] | None:
+    """The dtype, the shape and the bytes of a value, the bytes piece by piece."""
+    if isinstance(value, torch.Tensor):
+        dense = tensors.dense(value)
+        if dense is None:
+            return None
+        name = str(dense.dtype).removeprefix("torch.")
+        return name, tuple(dense.shape), tensors.blocks(dense)
+    array = _as_array(value)
+    if array is None:
+        return None
+    return str(array.dtype), array.shape, [np.ascontiguousarray(array).tobytes()]
+
+
+def _as_array(value: object) -> npt.NDArray[Any] | None:
+    """Numbers as an array in the machine's byte order; None for anything else."""
+    kinds = set(map(type, value)) if isinstance(value, (list, tuple)) else {type(value)}
+    is_array = isinstance(value, (np.ndarray, np.generic))
+    if not is_array and (len(kinds) != 1 or not kinds < {bool, int, float, complex}):
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        return None
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
