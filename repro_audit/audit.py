@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.experiment import Factor, Judgement, Outcome, Result, experiment
-from repro_audit.findings import effect_size as yardstick
-from repro_audit.findings import summary
+from repro_audit.findings import effect_size, summary
 from repro_audit.findings.evidence import finding, measure, not_tried, reference_setting
 from repro_audit.findings.fix_trials import try_fixes
 from repro_audit.findings.inspection import Suspicion, inspect
@@ -21,19 +20,12 @@ from repro_audit.isolation.sandbox import Isolation, plan_isolation
 from repro_audit.report import model
 from repro_audit.source import Levels, Source, Verdict, configured
 from repro_audit.sources import (
-    artifact_cache,
     built_in,
     catalogue,
-    checkpoint_resume,
     installed,
-    outside_input,
-    process_reuse,
-    seed_effect,
-    worker_seed,
 )
 from repro_audit.storage.facts import Facts
 from repro_audit.storage.reads import Suspect
-from repro_audit.storage.trace import Phase
 from repro_audit.trial import first_trial
 from repro_audit.trial.oracle import Parting, Trial, TrialOracle, part
 from repro_audit.trial.request import Watch
@@ -50,9 +42,6 @@ SHORT_TRAINING = 2.0
 """Seconds of training in a trial below which trials run side by side; longer ones have the cores to themselves."""
 SMALL_SHARE = 0.3
 """Of a CUDA device's memory: trials that hold more do not run side by side, lest one find too little."""
-NAMED_BY_THEMSELVES = {checkpoint_resume.SOURCE.id, worker_seed.SOURCE.id}
-"""Sources that say what is to blame: the state that was lost, whose two processes have no line in common, and the
-stream that two workers share, which is not what their reseeded generators show."""
 SHOWN_VARIED = 3
 """Progress names what a trial varies, up to so many sources."""
 LEAST_CHANCES = 8
@@ -145,12 +134,12 @@ class Audit:
                 failure=summary.failure(floor) if floor.ended.status != "timeout" else None,
                 inconclusive=summary.timed_out(floor),
             )
-        floor = self._told_from_outside(floor)
+        floor = self._compared_with_another(floor)
         levels, untried = self._levels(floor.facts)
         factors = [_factor(self.sources[name], value) for name, value in levels.items()]
         result = self._experiment(factors, floor)
-        facts = self._with_seed_effect(floor, result)
-        judgements = self._explained_by_files(self._decided(result.judgements))
+        facts = self._with_pairs(floor, result)
+        judgements = self._yielded(self._decided(result.judgements))
         findings = self._findings(levels, untried, judgements, facts)
         return self._report(floor, sources=findings, unexplained=self._unexplained(result))
 
@@ -174,16 +163,22 @@ class Audit:
             self.oracle.runner.side_by_side = 1
         return floor
 
-    def _told_from_outside(self, floor: Trial) -> Trial:
-        """The floor, with what one more run like it was told otherwise from outside: that is pinned from here on."""
-        name = outside_input.SOURCE.id
-        if not (floor.facts.survey.get(name) or {}).get("told"):
+    def _compared_with_another(self, floor: Trial) -> Trial:
+        """The floor, with what sources learn from one more run like it, where any needs that."""
+        ways = {
+            name: source.second_floor
+            for name, source in self.sources.items()
+            if source.second_floor is not None and source.second_floor.wanted(floor.facts)
+        }
+        if not ways:
             return floor
         (again,) = self.oracle.try_settings([({}, Watch())])
-        found = outside_input.compared(floor.facts, again.facts, floor.directory)
-        if outside_input.loose(found):
-            self.oracle.loose.add(name)
-        return self.oracle.surveyed(floor, name, found)
+        for name, way in ways.items():
+            found = way.compare(floor.facts, again.facts, floor.directory)
+            if way.is_loose(found):
+                self.oracle.loose.add(name)
+            floor = self.oracle.surveyed(floor, name, found)
+        return floor
 
     def _left_out(self, source: Source) -> str | None:
         """Why the user does not want a source tried."""
@@ -239,43 +234,37 @@ class Audit:
             for name, judgement in judgements.items()
         }
 
-    def _explained_by_files(self, judgements: Mapping[str, Judgement]) -> dict[str, Judgement]:
-        """A second run in one process finds the first one's files too: where they explain it, they take the blame."""
-        reused = judgements.get(process_reuse.SOURCE.id)
-        warm = judgements.get(artifact_cache.SOURCE.id)
-        if reused is None or warm is None or reused.status != "broke":
-            return dict(judgements)
+    def _yielded(self, judgements: Mapping[str, Judgement]) -> dict[str, Judgement]:
+        """The judgements, where a source that yields to another one holds if that one's runs explain its own."""
         trials = self.oracle.trials
-        with_files = {trials[level.trial].digest for level in warm.levels if level.trial}
-        if any(
-            trials[level.trial].digest not in with_files
-            for level in reused.levels
-            if level.diverged and level.trial
-        ):
-            return dict(judgements)
-        held = dataclasses.replace(
-            reused,
-            status="held",
-            confidence=None,
-            pair=None,
-            undone=None,
-            blamed=warm.blamed or warm.id,
-            note="a second run in the same process differs just as one that finds the first run's files",
-        )
-        return {**judgements, reused.id: held}
+        decided = dict(judgements)
+        for name, judgement in judgements.items():
+            first, words = self.sources[name].yields_to or ("", "")
+            other = judgements.get(first)
+            if other is None or judgement.status != "broke":
+                continue
+            explained = {trials[level.trial].digest for level in other.levels if level.trial}
+            differing = [each.trial for each in judgement.levels if each.diverged and each.trial]
+            if all(trials[trial].digest in explained for trial in differing):
+                decided[name] = dataclasses.replace(
+                    judgement,
+                    status="held",
+                    confidence=None,
+                    pair=None,
+                    undone=None,
+                    blamed=other.blamed or other.id,
+                    note=words,
+                )
+        return decided
 
-    def _with_seed_effect(self, floor: Trial, result: Result) -> Facts:
-        """The floor's facts, with the initial parameters that another seed did not move."""
-        judgement = result.judgements.get(seed_effect.SOURCE.id)
-        if judgement is None or judgement.pair is None:
-            return floor.facts
-        other = self.oracle.trials[judgement.pair[1]]
-        before = {row.name: row.digest for row in floor.trace.rows(phase=Phase.INIT)}
-        after = {row.name: row.digest for row in other.trace.rows(phase=Phase.INIT)}
-        unmoved = [name for name, digest in before.items() if after.get(name) == digest]
-        return dataclasses.replace(
-            floor.facts, survey={**floor.facts.survey, seed_effect.SOURCE.id: unmoved}
-        )
+    def _with_pairs(self, floor: Trial, result: Result) -> Facts:
+        """The floor's facts, with what only the pairs show that differ."""
+        survey = dict(floor.facts.survey)
+        for name, judgement in result.judgements.items():
+            told = self.sources[name].survey_of_pair
+            if told is not None and judgement.pair is not None:
+                survey[name] = told(floor.trace, self.oracle.trials[judgement.pair[1]].trace)
+        return dataclasses.replace(floor.facts, survey=survey)
 
     def _findings(
         self,
@@ -338,7 +327,7 @@ class Audit:
                 suspect=self._suspect(name, parting),
             )
             for name, parting in partings.items()
-            if name not in NAMED_BY_THEMSELVES
+            if not self.sources[name].names_cause
             # What noise does to the rest of two runs would be named as well as what the source does.
             and not (name in judgements and judgements[name].narrowed)
         }
@@ -383,10 +372,10 @@ class Audit:
         """In words, by source: the size of what broke beside the seed's effect, and the cost of the mend."""
         if not partings:
             return {}
-        seeds = yardstick.seeds(self.oracle, judgements)
-        costs = yardstick.costs(self.oracle, partings)
+        seeds = effect_size.seeds(self.oracle, self.sources, judgements)
+        costs = effect_size.costs(self.oracle, [self.sources[name] for name in partings])
         return {
-            name: tuple(filter(None, (yardstick.share(parting, seeds), costs.get(name))))
+            name: tuple(filter(None, (effect_size.share(parting, seeds), costs.get(name))))
             for name, parting in partings.items()
         }
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.fixes.remedies import Remedy
     from repro_audit.option import Option
     from repro_audit.storage.facts import Facts, Json
+    from repro_audit.storage.trace import Trace
 
 
 class Scope(str, Enum):
@@ -93,6 +95,30 @@ class Verdict:
     """Of a delegated one: what its caller must seed, and by which call."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixCost:
+    """How to measure what a fix costs in speed."""
+
+    words: str
+    """Beginning of a sentence that a ratio ends: "deterministic algorithms take"."""
+    fixed: str
+    """The level that does what the fix does."""
+    without: str
+    """The level to compare it with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFloor:
+    """For a source that can be pinned only once two runs with everything pinned have shown what changes."""
+
+    wanted: Callable[[Facts], bool]
+    """Whether the first run did what may change."""
+    compare: Callable[[Facts, Facts, Path], Json]
+    """From both runs' facts, and the first one's directory: the survey that holds from then on."""
+    is_loose: Callable[[Json], bool]
+    """Whether, by that survey, some of what changes can not be pinned."""
+
+
 def in_words(*, held: str, broke: str) -> Callable[[Judgement, Facts], Verdict]:
     """A `judge` for sources whose outcome needs no reading of their own."""
 
@@ -146,6 +172,25 @@ class Source:
     """Puts a level in force in a trial's process, before the target is loaded, and undoes it."""
     places: Callable[[Facts], tuple[Place, ...]] | None = None
     """Lines to blame, for a source whose two runs have none in common that an inspection could find."""
+    names_cause: bool = False
+    """It says itself what is to blame, in `places` or in its verdict: a closer look at the pair would mislead."""
+    yields_to: tuple[str, str] | None = None
+    """Another source that takes the blame where its runs differ in the same way, by its id, and how to say so."""
+    survey_of_pair: Callable[[Trace, Trace], Json] | None = None
+    """What the pair that differs shows and neither run alone; `Facts.survey[id]` is what it returns."""
+    second_floor: SecondFloor | None = None
+    """None where one run tells all there is to pin."""
+    after_first_run: str | None = None
+    """The level under which a trial finds the tree as the first run left it."""
+    resumed: str | None = None
+    """The level under which a trial is the second half of a training, in a process of its own."""
+    decides_code: bool = False
+    """What `torch.compile` makes depends on the level, so that trials under different ones share none of it."""
+    fix_cost: FixCost | None = None
+    """None where the fix costs no speed to speak of."""
+    more_seeds: Callable[[str], tuple[str, ...]] | None = None
+    """Levels like a varied one, each another seed: how far their results are apart is what a difference is held
+    against."""
     environment: Callable[[str], Mapping[str, str]] = _no_environment
     """What a level sets in the environment of a new interpreter."""
     survey: Callable[[TrialContext], Json] | None = None

@@ -42,7 +42,7 @@ def made(temporary: Path, name: str) -> None:
 
 
 def test_each_level_has_what_was_compiled_under_it(tmp_path: Path) -> None:
-    kept = Compiled(tmp_path / "kept")
+    kept = Compiled(tmp_path / "kept", ("cpu-isa", "thread-count"))
     pinned = {"cpu-isa": "as is", "thread-count": "as is", "clock": "noon"}
     assert kept.of(pinned) is None
     made(tmp_path / "t0", "first")
@@ -63,7 +63,7 @@ def test_each_level_has_what_was_compiled_under_it(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_compiled_nothing_leaves_nothing(tmp_path: Path) -> None:
-    kept = Compiled(tmp_path / "kept")
+    kept = Compiled(tmp_path / "kept", ("cpu-isa", "thread-count"))
     kept.keep({}, tmp_path / "t0")
     (tmp_path / "t1" / compiled.DIRECTORY).mkdir(parents=True)
     kept.keep({}, tmp_path / "t1")

@@ -187,7 +187,9 @@ def sources() -> None:
 
 @app.command()
 def explain(
-    source: Annotated[str, typer.Argument(metavar="ID", help="Such as hash-seed.")],
+    source: Annotated[
+        str, typer.Argument(metavar="ID", help="As `repro-audit sources` lists them.")
+    ],
 ) -> None:
     """Explain a source: what it does, why it breaks reproducibility, an example, and what to use instead."""
     from repro_audit.report import explanation, terminal

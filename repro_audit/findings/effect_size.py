@@ -1,4 +1,4 @@
-"""How large a divergence is beside the seed's own effect, and what a mend costs; no verdict hangs on either.
+"""How large a divergence is beside the seed's own effect, and what a fix costs; no verdict hangs on either.
 
 Both take further runs, which are made only where something broke.
 """
@@ -9,65 +9,32 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING
 
-from repro_audit.sources import (
-    cudnn_benchmark,
-    cudnn_deterministic,
-    nondeterministic_op,
-    seed_effect,
-    thread_count,
-)
 from repro_audit.trial.request import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from repro_audit.experiment import Judgement, Setting
+    from repro_audit.source import Source
     from repro_audit.trial.oracle import Parting, Trial, TrialOracle
 
 RUNS = 2
-"""Of a mend, and as many without it."""
-
-MENDS: dict[str, tuple[str, Setting, Setting]] = {
-    source.id: (words, {source.id: mended} if mended != source.pinned else {}, without)
-    for source, words, mended, without in (
-        (
-            nondeterministic_op.SOURCE,
-            "deterministic algorithms take",
-            nondeterministic_op.PINNED,
-            {nondeterministic_op.SOURCE.id: nondeterministic_op.UNLOADED},
-        ),
-        (
-            cudnn_benchmark.SOURCE,
-            "doing without the benchmark takes",
-            "False",
-            {cudnn_benchmark.SOURCE.id: "True"},
-        ),
-        (
-            cudnn_deterministic.SOURCE,
-            "cuDNN's deterministic algorithms take",
-            "True",
-            {cudnn_deterministic.SOURCE.id: "False"},
-        ),
-        (thread_count.SOURCE, "the surest mend, one thread, takes", "1", {}),
-    )
-}
-"""By source: the mend in words, and the settings with it and without."""
+"""With a fix, and as many without it."""
 
 
-def seeds(oracle: TrialOracle, judgements: Mapping[str, Judgement]) -> list[Sequence[float]]:
+def seeds(
+    oracle: TrialOracle, sources: Mapping[str, Source], judgements: Mapping[str, Judgement]
+) -> list[Sequence[float]]:
     """The losses of runs with four seeds; none where the seed was not tried, or changes nothing."""
-    judgement = judgements.get(seed_effect.SOURCE.id)
-    if judgement is None or judgement.pair is None:
-        return []
-    reference, other = (oracle.trials[name] for name in judgement.pair)
-    further = oracle.try_settings(
-        [
-            ({seed_effect.SOURCE.id: level}, Watch())
-            for level in seed_effect.further(other.setting[seed_effect.SOURCE.id])
-        ]
-    )
-    trained = [trial for trial in (reference, other, *further) if trial.ended.status == "ok"]
-    return [trial.facts.losses for trial in trained]
+    for name, judgement in judgements.items():
+        more = sources[name].more_seeds
+        if more is None or judgement.pair is None:
+            continue
+        pair = [oracle.trials[trial] for trial in judgement.pair]
+        further = [({name: level}, Watch()) for level in more(pair[1].setting[name])]
+        trials = [*pair, *oracle.try_settings(further)]
+        return [trial.facts.losses for trial in trials if trial.ended.status == "ok"]
+    return []
 
 
 def share(parting: Parting, of_seeds: Sequence[Sequence[float]]) -> str | None:
@@ -100,17 +67,21 @@ def _percent(ratio: float) -> str:
     return f"{100 * ratio:.2g}%" if ratio >= 1e-6 else "less than 0.0001%"  # noqa: PLR2004
 
 
-def costs(oracle: TrialOracle, broke: Iterable[str]) -> dict[str, str]:
-    """What the mend of each source that broke costs, for those where it costs speed."""
-    wanted = [name for name in broke if name in MENDS]
-    settings = [(setting, Watch()) for name in wanted for setting in MENDS[name][1:] * RUNS]
+def costs(oracle: TrialOracle, broke: Iterable[Source]) -> dict[str, str]:
+    """What the fix of each source that broke costs, for those where it costs speed."""
+    wanted = [(source, source.fix_cost) for source in broke if source.fix_cost is not None]
+    settings = [
+        ({source.id: level} if level != source.pinned else {}, Watch())
+        for source, how in wanted
+        for level in (how.fixed, how.without) * RUNS
+    ]
     trials = iter(_one_by_one(oracle, settings))
     found = {}
-    for name in wanted:
+    for source, how in wanted:
         seconds = [next(trials).facts.step_seconds for _ in range(2 * RUNS)]
-        line = cost(MENDS[name][0], seconds[::2], seconds[1::2])
+        line = cost(how.words, seconds[::2], seconds[1::2])
         if line is not None:
-            found[name] = line
+            found[source.id] = line
     return found
 
 
@@ -125,7 +96,7 @@ def _one_by_one(oracle: TrialOracle, settings: Sequence[tuple[Setting, Watch]]) 
 
 
 def cost(words: str, mended: Sequence[float], without: Sequence[float]) -> str | None:
-    """A mend's cost as the ratio of a step's median times; None where a run was too short to tell."""
+    """A fix's cost as the ratio of a step's median times; None where a run was too short to tell."""
     if not all((*mended, *without)):
         return None
     ratio = median(mended) / median(without)

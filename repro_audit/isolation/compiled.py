@@ -21,8 +21,6 @@ DIRECTORY = "compiled"
 """In a trial's directory for temporary files."""
 VARIABLES = {"TORCHINDUCTOR_CACHE_DIR": "", "TRITON_CACHE_DIR": "triton"}
 """Where PyTorch and Triton look for it, and the part of it that is theirs."""
-DECIDING = ("cpu-isa", "thread-count", "matmul-precision")
-"""Sources whose levels compiled code depends on, and which PyTorch does not all tell apart itself in each version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +28,17 @@ class Compiled:
     """The directories that trials left, by the levels under which they compiled."""
 
     place: Path
+    deciding: tuple[str, ...]
+    """Sources whose levels compiled code depends on; not every version of PyTorch tells all of them apart itself."""
     kept: dict[tuple[str, ...], Path] = field(default_factory=dict)
 
     def of(self, setting: Mapping[str, str]) -> Path | None:
         """What a trial under a setting begins with; None where nothing was compiled under such levels."""
-        return self.kept.get(_key(setting))
+        return self.kept.get(self._key(setting))
 
     def keep(self, setting: Mapping[str, str], temporary: Path) -> None:
         """Keep what a trial compiled that trained to its end, with what others did before under such levels."""
-        made, key = temporary / DIRECTORY, _key(setting)
+        made, key = temporary / DIRECTORY, self._key(setting)
         with suppress(OSError, shutil.Error):
             before = self.kept.get(key)
             if _files(made) <= (_files(before) if before else set()):
@@ -49,9 +49,8 @@ class Compiled:
             # Another place each time: a trial that runs beside this one may be copying from the last.
             self.kept[key] = made.rename(self.place / str(len(list(self.place.iterdir()))))
 
-
-def _key(setting: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(setting.get(name, "") for name in DECIDING)
+    def _key(self, setting: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(setting.get(name, "") for name in self.deciding)
 
 
 def _files(directory: Path) -> set[Path]:

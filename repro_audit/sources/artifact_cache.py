@@ -136,4 +136,5 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
+    after_first_run=WARM,
 )

@@ -259,4 +259,6 @@ SOURCE = Source(
     fix=fix,
     survey=survey,
     places=places,
+    names_cause=True,
+    resumed=RESUMED,
 )

@@ -276,4 +276,5 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
+    decides_code=True,
 )

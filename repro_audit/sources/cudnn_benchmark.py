@@ -87,7 +87,7 @@ def build(seed):
 
 from __future__ import annotations
 
-from repro_audit.source import Fix, Scope, Source
+from repro_audit.source import Fix, FixCost, Scope, Source
 from repro_audit.sources import _cudnn
 
 FLAG = "benchmark"
@@ -111,4 +111,5 @@ SOURCE = Source(
     judge=_cudnn.judge(FLAG),
     fix=fix,
     pinned_by_fix=True,
+    fix_cost=FixCost(words="doing without the benchmark takes", fixed="False", without="True"),
 )

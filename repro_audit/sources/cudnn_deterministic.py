@@ -89,7 +89,7 @@ def build(seed):
 
 from __future__ import annotations
 
-from repro_audit.source import Fix, Scope, Source
+from repro_audit.source import Fix, FixCost, Scope, Source
 from repro_audit.sources import _cudnn
 
 FLAG = "deterministic"
@@ -113,4 +113,5 @@ SOURCE = Source(
     judge=_cudnn.judge(FLAG),
     fix=fix,
     pinned_by_fix=True,
+    fix_cost=FixCost(words="cuDNN's deterministic algorithms take", fixed="True", without="False"),
 )

@@ -191,4 +191,5 @@ SOURCE = Source(
     fix=fix,
     pinned_by_fix=True,
     survey=survey,
+    decides_code=True,
 )

@@ -87,7 +87,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.source import Fix, FixCost, Levels, Scope, Source, Verdict
 from repro_audit.sources.emulation.alerts import listen
 from repro_audit.sources.emulation.load import busy_process
 
@@ -244,4 +244,5 @@ SOURCE = Source(
     fix=fix,
     pinned_by_fix=True,
     survey=survey,
+    fix_cost=FixCost(words="deterministic algorithms take", fixed=PINNED, without=UNLOADED),
 )

@@ -64,7 +64,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.source import Fix, Levels, Scope, Source
+from repro_audit.source import Fix, Levels, Scope, SecondFloor, Source
 from repro_audit.sources._program import Replacements, verdict
 from repro_audit.sources.emulation.outside import Answers, changed, keep, read_answers
 from repro_audit.sources.emulation.telling import Commands, Connections, Files, Measures
@@ -92,6 +92,11 @@ def compared(floor: Facts, again: Facts, directory: Path) -> Json:
     found = changed(ours.get("told"), theirs.get("told"))
     keep(directory, [entry["name"] for entry in found])
     return {**ours, "changed": found}
+
+
+def was_told(facts: Facts) -> bool:
+    """Whether the program was told anything from outside."""
+    return bool((facts.survey.get(ID) or {}).get("told"))
 
 
 def levels(facts: Facts) -> Levels | str:
@@ -194,4 +199,5 @@ SOURCE = Source(
     lines=lines,
     fix=fix,
     survey=survey,
+    second_floor=SecondFloor(wanted=was_told, compare=compared, is_loose=loose),
 )

@@ -64,6 +64,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.sources import artifact_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,4 +149,8 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
+    yields_to=(
+        artifact_cache.SOURCE.id,
+        "a second run in the same process differs just as one that finds the first run's files",
+    ),
 )

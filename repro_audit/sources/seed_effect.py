@@ -54,13 +54,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
+    from repro_audit.storage.facts import Facts, Json
+    from repro_audit.storage.trace import Trace
 
 PINNED = "A"
 SEEDS = "ABCD"
@@ -88,6 +90,12 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
 def further(level: str) -> tuple[str, ...]:
     """The levels for more seeds, given in the way of a level that was tried."""
     return tuple(f"{seed}{level[1:]}" for seed in SEEDS[2:])
+
+
+def unmoved(first: Trace, other: Trace) -> Json:
+    """The initial parameters that another seed did not move."""
+    after = {row.name: row.digest for row in other.rows(phase=Phase.INIT)}
+    return [row.name for row in first.rows(phase=Phase.INIT) if after.get(row.name) == row.digest]
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
@@ -125,4 +133,6 @@ SOURCE = Source(
     apply=apply,
     judge=judge,
     fix=fix,
+    survey_of_pair=unmoved,
+    more_seeds=further,
 )

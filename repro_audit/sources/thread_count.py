@@ -66,7 +66,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from repro_audit.option import Kind, Option
-from repro_audit.source import Fix, Levels, Scope, Source, in_words
+from repro_audit.source import Fix, FixCost, Levels, Scope, Source, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,4 +125,6 @@ SOURCE = Source(
         broke="another number of intra-op threads gives other bits; PyTorch takes it from the machine's cores",
     ),
     fix=fix,
+    fix_cost=FixCost(words="the surest mend, one thread, takes", fixed="1", without=PINNED),
+    decides_code=True,
 )

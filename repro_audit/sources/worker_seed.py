@@ -232,4 +232,5 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
+    names_cause=True,
 )

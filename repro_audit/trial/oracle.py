@@ -14,7 +14,7 @@ from repro_audit.errors import InternalError, SourceFailedError
 from repro_audit.experiment import Outcome, Run, Setting
 from repro_audit.isolation.compiled import Compiled
 from repro_audit.isolation.sandbox import Isolation, Tree, written
-from repro_audit.sources import artifact_cache, checkpoint_resume, installed
+from repro_audit.sources import installed
 from repro_audit.storage.facts import Facts
 from repro_audit.storage.trace import Key, Trace
 from repro_audit.trial.agreement import Common, CommonOracle
@@ -145,7 +145,10 @@ class TrialOracle:
         self.loose: set[str] = set()
         """Sources of which no level pins all, in any trial."""
         self._floor_tree: Tree | None = None
-        self._compiled = Compiled(isolation.scratch / "compiled")
+        self._compiled = Compiled(
+            isolation.scratch / "compiled",
+            tuple(name for name, source in sources.items() if source.decides_code),
+        )
         self._temporary = _temporary(isolation.scratch / "trials")
         self._whole_floor: Trial | None = None
         """The all-pinned trial over whole epochs, once one was needed."""
@@ -337,12 +340,20 @@ class TrialOracle:
 
         Not where it took a closer look, which the verdict does not hang on.
         """
-        if watch.window is not None or checkpoint_resume.SOURCE.id in failed.setting:
+        if watch.window is not None or self._resumed(failed.setting):
             return
         pinned = {name: source.pinned for name, source in self.sources.items()}
         again = self._try_fresh({**pinned, **failed.setting}, probed=False)
         if again.ended.status == "ok":
             raise defect(failed, "under the audit's probe")
+
+    def _resumed(self, setting: Setting) -> bool:
+        """Whether a trial under `setting` is the second half of a training."""
+        return any(
+            setting.get(name) == source.resumed
+            for name, source in self.sources.items()
+            if source.resumed is not None
+        )
 
     def environment(self, setting: Setting) -> Environment:
         """What the interpreter of a trial under `setting` needs in its environment."""
@@ -350,11 +361,13 @@ class TrialOracle:
 
     def _request(self, setting: Setting, watch: Watch, number: int) -> TrialRequest:
         trial_id = f"t{len(self.trials) + number:02}"
-        warm = (
-            setting.get(artifact_cache.SOURCE.id) == artifact_cache.WARM and self.floor is not None
+        warm = self.floor is not None and any(
+            setting.get(name) == source.after_first_run
+            for name, source in self.sources.items()
+            if source.after_first_run is not None
         )
         tree = self._tree(trial_id, warm=warm)
-        resumed = setting.get(checkpoint_resume.SOURCE.id) == checkpoint_resume.RESUMED
+        resumed = self._resumed(setting)
         directory = self.isolation.scratch / "trials" / trial_id
         directory.mkdir(parents=True)
         pinned = {name: source.pinned for name, source in self.sources.items()}

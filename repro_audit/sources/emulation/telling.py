@@ -110,12 +110,15 @@ class Spoken(io.RawIOBase):
         """The output is read in another way."""
 
     def readable(self) -> bool:
+        """As any output of a command."""
         return True
 
     def fileno(self) -> int:
+        """Of the command's own pipe."""
         return self._raw.fileno()
 
     def readinto(self, buffer: Any, /) -> int | None:
+        """Read the output, and hand out what was kept of it instead, if anything was."""
         count = self._raw.readinto(buffer)
         if self.silent or count is None:
             return count
@@ -156,6 +159,7 @@ class Spoken(io.RawIOBase):
             self._answers.told(self._question, bytes(self._said))
 
     def close(self) -> None:
+        """Close the pipe; what was read is told then."""
         if not self.closed:
             super().close()
             if self.begun:

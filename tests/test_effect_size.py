@@ -1,10 +1,10 @@
-"""The yardsticks: a divergence beside the seed's effect, and what a mend costs, from numbers alone."""
+"""A divergence beside the seed's effect, and what a fix costs, from numbers alone."""
 
 from __future__ import annotations
 
 import math
 
-from repro_audit.findings import effect_size as yardstick
+from repro_audit.findings import effect_size
 from repro_audit.sources import catalogue, seed_effect
 
 SEEDS = ([3.0, 1.0], [3.0, 2.0], [3.0, 1.5])
@@ -12,7 +12,7 @@ SEEDS = ([3.0, 1.0], [3.0, 2.0], [3.0, 1.5])
 
 def share(*last: float, seeds: tuple[list[float], ...] = SEEDS) -> str | None:
     first, second = last
-    return yardstick.share_of_spread(([3.0, first], [3.0, second]), seeds)
+    return effect_size.share_of_spread(([3.0, first], [3.0, second]), seeds)
 
 
 def test_the_last_loss_beside_the_spread() -> None:
@@ -31,14 +31,15 @@ def test_no_yardstick() -> None:
 
 
 def test_the_cost_of_a_mend_is_a_ratio_of_medians() -> None:
-    line = yardstick.cost("one thread takes", [0.3, 0.5], [0.2, 0.2])
+    line = effect_size.cost("one thread takes", [0.3, 0.5], [0.2, 0.2])
     assert line == "one thread takes 2 times as long for a step (medians of 2 and 2 short runs)"
-    assert yardstick.cost("one thread takes", [0.3, 0.0], [0.2, 0.2]) is None
+    assert effect_size.cost("one thread takes", [0.3, 0.0], [0.2, 0.2]) is None
 
 
-def test_the_mends_name_sources_and_differ_from_what_they_mend() -> None:
-    assert set(yardstick.MENDS) <= set(catalogue())
-    assert all(mended != without for _, mended, without in yardstick.MENDS.values())
+def test_a_fix_that_costs_speed_is_compared_with_another_level() -> None:
+    costly = {source.id: source.fix_cost for source in catalogue().values() if source.fix_cost}
+    assert {"nondeterministic-op", "thread-count"} <= set(costly)
+    assert all(how.fixed != how.without for how in costly.values())
 
 
 def test_further_seeds_are_given_as_the_first_one_was() -> None:
