@@ -294,8 +294,8 @@ def test_blocks_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 MILLION = """
 import sys, tracemalloc
 from pathlib import Path
-from repro_audit.compare import compare
-from repro_audit.trace import Trace, TraceWriter
+from repro_audit.analysis.compare import compare
+from repro_audit.storage.trace import Trace, TraceWriter
 
 def write(directory, change):
     writer = TraceWriter(directory)

@@ -288,7 +288,7 @@ def test_arrays_have_the_digest_of_their_elements() -> None:
 
 HASHES = """
 import torch
-from repro_audit.probe.tensors import describe, digest, leaves
+from repro_audit.probe.digest.tensors import describe, digest, leaves
 
 class Opaque: pass
 

@@ -12,10 +12,10 @@ from tests.auditing import environment
 
 HEARD = """
     import warnings
-    from repro_audit.sources import _alerts
+    from repro_audit.sources.emulation import alerts
 
     heard, own = [], False
-    _alerts.listen(lambda alert: heard.append(alert.operator), asked_for=lambda: own)
+    alerts.listen(lambda alert: heard.append(alert.operator), asked_for=lambda: own)
 
     import torch
     from torch._prims_common import alert_not_deterministic as alert

@@ -119,7 +119,7 @@ def probe(trees: list[Tree], library: Path) -> tuple[int | None, str]:
     """
     import subprocess
 
-    boot = "import sys; sys.path.append(sys.argv[1]); from repro_audit.trial import overlay; overlay.probe_main()"
+    boot = "import sys; sys.path.append(sys.argv[1]); from repro_audit.isolation import overlay; overlay.probe_main()"
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-B", "-c", boot, str(library)],

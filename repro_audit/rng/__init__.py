@@ -49,15 +49,15 @@ __all__ = [
 
 _LATER = {
     "GeneratorFacts": "inventory",
-    "HullDobell": "lcg",
+    "HullDobell": "lcg.generator",
     "Identification": "identification",
-    "Lcg": "lcg",
-    "Orbit": "lcg",
-    "Recovery": "recovery",
+    "Lcg": "lcg.generator",
+    "Orbit": "lcg.generator",
+    "Recovery": "lcg.recovery",
     "generators": "inventory",
     "identify": "identification",
-    "recover": "recovery",
-    "seeds_of": "recovery",
+    "recover": "lcg.recovery",
+    "seeds_of": "lcg.recovery",
 }
 """What is imported when it is first asked for, and the module that has it: trials import this package too."""
 

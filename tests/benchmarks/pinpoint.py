@@ -25,10 +25,10 @@ _COMMON = """
 import json, re, sys, time
 from pathlib import Path
 import numpy, xxhash
-from repro_audit.compare import Mismatch
-from repro_audit.detail import Detail, DetailWriter, Kind, Site
-from repro_audit.pinpoint import Run, pinpoint
-from repro_audit.trace import Phase
+from repro_audit.analysis.compare import Mismatch
+from repro_audit.storage.events import Detail, DetailWriter, Kind, Site
+from repro_audit.analysis.pinpoint import Run, pinpoint
+from repro_audit.storage.trace import Phase
 
 def peak():
     # Not `ru_maxrss`, which a process has from the one that started it.
