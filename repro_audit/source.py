@@ -184,6 +184,8 @@ class Source:
     """The level under which a trial finds the tree as the first run left it."""
     resumed: str | None = None
     """The level under which a trial is the second half of a training, in a process of its own."""
+    at_first_kernel: bool = False
+    """Libraries read its levels at their first kernel; the zygote's imports may have run one."""
     decides_code: bool = False
     """What `torch.compile` makes depends on the level, so that trials under different ones share none of it."""
     fix_cost: FixCost | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,7 @@ from repro_audit.experiment import Judgement, LevelOutcome
 from repro_audit.source import Levels
 from repro_audit.sources import cpu_isa
 from repro_audit.storage.facts import Facts
-from tests.auditing import check, write_target
+from tests.auditing import REPOSITORY, check, write_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,3 +195,33 @@ def test_the_guilty_are_named() -> None:
     assert judged(cpu_isa.BASELINE, onednn, mkl).endswith("oneDNN and MKL by themselves")
     assert judged(*cpu_isa.PARTS, cpu_isa.BASELINE).endswith("ATen, oneDNN and MKL by themselves")
     assert judged(cpu_isa.BASELINE).endswith("only several together")
+
+
+RAN_KERNELS = """
+import os
+import sys
+
+sys.path.append(sys.argv[1])
+for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR"):
+    os.environ.pop(name, None)
+import torch
+
+from repro_audit.trial.interpreter import LEAST_CAPABLE, has_run_kernels
+
+before = has_run_kernels()
+torch.ones(3).sum()
+own = torch.backends.cpu.get_cpu_capability()
+print(before, has_run_kernels(), own not in LEAST_CAPABLE)
+"""
+
+
+def test_an_import_that_runs_a_kernel_is_noticed() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", RAN_KERNELS, str(REPOSITORY)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, after, can_show = ended.stdout.split()
+    assert before == "False"
+    assert after == can_show

@@ -276,5 +276,6 @@ SOURCE = Source(
     judge=judge,
     fix=fix,
     survey=survey,
+    at_first_kernel=True,
     decides_code=True,
 )

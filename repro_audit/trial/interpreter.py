@@ -38,6 +38,9 @@ DEFECT = "defect.txt"
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 """With it, `torch.cuda.is_available()` asks the driver's management library, which leaves nothing behind."""
 
+LEAST_CAPABLE = ("DEFAULT", "NO AVX")
+"""What ATen says where it is told to take no CPU's own kernels."""
+
 PRELOADED = (
     "numpy",
     "torch",
@@ -105,7 +108,7 @@ class Server:
         match command["do"]:
             case "preload":
                 preload(command["modules"])
-                self.answer(event="ready")
+                self.answer(event="ready", ran_kernels=has_run_kernels())
             case "fork":
                 self.fork(Path(command["directory"]))
             case "run":
@@ -228,6 +231,24 @@ def first_half(request: TrialRequest) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def has_run_kernels() -> bool:
+    """Whether some import has had ATen choose its kernels, so that no child can have it choose others.
+
+    Those of PyTorch 2.8 and older do: https://github.com/pytorch/pytorch/blob/v2.8.0/torch/_inductor/cpu_vec_isa.py
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # as in Server.fork
+        child = os.fork()
+    if child == 0:
+        status = 1
+        with suppress(BaseException):
+            os.environ["ATEN_CPU_CAPABILITY"] = "default"
+            chosen = sys.modules["torch"].backends.cpu.get_cpu_capability()
+            status = int(chosen not in LEAST_CAPABLE)
+        os._exit(status)
+    return bool(os.waitpid(child, 0)[1])
 
 
 def preload(modules: list[str]) -> None:

@@ -322,7 +322,16 @@ class TrialOracle:
             trees.append(request.tree)
             wants_fresh = self.fresh or (fresh is not None and fresh[number])
             jobs.append(
-                Job(request=request, environment=self.environment(setting), fresh=wants_fresh)
+                Job(
+                    request=request,
+                    environment=self.environment(setting),
+                    fresh=wants_fresh,
+                    before_kernels=any(
+                        self.sources[name].at_first_kernel
+                        for name in setting
+                        if name in self.sources
+                    ),
+                )
             )
         ended = self.runner.run(jobs)
         trials = [

@@ -74,6 +74,8 @@ class Job:
     environment: Environment = ()
     fresh: bool = False
     """In an interpreter of its own that has imported nothing, instead of a fork."""
+    before_kernels: bool = False
+    """Its setting must be in force before any kernel has run: forked only where no import has run one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +166,8 @@ class Interpreter:
         self.control = ours
         self.pending = b""
         self.ready = False
+        self.ran_kernels = False
+        """Of a zygote that is ready: see `interpreter.has_run_kernels`."""
         if preload:
             self.send({"do": "preload", "modules": list(preload)})
 
@@ -267,11 +271,13 @@ class Runner:
         for _ in range(len(waiting)):
             index, job = waiting.popleft()
             zygote = self._zygotes.get(job.environment)
-            if job.fresh and self._room():
+            is_late = zygote is not None and zygote.ready and zygote.ran_kernels
+            fresh = job.fresh or (job.before_kernels and is_late)
+            if fresh and self._room():
                 interpreter = Interpreter(job.environment, preload=(), temporary=self.temporary)
                 self._launch(index, job, interpreter, "run")
                 continue
-            if zygote and zygote.ready and self._room() and not job.fresh:
+            if zygote and zygote.ready and self._room() and not fresh:
                 self._launch(index, job, zygote, "fork")
                 continue
             if zygote is None and not job.fresh and self._room_to_load():
@@ -342,7 +348,7 @@ class Runner:
         for answer in answers:
             match answer["event"]:
                 case "ready":
-                    zygote.ready = True
+                    zygote.ready, zygote.ran_kernels = True, answer["ran_kernels"]
                 case "forked":
                     self._running[answer["directory"]].pid = answer["pid"]
                 case "ended":
