@@ -291,7 +291,10 @@ class Audit:
         measured = self._measured(partings, judgements)
         tried = try_fixes(self.sources, partings, divergences, self.oracle)
         return tuple(
-            not_tried(source, Verdict(status="not-exercised", reason=untried[name]))
+            dataclasses.replace(
+                not_tried(source, Verdict(status="not-exercised", reason=untried[name])),
+                left_out=self._left_out(source) is not None,
+            )
             if name in untried
             else finding(
                 source,

@@ -248,7 +248,7 @@ UNEXPLAINED = replace(
         phase="optimizer",
         kind=DivergenceKind.STRUCTURE,
         name="state.weight.exp_avg",
-        detail="only in the second run",
+        detail="only in the varied run",
     ),
     unexplained_evidence=("a fresh run and a forked one differ", "two fresh runs differ as well"),
     notes=(

@@ -105,7 +105,7 @@ def test_exchanging_the_traces_exchanges_the_words_only(a: list[Row], b: list[Ro
         back.per_step,
     )
     assert mirrored(forth.first) == replace(back.first, detail="")
-    assert ("first run" in forth.first.detail) == ("second run" in back.first.detail) or (
+    assert ("pinned run" in forth.first.detail) == ("varied run" in back.first.detail) or (
         "where" in forth.first.detail or ";" in forth.first.detail
     )
 
@@ -149,9 +149,9 @@ def test_an_inserted_or_missing_row_is_one_finding(data: st.DataObject, rows: li
     for result in (missing, inserted):
         assert (result.first.step, result.first.name) == (rows[at].step, rows[at].name)
         assert (result.first.kind, result.mismatched) == ("structure", 1)
-    assert missing.first.detail == "only in the first run"
+    assert missing.first.detail == "only in the pinned run"
     assert (missing.first.meta_a, missing.first.meta_b) == (rows[at].meta, None)
-    assert inserted.first.detail == "only in the second run"
+    assert inserted.first.detail == "only in the varied run"
     assert (inserted.first.meta_a, inserted.first.meta_b) == (None, rows[at].meta)
 
 
@@ -173,7 +173,7 @@ def test_reordered_rows_are_a_finding(data: st.DataObject, rows: list[Row]) -> N
 def test_a_shorter_run_lacks_the_rest() -> None:
     rows = a_training(3, 2)
     result = found(rows, rows[:20])
-    assert result.first.detail == "only in the first run"
+    assert result.first.detail == "only in the pinned run"
     assert (result.first.step, result.per_step) == (2, ((2, 10),))
     assert found([], rows).mismatched == len(rows)
 
@@ -188,8 +188,14 @@ def test_a_value_before_an_inserted_row_comes_first() -> None:
 
 def test_a_row_in_place_of_another_names_both() -> None:
     a, b = [Row(name="output.0")], [Row(name="output.logits")]
-    assert found(a, b).first.detail == "only in the first run; the second has 'output.logits' here"
-    assert found(b, a).first.detail == "only in the second run; the first has 'output.logits' here"
+    assert (
+        found(a, b).first.detail
+        == "only in the pinned run; the varied run has 'output.logits' here"
+    )
+    assert (
+        found(b, a).first.detail
+        == "only in the varied run; the pinned run has 'output.logits' here"
+    )
 
 
 def test_occurrences_tell_equal_names_apart() -> None:
@@ -277,7 +283,7 @@ def test_context_is_bounded_and_keeps_what_is_nearest() -> None:
 def test_context_in_one_trace_only() -> None:
     result = found([Row()], [rng(0), Row(digest=b"x" * 16)])
     assert [(each.name, each.detail) for each in result.context] == [
-        ("rng.torch", "only in the second run")
+        ("rng.torch", "only in the varied run")
     ]
 
 

@@ -403,8 +403,8 @@ def loaded(content: str, wrote: str = "w") -> list[Row]:
 def test_a_file_with_another_content() -> None:
     cause = found(loaded("one"), loaded("two")[1:])
     assert (cause.kind, cause.path, line_of(cause)) == ("file", "/data/cache", 1)
-    assert f"in the first run it was written by {FILE}:5" in cause.detail
-    assert "the second run found it as it was" in cause.detail
+    assert f"in the pinned run it was written by {FILE}:5" in cause.detail
+    assert "the varied run found it as it was" in cause.detail
 
 
 def test_a_file_with_the_same_content_is_not_to_blame() -> None:

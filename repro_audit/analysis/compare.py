@@ -20,6 +20,9 @@ from repro_audit.storage.trace import Observation, Phase, Role, Trace, count_ear
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+PINNED, VARIED = "the pinned run", "the varied run"
+"""The two runs in words: the first one that is given, and the other."""
+
 MAX_CONTEXT = 16
 
 Flags: TypeAlias = "npt.NDArray[np.bool_]"
@@ -305,19 +308,19 @@ def _halves(trace: Trace, rows: Rows) -> npt.NDArray[np.uint64]:
 
 
 def _only(row: Observation, *, in_first: bool, instead: Observation | None = None) -> Mismatch:
-    here, there = ("first", "second") if in_first else ("second", "first")
-    detail = f"only in the {here} run"
+    here, there = (PINNED, VARIED) if in_first else (VARIED, PINNED)
+    detail = f"only in {here}"
     if instead is not None:
-        detail += f"; the {there} has {instead.name!r} here"
+        detail += f"; {there} has {instead.name!r} here"
     meta_a, meta_b = (row.meta, None) if in_first else (None, row.meta)
     return _mismatch(row, "structure", detail, meta_a, meta_b)
 
 
 def _moved(row: Observation, other: Observation | None, *, in_first: bool) -> Mismatch:
-    here, there = ("first", "second") if in_first else ("second", "first")
-    detail = f"comes at another place: here in the {here} run"
+    here, there = (PINNED, VARIED) if in_first else (VARIED, PINNED)
+    detail = f"comes at another place: here in {here}"
     if other is not None:
-        detail += f", where the {there} has {other.name!r}"
+        detail += f", where {there} has {other.name!r}"
     return _mismatch(row, "structure", detail, row.meta, row.meta)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import linecache
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro_audit.analysis.compare import PINNED, VARIED
 from repro_audit.findings.evidence import reported
 from repro_audit.report import model
 
@@ -95,9 +95,7 @@ def _what(located: Located) -> str:
 
 
 def _named(words: str) -> str:
-    """The two runs as the report calls them, and files below the working directory as they are called there."""
-    words = re.sub(r"\bthe first( run)?\b", "the pinned run", words)
-    words = re.sub(r"\bthe second( run)?\b", "the varied run", words)
+    """Files below the working directory as they are called there."""
     for base in working_directory():
         words = words.replace(f"{base}{os.sep}", "")
     return words
@@ -118,7 +116,7 @@ def _evidence(located: Located) -> list[str]:
             else ""
         )
         lines.append(f"while fetching {place}batch {sample.fetch}")
-    runs = {"the pinned run": cause.process, "the varied run": cause.other_process}
+    runs = {PINNED: cause.process, VARIED: cause.other_process}
     if set(runs.values()) != {"main"}:
         lines.append("; ".join(f"in {run} by {_process(name)}" for run, name in runs.items()))
     return lines

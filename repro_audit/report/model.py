@@ -249,6 +249,8 @@ class SourceResult:
 
     Sources of the same status and reason share a line in the terminal.
     """
+    left_out: bool = False
+    """The user did not want it tried."""
     condition: str = ""
     """Of a delegated one: what its caller must seed, and by which call."""
     confidence: Confidence | None = None

@@ -251,7 +251,7 @@ def _because(report: Report, scope: Scope, status: PromiseStatus) -> str:
         return "not all could be tried: " + text.listed(by_status[SourceStatus.ERROR])
     held, delegated = len(by_status[SourceStatus.HELD]), len(by_status[SourceStatus.DELEGATED])
     if not held + delegated:
-        left_out = all(source.reason.startswith("left out by ") for source in sources)
+        left_out = all(source.left_out for source in sources)
         nothing = "nothing of it was tried" if left_out else "nothing of it could be exercised"
         return "only repeated as it is" if scope is Scope.RERUN else nothing
     left_to_us = f", {delegated} delegated" if delegated else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from repro_audit.analysis.compare import PINNED, VARIED
 from repro_audit.analysis.pinpoint import items as items_module
 from repro_audit.analysis.pinpoint import suspects
 from repro_audit.analysis.pinpoint.align import Alignment, Span, align
@@ -194,13 +195,13 @@ class _Explanation:
         if drawn is not None:
             return drawn
         if shown.paired:
-            words = "comes at another place in the second run"
+            words = f"comes at another place in {VARIED}"
         else:
-            here, there = ("first", "second") if shown.a >= 0 else ("second", "first")
-            words = f"only in the {here} run"
+            here, there = (PINNED, VARIED) if shown.a >= 0 else (VARIED, PINNED)
+            words = f"only in {here}"
             instead = [item for item in gap if not item.paired and (item.a < 0) == (shown.a >= 0)]
             if instead:
-                words += f", where the {there} has {instead[0].name}"
+                words += f", where {there} has {instead[0].name}"
         if decided is not None:
             event = self._a.event(decided[0])
             if event.site is not None:
@@ -228,12 +229,12 @@ class _Explanation:
             return None
         generator, row_a, row_b = unequal
         if row_a is None or row_b is None:
-            words = f"drew more: only in the {'first' if row_b is None else 'second'} run"
+            words = f"drew more: only in {PINNED if row_b is None else VARIED}"
             return self._draw_cause(generator, row_a, row_b, words)
         if self._pair.process != self._pair.other_process:
             words = (
                 "drew from a generator in another state; what moved it before can not be compared, since another "
-                "process did this in the second run"
+                f"process did this in {VARIED}"
             )
             if generator not in AMBIENT:
                 words = "drew from another state: each worker draws from a copy of it, which goes its own way"
@@ -315,7 +316,7 @@ class _Explanation:
     def _writer(self, row_a: int, row_b: int, path: str) -> str:
         """Which line of each run wrote a file before it was read."""
         told = []
-        for detail, row, run in ((self._a, row_a, "first"), (self._b, row_b, "second")):
+        for detail, row, run in ((self._a, row_a, PINNED), (self._b, row_b, VARIED)):
             rows = np.flatnonzero(
                 (detail.kind[:row] == Kind.FILE)
                 & (detail.name[:row] == self._id(detail.strings, path))
@@ -325,11 +326,11 @@ class _Explanation:
             ]
             site = detail.event(wrote[-1]).site if wrote else None
             if site is not None:
-                told.append(f"in the {run} run it was written by {site.file}:{site.line}")
+                told.append(f"in {run} it was written by {site.file}:{site.line}")
             elif wrote:
-                told.append(f"the {run} run had written it")
+                told.append(f"{run} had written it")
             else:
-                told.append(f"the {run} run found it as it was, or was not seen to write it")
+                told.append(f"{run} found it as it was, or was not seen to write it")
         return "; ".join(told)
 
     def _own_reason(self, item: Item) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from repro_audit.analysis.compare import common_numbers
+from repro_audit.analysis.compare import PINNED, VARIED, common_numbers
 from repro_audit.storage.events import Kind
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def follow(a: Detail, row_a: int, b: Detail, row_b: int) -> Departure | None:
         a=mine,
         b=theirs,
         words=f"{'was reseeded' if seeded else 'drew more'}: "
-        f"by a line that only the {'second' if mine is None else 'first'} run got to",
+        f"by a line that only {VARIED if mine is None else PINNED} got to",
     )
 
 
