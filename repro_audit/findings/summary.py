@@ -87,16 +87,12 @@ def notes(floor: Trial, isolation: Isolation) -> tuple[str, ...]:
     """What the verdict does not cover."""
     unread = {text for text in floor.trace.strings if text.startswith("unreadable (")}
     unseen = sorted({*floor.facts.unseen, *unread})
-    # Of an overlay, only what it does not cover.
-    reason = (
-        isolation.reason.partition("; ")[2] if isolation.kind == "overlay" else isolation.reason
-    )
     return tuple(
         filter(
             None,
             (
                 _untested(floor.facts.torch, sys.version_info[:2]),
-                reason,
+                isolation.reason,
                 f"not compared, since the contents can not be read: {', '.join(unseen)}"
                 if unseen
                 else "",

@@ -59,7 +59,7 @@ class Isolation:
     scratch: Path
     """The audit's own directory, outside the tree: trials' directories may be made here too."""
     reason: str
-    """Why this kind, and what it does not cover: a sentence for the report."""
+    """Why it is no overlay, and what is not covered: a sentence for the report, or nothing."""
     root: Path
     cwd: Path
     mechanism: Mechanism | None = None
@@ -219,13 +219,7 @@ def _plan_overlay(root: Path, mounts: Mounts, parents: list[Path]) -> tuple[Isol
         isolation = Isolation(
             kind="overlay",
             scratch=scratch,
-            reason="; ".join(
-                (
-                    "trials see the tree through a copy-on-write overlay",
-                    *notes,
-                    *_not_covered(root, mounts),
-                )
-            ),
+            reason="; ".join((*notes, *_not_covered(root, mounts))),
             root=root,
             cwd=Path.cwd(),
             mechanism=mechanism,
