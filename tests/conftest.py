@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,17 @@ from tests import auditing
 from tests.sharing import Interpreters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+HERE = Path(__file__).parent
+AUDITS = (HERE / "audit", HERE / "gpu")
+
+
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Mark what runs trials or the like, which takes minutes: the directory says it."""
+    for item in items:
+        if any(item.path.is_relative_to(directory) for directory in AUDITS):
+            item.add_marker("audit")
 
 
 @pytest.fixture(scope="session")

@@ -179,7 +179,7 @@ def test_workers(tmp_path: Path, context: str) -> None:
     script = f"""
 import sys
 from pathlib import Path
-from tests.test_probe_detailed import detailed
+from tests.unit.probe.test_probe_detailed import detailed
 import program
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tests.auditing import check
 
 pytestmark = pytest.mark.usefixtures("shared_interpreters")
 
-PROGRAMS = Path(__file__).with_name("pinpoints")
+PROGRAMS = Path(__file__).parents[1] / "pinpoints"
 IMPORTED = "reseeds.py"
 RACE = "nondeterministic-op"
 _MARK = re.compile(r"# .*\b(?P<mark>HERE|ALSO|RESEED)\b ?(?P<said>.*)$")
