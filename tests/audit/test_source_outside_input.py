@@ -116,6 +116,32 @@ def test_nothing_is_kept_of_a_long_answer_but_whether_it_changes(tmp_path: Path)
     assert not entry["whole"]
 
 
+def test_what_did_not_change_is_not_looked_at_again(tmp_path: Path) -> None:
+    steady, moving = tmp_path / "steady.txt", tmp_path / "moving.txt"
+    steady.write_text("always")
+
+    def read(name: str) -> tuple[Any, Any]:
+        moving.write_text(name)
+        answers, found = asked(
+            lambda _: (steady.read_text(), moving.read_text()), steady, tmp_path / name, PINNED
+        )
+        return answers, found["told"]
+
+    (_, ours), (_, theirs) = read("trials/a"), read("trials/b")
+    keep(tmp_path / "trials" / "a", [entry["name"] for entry in changed(ours, theirs)])
+    answers, told = read("trials/c")
+    assert answers == ("always", "trials/a")
+    assert (len(ours), len(theirs), len(told)) == (2, 2, 1)
+
+
+def test_no_more_than_so_much_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repro_audit.sources.emulation.outside.MOST_KEPT", 8)
+    file = tmp_path / "file.txt"
+    file.write_text("sixteen letters.")
+    _, found = asked(ASKS["open"], file, tmp_path / "trials" / "a", PINNED)
+    assert [entry["whole"] for entry in found["told"]] == [False]
+
+
 def test_it_applies_where_something_changed() -> None:
     entry = {"name": "a", "place": ["train.py", 7], "what": "runs `date`", "whole": True}
     survey: dict[str, Any] = {"told": [entry]}

@@ -29,6 +29,8 @@ MOST_BYTES = 1 << 20
 """Of an answer; of a longer one only the digest is kept, so it can not be told again."""
 MOST_ANSWERS = 2_000
 """Of a process; what comes later is not looked at."""
+MOST_KEPT = 64 << 20
+"""Bytes of a process's answers in all: data sets lie outside of the tree too. Of more only digests are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class Answers:
         self._processes = trial.processes
         self._counts: dict[tuple[str, int, str], itertools.count[int]] = {}
         self._left = MOST_ANSWERS
+        self._room = MOST_KEPT
 
     def restart(self) -> None:
         """Begin anew, for the next run in this process."""
@@ -83,6 +86,11 @@ class Answers:
         name = hashlib.sha256(repr((place, number, self._processes.own())).encode()).hexdigest()
         return Question(name=name[:32], file=file, line=frame.f_lineno, what=what, asked=asked)
 
+    def wants(self, question: Question) -> bool:
+        """Whether an answer is looked at: once it is known what changes from run to run, only that is."""
+        known = self._kept is None or (self._kept / question.name).exists()
+        return known and self._left > 0
+
     def kept(self, question: Question) -> bytes | None:
         """What is to be told, where pinned runs were told different things."""
         if not self._again or self._kept is None:
@@ -94,11 +102,11 @@ class Answers:
 
     def told(self, question: Question, answer: bytes, *, whole: bool = True) -> None:
         """Keep what was really answered; not `whole` where the answer itself is not at hand, but a digest of it."""
-        if self._left <= 0:
+        if not self.wants(question):
             return
         self._left -= 1
         digest = hashlib.sha256(answer).hexdigest()
-        whole = whole and len(answer) <= MOST_BYTES
+        whole = whole and len(answer) <= min(MOST_BYTES, self._room)
         kept = _read(self._kept / question.name) if self._kept is not None else None
         entry = {
             "name": question.name,
@@ -111,7 +119,8 @@ class Answers:
         head = {"asked": question.asked, "digest": digest, "whole": whole}
         with suppress(OSError):
             self._own.mkdir(exist_ok=True)
-            body = answer if whole else b""
+            body = answer if whole and self._kept is None else b""
+            self._room -= len(body)
             (self._own / question.name).write_bytes(json.dumps(head).encode() + b"\n" + body)
             log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

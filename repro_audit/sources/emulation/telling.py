@@ -217,10 +217,10 @@ class Files:
         users = asker(frame, ("pathlib", "_pyio", "codecs", "tokenize", "fileinput"))
         if users is None:
             return None
-        content, whole = self._content(path)
+        question = self._answers.question("file", users, f"reads {path}", path)
+        content, whole = self._content(path) if self._answers.wants(question) else (None, False)
         if content is None:
             return None
-        question = self._answers.question("file", users, f"reads {path}", path)
         kept = self._answers.kept(question)
         self._answers.told(question, content, whole=whole)
         if kept is None or not hasattr(os, "memfd_create"):
