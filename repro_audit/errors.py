@@ -65,6 +65,10 @@ class InternalError(ReproAuditError):
     exit_code = 70
 
 
+class MissingInternalError(InternalError):
+    """PyTorch lacks a private name that the tool uses, or it takes other arguments."""
+
+
 class SourceFailedError(InternalError):
     """A source itself fails in a trial, where it must not be taken for a failure of the target."""
 
