@@ -10,6 +10,7 @@ The mend is to read back what was written, in the first run too: see artifact_ca
 readings are synthetic.
 """
 
+# expect broke = ["artifact-cache"]
 from __future__ import annotations
 
 import functools

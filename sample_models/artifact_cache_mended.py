@@ -6,6 +6,7 @@ what was just written is read back, so the first run trains on the same rounded 
 later one.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 import functools

@@ -11,6 +11,7 @@ have not seen so far, and never comes back to the numbers of a training in one g
 The mend is a buffer: see checkpoint_resume_mended.py. The prices are synthetic.
 """
 
+# expect broke = ["checkpoint-resume"]
 from __future__ import annotations
 
 from typing import Any

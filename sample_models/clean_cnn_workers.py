@@ -7,6 +7,7 @@ seeded as PyTorch's notes on reproducibility say; and one thread computes, so th
 other cores adds in the same order. The images are synthetic.
 """
 
+# expect broke = [], capped = true
 from __future__ import annotations
 
 import os

@@ -7,6 +7,7 @@ which reseeding does not reset. One thread computes, so that a machine with othe
 the same order.
 """
 
+# expect broke = [], capped = true
 from __future__ import annotations
 
 import os

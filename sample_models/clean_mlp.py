@@ -5,6 +5,7 @@ every `--require`. It is what the benchmark measures a whole audit on. The two s
 synthetic.
 """
 
+# expect broke = [], capped = true
 from __future__ import annotations
 
 import os

@@ -5,6 +5,7 @@ under every `--require`. One thread computes, so that a machine with other cores
 order.
 """
 
+# expect broke = [], capped = true
 from __future__ import annotations
 
 import os

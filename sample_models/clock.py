@@ -11,6 +11,7 @@ harm.
 The mend is a date that is fixed, or passed in: see clock_mended.py.
 """
 
+# expect broke = ["clock"]
 from __future__ import annotations
 
 import logging

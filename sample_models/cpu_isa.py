@@ -11,6 +11,7 @@ differ in their last bits, and everything from there on. Nearly every program do
 The mend is to cap all three libraries: see cpu_isa_mended.py. The waves are synthetic.
 """
 
+# expect broke = ["cpu-isa"]
 from __future__ import annotations
 
 from typing import Any

@@ -5,6 +5,7 @@ every `--require`. The three libraries decide each for itself, so all three are 
 speed, and an audit can only emulate other CPUs.
 """
 
+# expect broke = [], capped = true
 from __future__ import annotations
 
 import os

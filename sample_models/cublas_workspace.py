@@ -11,6 +11,7 @@ A cluster's job script sets it, a laptop does not: the same command builds two d
 The mend is to decide in the program: see cublas_workspace_mended.py. The images are synthetic.
 """
 
+# expect broke = ["cublas-workspace"]
 from __future__ import annotations
 
 import os

@@ -8,6 +8,7 @@ The mend is `torch.manual_seed`, which reaches every device: see cuda_rng_mended
 synthetic.
 """
 
+# expect broke = ["cuda-rng"], cuda = true
 from __future__ import annotations
 
 from typing import Any

@@ -4,6 +4,7 @@ Expect from `repro-audit check sample_models/cuda_rng_mended.py:build`: reproduc
 under `--require settings`, with a CUDA device or without.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

@@ -11,6 +11,7 @@ time takes the padding in: a flag that somebody sets for speed changes the resul
 The mend is one padding for all: see cudnn_benchmark_mended.py. The melodies are synthetic.
 """
 
+# expect broke = ["cudnn-benchmark"]
 from __future__ import annotations
 
 from typing import Any

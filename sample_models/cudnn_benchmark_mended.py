@@ -4,6 +4,7 @@ Expect from `repro-audit check sample_models/cudnn_benchmark_mended.py:build`: r
 0), also under `--require settings`. One shape is what the benchmark likes best.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

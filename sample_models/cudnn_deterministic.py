@@ -11,6 +11,7 @@ notebook's first cell, a launcher, a colleague's seeding function.
 The mend is to decide in the program: see cudnn_deterministic_mended.py. The images are synthetic.
 """
 
+# expect broke = ["cudnn-deterministic"]
 from __future__ import annotations
 
 from typing import Any

@@ -9,6 +9,7 @@ which knows no zone but UTC, the same trip was at other hours, and the first bat
 The mend is to name the zone: see environment_mended.py. The trips are synthetic.
 """
 
+# expect broke = ["environment"]
 from __future__ import annotations
 
 import math

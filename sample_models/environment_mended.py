@@ -4,6 +4,7 @@ Expect from `repro-audit check sample_models/environment_mended.py:build`: repro
 under every `--require`.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 import math

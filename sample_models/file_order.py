@@ -10,6 +10,7 @@ another order, so the first batch differs.
 The mend is `sorted(...)`: see file_order_mended.py. The pictures are synthetic.
 """
 
+# expect broke = ["file-order"]
 from __future__ import annotations
 
 import os

@@ -10,6 +10,7 @@ differs, whatever is seeded.
 The mend is `sorted(...)`: see hash_seed_mended.py.
 """
 
+# expect broke = ["hash-seed"]
 from __future__ import annotations
 
 from typing import Any

@@ -12,6 +12,7 @@ The mend is `nn.Dropout` between layers of their own: see lstm_dropout_mended.py
 synthetic.
 """
 
+# expect broke = ["lstm-dropout"], cuda = true
 from __future__ import annotations
 
 from typing import Any

@@ -4,6 +4,7 @@ Expect from `repro-audit check sample_models/lstm_dropout_mended.py:build`: repr
 also under `--require settings`, with a CUDA device or without.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

@@ -12,6 +12,7 @@ training even on a CPU, where no product is computed otherwise.
 The mend is to set the precision first: see matmul_precision_mended.py. The rows are synthetic.
 """
 
+# expect broke = ["matmul-precision"]
 from __future__ import annotations
 
 from typing import Any

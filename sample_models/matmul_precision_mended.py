@@ -4,6 +4,7 @@ Expect from `repro-audit check sample_models/matmul_precision_mended.py:build`: 
 0), also under `--require settings`.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

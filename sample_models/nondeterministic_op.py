@@ -12,6 +12,7 @@ The mend is `torch.use_deterministic_algorithms(True)`: see nondeterministic_op_
 graph is synthetic.
 """
 
+# expect broke = ["nondeterministic-op"]
 from __future__ import annotations
 
 from typing import Any

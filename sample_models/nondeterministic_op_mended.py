@@ -5,6 +5,7 @@ Expect from `repro-audit check sample_models/nondeterministic_op_mended.py:build
 first and adds in that order, which costs some time.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

@@ -13,6 +13,7 @@ The mend is to draw by the sample's index and the epoch: see num_workers_mended.
 are synthetic.
 """
 
+# expect broke = ["num-workers"]
 from __future__ import annotations
 
 from typing import Any

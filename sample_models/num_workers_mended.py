@@ -5,6 +5,7 @@ also under `--require settings`. The sampler passes the epoch along with each in
 matter which process adds the noise, and 0, 1 and 2 workers give the same model.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -8,6 +8,7 @@ The first batch differs already.
 The mend is `np.random.seed(seed)`: see numpy_rng_mended.py. The houses are synthetic.
 """
 
+# expect broke = ["numpy-rng"]
 from __future__ import annotations
 
 from typing import Any

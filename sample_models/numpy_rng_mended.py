@@ -4,6 +4,7 @@ Expect from `repro-audit check sample_models/numpy_rng_mended.py:build`: reprodu
 also under `--require settings`.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

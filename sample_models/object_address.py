@@ -11,6 +11,7 @@ The mend that the report prints, a dict in place of the set, keeps the order of 
 object_address_mended.py. The graph is a ring with chords.
 """
 
+# expect broke = ["object-address"]
 from __future__ import annotations
 
 from typing import Any

@@ -7,6 +7,7 @@ A dict looks its keys up by the same hash, but keeps the order in which they cam
 order of the walk.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

@@ -11,6 +11,7 @@ differs.
 The mend is `default_rng(seed)`: see os_entropy_mended.py.
 """
 
+# expect broke = ["os-entropy"]
 from __future__ import annotations
 
 import random

@@ -4,6 +4,7 @@ Expect from `repro-audit check sample_models/os_entropy_mended.py:build`: reprod
 under every `--require`.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 import random

@@ -9,6 +9,7 @@ does: here the nanoseconds of `date` stand for the records of a log.
 The mend takes the offset from the caller: see outside_input_mended.py.
 """
 
+# expect broke = ["outside-input"]
 from __future__ import annotations
 
 import subprocess

@@ -7,6 +7,7 @@ it draws the same random numbers whether the file is there or not, so all that c
 the same.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from pathlib import Path

@@ -9,6 +9,7 @@ differ, as wanted, and nobody can have one of them again.
 The mend numbers the runs: see process_identity_mended.py.
 """
 
+# expect broke = ["process-identity"]
 from __future__ import annotations
 
 import os

@@ -7,6 +7,7 @@ The noise follows from the seed and the number of the run, which the environment
 process is only printed.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 import os

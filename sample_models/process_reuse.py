@@ -13,6 +13,7 @@ The mend is to make the generator inside build(): see process_reuse_mended.py. T
 synthetic.
 """
 
+# expect broke = ["process-reuse"]
 from __future__ import annotations
 
 from typing import Any

@@ -4,6 +4,7 @@ Expect from `repro-audit check sample_models/process_reuse_mended.py:build`: rep
 0), also under `--require settings`.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

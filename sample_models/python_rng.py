@@ -8,6 +8,7 @@ system's entropy in every process. The first batch differs already.
 The mend is `random.seed(seed)`: see python_rng_mended.py. The flowers are synthetic.
 """
 
+# expect broke = ["python-rng"]
 from __future__ import annotations
 
 import random

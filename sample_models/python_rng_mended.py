@@ -4,6 +4,7 @@ Expect from `repro-audit check sample_models/python_rng_mended.py:build`: reprod
 also under `--require settings`.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 import random

@@ -8,6 +8,7 @@ breaks no promise, so no `--require` makes it fail.
 The mend is to use the seed: see seed_effect_mended.py. The two moons are synthetic.
 """
 
+# expect broke = ["seed-effect"]
 from __future__ import annotations
 
 from typing import Any

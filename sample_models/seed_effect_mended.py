@@ -4,6 +4,7 @@ Expect from `repro-audit check sample_models/seed_effect_mended.py:build`: repro
 also under `--require settings`.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

@@ -12,6 +12,7 @@ The mend is to fix the number, `torch.set_num_threads(2)`: see thread_count_mend
 are synthetic.
 """
 
+# expect broke = ["thread-count"]
 from __future__ import annotations
 
 from typing import Any

@@ -5,6 +5,7 @@ also under `--require settings`. Every machine then splits the sums in two, howe
 has. Other causes remain on another machine, such as its instruction set.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

@@ -10,6 +10,7 @@ The mend, results taken in the order in which the shards were asked for, is in
 thread_timing_mended.py. The shards are computed, in place of files.
 """
 
+# expect broke = ["thread-timing"]
 from __future__ import annotations
 
 import queue

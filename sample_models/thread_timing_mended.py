@@ -7,6 +7,7 @@ The shards are still read side by side, but `map` gives their rows in the order 
 asked for, whichever is ready first.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor

@@ -9,11 +9,11 @@ with three sources that broke and have nothing to do with each other:
   - `process-reuse` (scope `settings`): the batches are shuffled by a generator at module level,
     which a second run in the same process finds where the first one left it.
 
-Whoever mends only one of them still gets other numbers. All three show in the first batch, so
-comparing two runs by hand would blame the wrong line. See three_causes_mended.py for the mends.
-The load is synthetic.
+Whoever mends only one still gets other numbers. All three show in the first batch, so comparing
+two runs by hand would blame the wrong line. See three_causes_mended.py; the load is synthetic.
 """
 
+# expect broke = ["artifact-cache", "num-workers", "process-reuse"]
 from __future__ import annotations
 
 import functools

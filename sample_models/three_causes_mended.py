@@ -8,6 +8,7 @@ also under `--require settings`.
   - `process-reuse`: build() makes the sampler that shuffles the batches.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 import functools

@@ -9,6 +9,7 @@ The model differs before the first step.
 The mend is `torch.manual_seed(seed)`: see torch_rng_mended.py. The customers are synthetic.
 """
 
+# expect broke = ["torch-rng"]
 from __future__ import annotations
 
 import random

@@ -11,6 +11,7 @@ The mend that the report prints, `torch.zeros`, says what the padding is: see
 uninitialized_memory_mended.py. The sequences are synthetic.
 """
 
+# expect broke = ["uninitialized-memory"]
 from __future__ import annotations
 
 from typing import Any

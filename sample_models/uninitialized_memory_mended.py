@@ -6,6 +6,7 @@ Expect from `repro-audit check sample_models/uninitialized_memory_mended.py:buil
 `torch.zeros` writes every element, so no batch depends on what the memory held before.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

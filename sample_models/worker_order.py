@@ -11,6 +11,7 @@ The mend that the report prints, batches in order, is in worker_order_mended.py.
 random words.
 """
 
+# expect broke = ["worker-order"]
 from __future__ import annotations
 
 from typing import Any

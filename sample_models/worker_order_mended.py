@@ -6,6 +6,7 @@ under every `--require`.
 The loader waits for the next batch in order, which is what it does if it is not told otherwise.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import Any

@@ -14,6 +14,7 @@ the streams. Drawing by the sample's index and the epoch mends both: see worker_
 The signals are synthetic.
 """
 
+# expect broke = ["num-workers", "worker-seed"]
 from __future__ import annotations
 
 from typing import Any

@@ -8,6 +8,7 @@ the index. So no two workers and no two epochs share a stream, and the number of
 matter either.
 """
 
+# expect broke = []
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

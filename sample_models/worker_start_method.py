@@ -11,6 +11,7 @@ The mend that the report prints, to keep what samples depend on in the dataset, 
 worker_start_method_mended.py.
 """
 
+# expect broke = ["worker-start-method"]
 from __future__ import annotations
 
 from typing import Any

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from repro_audit.sources import built_in
-from tests.auditing import REPOSITORY, check
-from tests.samples import CPU_ISA, SAMPLES, Sample
+from tests.auditing import check
+from tests.samples import CPU_ISA, NOT_REPRODUCIBLE, PROGRAMS, SAMPLES, Sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ TRIALS_OF_CLEAN = 12
 def test_sample(sample: Sample, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
-    shutil.copy(REPOSITORY / "sample_models" / f"{sample.name}.py", tree)
+    shutil.copy(PROGRAMS / f"{sample.name}.py", tree)
     saved = tmp_path / "report.json"
     # Each worker that is spawned imports torch anew; the benchmark tries this source on all samples.
     about_workers = sample.name.startswith(("clean", "worker_start_method"))
@@ -52,9 +53,21 @@ def test_a_wrong_report_is_noticed() -> None:
     assert clock.wrong({**report, "sources": []}).startswith("overlooked: clock; verdict:")
 
 
-def test_every_sample_is_in_the_table() -> None:
-    files = {path.stem for path in (REPOSITORY / "sample_models").glob("*.py")}
-    assert {sample.name for sample in SAMPLES} == files - {"__init__"}
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_a_sample_tells_its_reader_what_its_header_says(sample: Sample) -> None:
+    told = ast.get_docstring(ast.parse((PROGRAMS / f"{sample.name}.py").read_text("utf-8"))) or ""
+    assert [name for name in sample.broke if f"`{name}`" not in told] == []
+
+
+def test_a_header_is_read_and_a_wrong_one_is_refused() -> None:
+    header = '# expect broke = ["process-reuse", "clock"], cuda = true'
+    read = Sample.read("x", header)
+    assert read == Sample(name="x", broke=("clock", "process-reuse"), cuda=True)
+    assert read.verdict == NOT_REPRODUCIBLE
+    with pytest.raises(TypeError, match="cude"):
+        Sample.read("x", header.replace("cuda", "cude"))
+    with pytest.raises(ValueError, match="not enough values"):
+        Sample.read("x", "no header")
 
 
 @pytest.mark.parametrize("name", built_in())

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import re
 
-from repro_audit.sources import catalogue
-from tests.auditing import REPOSITORY
+import pytest
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+from tests.auditing import REPOSITORY
+from tests.readme import README, rewritten
+
+TEXT = README.read_text(encoding="utf-8")
 
 
 def test_the_table_of_sources_is_the_catalogue() -> None:
-    rows = re.findall(r"^\| `([a-z-]+)` \| ([a-z-]+) \| (.*) \|$", README, re.MULTILINE)
-    assert [row for row in rows if row[0] in catalogue()] == [
-        (source.id, source.scope.value.replace("none", "-"), source.title)
-        for source in catalogue().values()
-    ]
+    assert rewritten(TEXT) == TEXT, "write it anew with `python -m tests.readme`"
+
+
+def test_a_table_that_lags_behind_is_noticed() -> None:
+    row = "| `hash-seed` | rerun |"
+    assert row in TEXT
+    assert rewritten(TEXT.replace(row, "| `hash-seeds` | rerun |")) == TEXT
+    with pytest.raises(ValueError, match="0 tables"):
+        rewritten(TEXT.replace("| id | breaks | what it is |", ""))
 
 
 def test_commands_name_files_that_exist() -> None:
-    samples = re.findall(r"sample_models/\w+\.py", README)
+    samples = re.findall(r"sample_models/\w+\.py", TEXT)
     assert samples
     assert all((REPOSITORY / sample).exists() for sample in samples)
-    assert "@@" not in README
+    assert "@@" not in TEXT

@@ -20,45 +20,11 @@ SECTIONS = (
     "## Use instead",
     "## References",
 )
-REQUIRED = {
-    "python-rng",
-    "numpy-rng",
-    "torch-rng",
-    "cuda-rng",
-    "hash-seed",
-    "object-address",
-    "uninitialized-memory",
-    "thread-timing",
-    "worker-order",
-    "worker-start-method",
-    "num-workers",
-    "worker-seed",
-    "lstm-dropout",
-    "pickled-embedding",
-    "artifact-cache",
-    "cudnn-deterministic",
-    "cudnn-benchmark",
-    "nondeterministic-op",
-    "thread-count",
-    "process-reuse",
-    "seed-effect",
-    "os-entropy",
-    "outside-input",
-    "clock",
-    "process-identity",
-    "file-order",
-    "environment",
-    "cpu-isa",
-    "matmul-precision",
-    "cublas-workspace",
-    "checkpoint-resume",
-}
 
 
 def test_every_file_is_a_source() -> None:
     files = Path(sources.__file__).parent.glob("[!_]*.py")
     assert set(sources.built_in()) == {path.stem.replace("_", "-") for path in files}
-    assert set(sources.built_in()) >= REQUIRED
 
 
 def test_order_is_by_scope_then_id() -> None:
