@@ -69,11 +69,11 @@ def test_what_does_not_exist_is_noticed() -> None:
 `facts.json:x`; `1.5` and `a.b` are no paths.
 
 ```sh
-python -m pytest tests/test_layers.py tests/test_lawyers.py
+python -m pytest tests/conftest.py tests/contests.py
 ```
 """
     assert missing(page) == [
-        "tests/test_lawyers.py",
+        "tests/contests.py",
         "audit.py:Audit.reported",
         "sauces/",
         "tests/contest.py",
