@@ -14,7 +14,6 @@ from repro_audit.option import Kind, Option
 from repro_audit.source import Levels, Scope, configured
 from repro_audit.sources import catalogue
 from repro_audit.storage.facts import Facts
-from tests.auditing import check, write_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -226,31 +225,3 @@ def test_every_kind_of_option_takes_its_own_and_nothing_else() -> None:
         option = Option(name="name", kind=kind, default=None, help="")
         taken = {other for other, value in values.items() if option.complaint(value) is None}
         assert taken == {kind} | ({Kind.INTEGER} if kind is Kind.NUMBER else set())
-
-
-def test_an_audit_goes_by_it(tmp_path: Path) -> None:
-    program = write_target(
-        tmp_path,
-        """
-        import torch
-        from torch import nn
-
-        def build():
-            x = torch.full((4, 2), float(torch.get_num_threads()))
-            return nn.Linear(2, 1), [(x, torch.ones(4, 1))]
-        """,
-    )
-    (program.parent / "pyproject.toml").write_text(
-        "[tool.repro-audit]\nsteps = 3\nonly = ['thread-count']\n"
-        "sources.thread-count.threads = [5, 6]\n",
-        encoding="utf-8",
-    )
-    saved = tmp_path / "report.json"
-    audited = check("train.py:build", "--seed", "1", cwd=program.parent, saved=saved)
-    settings = audited.report["settings"]
-    assert (settings["steps"], settings["seed"]) == (3, 1)
-    assert audited.broke == {"thread-count"}
-    levels = audited.source("thread-count")["levels"]
-    assert [level["level"] for level in levels] == ["5", "6"]
-    said = " ".join(audited.terminal.split())
-    assert "pyproject.toml sets steps, only, thread-count.threads" in said
