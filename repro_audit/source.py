@@ -169,7 +169,7 @@ class Source:
     pinned_fix: Callable[[Facts], Fix] | None = None
     """What to write instead where a removal was tried and the pair still differed: `fix` is then no mend."""
     apply: Callable[[str, TrialContext], AbstractContextManager[None]] = _nothing
-    """Puts a level in force in a trial's process, before the target is loaded, and undoes it."""
+    """Puts a level in force in a trial's process, before the target is loaded; at the end all is as it was before."""
     places: Callable[[Facts], tuple[Place, ...]] | None = None
     """Lines to blame, for a source whose two runs have none in common that an inspection could find."""
     names_cause: bool = False

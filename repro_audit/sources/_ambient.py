@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.replacements import Replacements
 from repro_audit.source import Levels, Verdict
 
 if TYPE_CHECKING:
@@ -29,15 +30,23 @@ def levels(facts: Facts) -> Levels:
 
 
 @contextmanager
-def vary(library: str, level: str, trial: TrialContext) -> Iterator[None]:
-    """Start `library`'s ambient generator from the level's state."""
+def vary(library: str, level: str, trial: TrialContext, *, seeded_by: str = "") -> Iterator[None]:
+    """Start `library`'s ambient generator from the level's state, and note where the program seeds it by a function."""
     if level == OTHER:
         trial.seeds[library] += OTHER_SEED
-    yield
+    module, _, function = seeded_by.rpartition(".")
+    with Replacements() as replacements:
+        if module:
+            trial.when_imported(
+                module.partition(".")[0],
+                lambda: _watch(sys.modules[module], function, library, trial, replacements),
+            )
+        yield
 
 
-def watch(owner: Any, function: str, library: str, trial: TrialContext) -> None:
-    """Note when the program itself calls a function that seeds `library`'s ambient generator."""
+def _watch(
+    owner: Any, function: str, library: str, trial: TrialContext, replacements: Replacements
+) -> None:
     original: Callable[..., Any] = getattr(owner, function)
 
     @functools.wraps(original)
@@ -50,7 +59,7 @@ def watch(owner: Any, function: str, library: str, trial: TrialContext) -> None:
             trial.reseeds.append(library)
         return original(*args, **kwargs)
 
-    setattr(owner, function, seed)
+    replacements.attribute(owner, function, seed)
 
 
 def judge(name: str, judgement: Judgement, facts: Facts, *, call: str) -> Verdict:

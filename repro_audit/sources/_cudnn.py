@@ -6,6 +6,7 @@ import sys
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
+from repro_audit.replacements import Replacements
 from repro_audit.source import Levels, Verdict
 
 if TYPE_CHECKING:
@@ -28,13 +29,20 @@ def apply(flag: str) -> Callable[[str, TrialContext], AbstractContextManager[Non
 
     @contextmanager
     def vary(level: str, trial: TrialContext) -> Iterator[None]:
-        def set_flag(*_: object) -> None:
-            setattr(sys.modules["torch"].backends.cudnn, flag, level == "True")
+        def put(value: bool) -> None:  # noqa: FBT001 - what is put
+            backends = sys.modules["torch"].backends
+            if not backends.flags_frozen():  # by the program
+                setattr(backends.cudnn, flag, value)
 
-        if level != AS_WRITTEN:
-            trial.when_imported("torch", set_flag)
-            trial.on_built.append(set_flag)
-        yield
+        def set_flag(*_: object) -> None:
+            now = getattr(sys.modules["torch"].backends.cudnn, flag)
+            replacements.setting(put, now, level == "True")
+
+        with Replacements() as replacements:
+            if level != AS_WRITTEN:
+                trial.when_imported("torch", set_flag)
+                trial.on_built.append(set_flag)
+            yield
 
     return vary
 

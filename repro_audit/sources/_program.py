@@ -1,9 +1,7 @@
-"""What sources that replace functions share: whose line is calling, a log of such lines, and the replacing itself."""
+"""What sources that replace functions share: whose line is calling, and a log of such lines."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import importlib
 import json
 import os
@@ -15,7 +13,7 @@ from repro_audit.probe.files import is_users
 from repro_audit.source import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from types import FrameType
 
     from repro_audit.experiment import Judgement
@@ -113,42 +111,3 @@ def verdict(
         return Verdict(status="broke", reason=broke, evidence=evidence)
     words = held if judgement.status == "held" else ""
     return Verdict(status=judgement.status, reason=judgement.note or words)
-
-
-class Replacements:
-    """Attributes that stand in for others until `undo`."""
-
-    def __init__(self) -> None:
-        self._undo: list[Callable[[], None]] = []
-        self.undone = False
-
-    def attribute(self, owner: Any, name: str, new: Any) -> None:
-        """Replace an attribute of a module, a class or an object."""
-        old = vars(owner)[name]
-        setattr(owner, name, new)
-        self._undo.append(lambda: setattr(owner, name, old))
-
-    def method(self, cls: type, name: str, new: Any) -> None:
-        """Replace what a class of C code defines itself, which Python lets nobody set.
-
-        Subclasses and references that were taken before see it too.
-        """
-        namespace = gc.get_referents(cls.__dict__)[0]
-        old = namespace[name]
-
-        def put(value: Any) -> None:
-            namespace[name] = value
-            ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
-
-        put(new)
-        self._undo.append(lambda: put(old))
-
-    def at_the_end(self, action: Callable[[], None]) -> None:
-        """Have something else done by `undo`."""
-        self._undo.append(action)
-
-    def undo(self) -> None:
-        """Put everything back."""
-        self.undone = True
-        while self._undo:
-            self._undo.pop()()

@@ -70,8 +70,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.fixes.remedies import Instead
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source
-from repro_audit.sources._program import Lines, Replacements, evidence, noted, read_lines, verdict
+from repro_audit.sources._program import Lines, evidence, noted, read_lines, verdict
 from repro_audit.sources.emulation.callers import asker
 from repro_audit.sources.emulation.ticking import SECOND, Clock, Pace
 from repro_audit.storage import reads
@@ -119,18 +120,16 @@ def levels(facts: Facts) -> Levels | str:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Put the level's clock before the program's own code."""
-    clock, replacements = Clock(PACES[level], trial.instant, trial.processes), Replacements()
+    clock = Clock(PACES[level], trial.instant, trial.processes)
     trial.on_run.append(clock.restart)
     trial.checkpoint.emulated[ID] = (clock.seen, clock.go_on)
-    face = _Face(clock, Lines(trial.directory / LOG), replacements)
-    face.counters()
-    face.sleeping(trial)
-    face.calendars()
-    face.datetimes()
-    try:
+    with Replacements() as replacements:
+        face = _Face(clock, Lines(trial.directory / LOG), replacements)
+        face.counters()
+        face.sleeping(trial)
+        face.calendars()
+        face.datetimes()
         yield
-    finally:
-        replacements.undo()
 
 
 class _Face:

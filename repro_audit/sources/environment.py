@@ -81,8 +81,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source
-from repro_audit.sources._program import Replacements, evidence, noted, verdict
+from repro_audit.sources._program import evidence, noted, verdict
 from repro_audit.sources.emulation import machine as _machine
 from repro_audit.storage import reads
 
@@ -217,27 +218,20 @@ def host_name(_trial: TrialContext) -> Iterator[None]:
     """Another name for `socket.gethostname`, `platform.node`, `os.uname` and `HOSTNAME`."""
     uname = os.uname()
     other = os.uname_result((uname.sysname, NOWHERE, uname.release, uname.version, uname.machine))
-    replacements = Replacements()
-    replacements.attribute(os, "uname", lambda: other)
-    replacements.attribute(socket, "gethostname", lambda: NOWHERE)
-    replacements.attribute(platform, "_uname_cache", None)  # it is filled from `os.uname`
-    try:
+    with Replacements() as replacements:
+        replacements.attribute(os, "uname", lambda: other)
+        replacements.attribute(socket, "gethostname", lambda: NOWHERE)
+        replacements.attribute(platform, "_uname_cache", None)  # it is filled from `os.uname`
         with _variables({"HOSTNAME": NOWHERE} if "HOSTNAME" in os.environ else {}):
             yield
-    finally:
-        replacements.undo()
 
 
 @contextmanager
 def user_name(_trial: TrialContext) -> Iterator[None]:
     """Another name for `getpass.getuser`, `os.getlogin` and the environment."""
-    replacements = Replacements()
-    replacements.attribute(os, "getlogin", lambda: NOBODY)
-    try:
-        with _variables(dict.fromkeys(NAMES_OF_USER, NOBODY)):
-            yield
-    finally:
-        replacements.undo()
+    with Replacements() as replacements, _variables(dict.fromkeys(NAMES_OF_USER, NOBODY)):
+        replacements.attribute(os, "getlogin", lambda: NOBODY)
+        yield
 
 
 @contextmanager

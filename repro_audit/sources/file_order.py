@@ -83,10 +83,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from repro_audit.fixes.remedies import Sort
 from repro_audit.probe.files import is_users
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._program import (
     Lines,
-    Replacements,
     behind,
     evidence,
     noted,
@@ -164,7 +164,7 @@ def levels(facts: Facts) -> Levels | str:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """List directories in the level's order, wherever Python code looks `listdir` and `scandir` up."""
-    lines, replacements = Lines(trial.directory / LOG), Replacements()
+    lines = Lines(trial.directory / LOG)
     listdir, scandir = os.listdir, os.scandir
 
     def listed(path: Any = ".") -> list[Entry]:
@@ -181,15 +181,13 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
             lines.note(users)
         return ordered(entries, level)
 
-    for owner in _who_lists():
-        for name, original, new in (("listdir", listdir, listed), ("scandir", scandir, scanned)):
-            _replace(owner, name, original, new, replacements)
-    os.supports_fd.update((listed, scanned))  # `shutil` looks there
-    try:
+    with Replacements() as replacements:
+        for owner in _who_lists():
+            for name, was, new in (("listdir", listdir, listed), ("scandir", scandir, scanned)):
+                _replace(owner, name, was, new, replacements)
+        os.supports_fd.update((listed, scanned))  # `shutil` looks there
+        replacements.callback(os.supports_fd.difference_update, (listed, scanned))
         yield
-    finally:
-        replacements.undo()
-        os.supports_fd.difference_update((listed, scanned))
 
 
 def _who_lists() -> list[Any]:

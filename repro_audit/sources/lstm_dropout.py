@@ -109,6 +109,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources import process_reuse
 
@@ -138,11 +139,12 @@ def levels(facts: Facts) -> Levels | str:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Note the modules with dropout as they run, or take their dropout out."""
-    trial.when_imported("torch", lambda: _watch(level, trial))
-    yield
+    with Replacements() as replacements:
+        trial.when_imported("torch", lambda: _watch(level, trial, replacements))
+        yield
 
 
-def _watch(level: str, trial: TrialContext) -> None:
+def _watch(level: str, trial: TrialContext, replacements: Replacements) -> None:
     nn = sys.modules["torch"].nn
     forward = {cls: cls.forward for cls in (nn.LSTM, nn.GRU, nn.RNN)}
     seen: dict[str, bool] = {}
@@ -168,9 +170,9 @@ def _watch(level: str, trial: TrialContext) -> None:
 
     patched = {cls: looking(cls) for cls in forward}
     for cls, run in patched.items():
-        cls.forward = run
+        replacements.attribute(cls, "forward", run)
     # Before the `forward` of a class that derives from one of them, and may never call theirs.
-    nn.RNNBase.__call__ = call
+    replacements.attribute(nn.RNNBase, "__call__", call)
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:

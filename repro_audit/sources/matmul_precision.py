@@ -81,6 +81,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
 if TYPE_CHECKING:
@@ -101,22 +102,36 @@ def levels(_facts: Facts) -> Levels:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Pin against the program's own wish, after build() too; set a lower precision only as a caller would."""
-    if level == PINNED:
-        trial.when_imported("torch", _pin)
-        trial.on_built.append(lambda _model: _pin())
-    elif level != AS_WRITTEN:
-        trial.when_imported("torch", lambda: _lower(level))
-    yield
+    with Replacements() as replacements:
+        if level != AS_WRITTEN:
+            trial.when_imported("torch", lambda: _restore_from(replacements))
+        if level == PINNED:
+            trial.when_imported("torch", _pin)
+            trial.on_built.append(lambda _model: _pin())
+        elif level != AS_WRITTEN:
+            trial.when_imported("torch", lambda: _lower(level))
+        yield
 
 
-def _pin() -> None:
+def _pin(*, tf32: bool = False) -> None:
     """The highest precision, and otherwise the state that PyTorch starts in."""
     torch: Any = sys.modules["torch"]
     if _precision(torch) != PINNED:
         torch.set_float32_matmul_precision(PINNED)
         with suppress(AttributeError):  # older than PyTorch 2.9
             torch.backends.mkldnn.matmul.fp32_precision = "none"
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def _restore_from(replacements: Replacements) -> None:
+    """Have the state that PyTorch starts in, which is in force now, back at the end."""
+    tf32 = sys.modules["torch"].backends.cudnn.allow_tf32
+
+    def restore() -> None:
+        with suppress(RuntimeError):  # where the program froze the flags
+            _pin(tf32=tf32)
+
+    replacements.callback(restore)
 
 
 def _precision(torch: Any) -> str:

@@ -87,6 +87,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, FixCost, Levels, Scope, Source, Verdict
 from repro_audit.sources.emulation.alerts import listen
 from repro_audit.sources.emulation.load import busy_process
@@ -124,8 +125,9 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
                 heard.append(found)
                 lines.append(alert.line)
 
-        trial.when_imported("torch", partial(_pin, told))
-        yield
+        with Replacements() as replacements:
+            trial.when_imported("torch", partial(_pin, told, replacements))
+            yield
         return
     if level == UNLOADED:
         yield
@@ -138,7 +140,7 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
         os.waitpid(busy, 0)
 
 
-def _pin(told: Callable[[Alert], None]) -> None:
+def _pin(told: Callable[[Alert], None], replacements: Replacements) -> None:
     """Deterministic algorithms with warnings only, against the program's own wish if need be; `told` of the warnings.
 
     They also fill the memory of `torch.empty`. That is another source's business, and a mend of the program's own where
@@ -146,27 +148,31 @@ def _pin(told: Callable[[Alert], None]) -> None:
     """
     torch: Any = sys.modules["torch"]
     set_mode = torch.use_deterministic_algorithms
-    fill = _Fill(torch.utils.deterministic)
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = _Fill(torch.utils.deterministic, replacements)
+    replacements.callback(set_mode, enabled, warn_only=warn_only)
     set_mode(True, warn_only=True)
-    listen(told, asked_for=lambda: fill.mode)
+    listen(told, lambda: fill.mode, replacements)
 
     def pinned(mode: bool, *, warn_only: bool = False) -> Any:  # noqa: FBT001 - as torch has it
         set_mode(mode, warn_only=warn_only)  # which has the words for what may not be given
         fill.asked_for(mode=mode)
         return set_mode(True, warn_only=warn_only or not mode)
 
-    torch.use_deterministic_algorithms = pinned
+    replacements.attribute(torch, "use_deterministic_algorithms", pinned)
 
 
 class _Fill:
     """`torch.utils.deterministic.fill_uninitialized_memory`, in force only while the program's own mode is on."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, replacements: Replacements) -> None:
         self._set = partial(type(module).fill_uninitialized_memory.fset, module)
         self.mode = False
         self._wanted: bool = module.fill_uninitialized_memory
-        type(module).fill_uninitialized_memory = property(self._get, self._want)
-        self.asked_for(mode=False)
+        shown = property(self._get, self._want)
+        replacements.attribute(type(module), "fill_uninitialized_memory", shown)
+        replacements.setting(self._set, self._wanted, new=False)
 
     def asked_for(self, *, mode: bool) -> None:
         """The program switches deterministic algorithms on or off."""

@@ -97,6 +97,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.option import Kind, Option
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.storage.facts import AMBIENT
 
@@ -132,14 +133,15 @@ def levels(facts: Facts) -> Levels | str:
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Give every DataLoader the level's number of workers when it is iterated; `PER_SAMPLE` is the mend."""
     count, _, mend = level.partition(", ")
-    if PER_SAMPLE in {level, mend}:
-        trial.when_imported("torch", _seed_each_sample)
-    if count.isdecimal():
-        trial.when_imported("torch", lambda: _set_workers(int(count)))
-    yield
+    with Replacements() as replacements:
+        if PER_SAMPLE in {level, mend}:
+            trial.when_imported("torch", lambda: _seed_each_sample(replacements))
+        if count.isdecimal():
+            trial.when_imported("torch", lambda: _set_workers(int(count), replacements))
+        yield
 
 
-def _set_workers(count: int) -> None:
+def _set_workers(count: int, replacements: Replacements) -> None:
     loader_class = sys.modules["torch"].utils.data.DataLoader
     iterate = loader_class.__iter__
 
@@ -152,10 +154,10 @@ def _set_workers(count: int) -> None:
             loader.__dict__["prefetch_factor"] = 2
         return iterate(loader)
 
-    loader_class.__iter__ = with_count
+    replacements.attribute(loader_class, "__iter__", with_count)
 
 
-def _seed_each_sample() -> None:
+def _seed_each_sample(replacements: Replacements) -> None:
     """The mend: a sample's randomness follows from its index and the epoch, not from who fetches it."""
     from repro_audit import rng
 
@@ -186,8 +188,8 @@ def _seed_each_sample() -> None:
         base_seed = iterator._base_seed
         return next_data(iterator)
 
-    data._utils.fetch._MapDatasetFetcher.fetch = fetch_seeded
-    iterator_class._next_data = next_data_noting_seed
+    replacements.attribute(data._utils.fetch._MapDatasetFetcher, "fetch", fetch_seeded)
+    replacements.attribute(iterator_class, "_next_data", next_data_noting_seed)
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:

@@ -61,7 +61,6 @@ def build(seed):
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -82,10 +81,7 @@ NAME = "NumPy's global generator"
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Start the generator from the level's state, and note where the program seeds it."""
-    trial.when_imported(
-        "numpy", lambda: _ambient.watch(sys.modules["numpy"].random, "seed", "numpy", trial)
-    )
-    with _ambient.vary("numpy", level, trial):
+    with _ambient.vary("numpy", level, trial, seeded_by="numpy.random.seed"):
         yield
 
 

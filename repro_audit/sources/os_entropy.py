@@ -79,9 +79,10 @@ from typing import TYPE_CHECKING, Any
 from repro_audit.context.numbering import position
 from repro_audit.fixes.remedies import Argument, Instead
 from repro_audit.probe.files import is_users
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._ambient import OTHER, PINNED
-from repro_audit.sources._program import Lines, Replacements, evidence, noted, read_lines, verdict
+from repro_audit.sources._program import Lines, evidence, noted, read_lines, verdict
 from repro_audit.sources.emulation.callers import asker
 from repro_audit.sources.emulation.devices import replace_devices, replace_names
 from repro_audit.storage import reads
@@ -194,17 +195,14 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
     streams = Streams(level, roots, Lines(trial.directory / LOG), trial.processes)
     trial.on_run.append(streams.restart)
     trial.checkpoint.emulated[ID] = (streams.drawn, streams.go_on)
-    replacements = Replacements()
-    _replace_bytes(streams, replacements)
-    _replace_seeding(streams, replacements)
-    replace_devices(streams.draw, replacements)
-    replace_names(streams.draw_for_program, replacements)
-    trial.when_imported("uuid", lambda: _replace_uuids(streams, replacements))
-    trial.when_imported("torch", lambda: _replace_generator(streams, replacements))
-    try:
+    with Replacements() as replacements:
+        _replace_bytes(streams, replacements)
+        _replace_seeding(streams, replacements)
+        replace_devices(streams.draw, replacements)
+        replace_names(streams.draw_for_program, replacements)
+        trial.when_imported("uuid", lambda: _replace_uuids(streams, replacements))
+        trial.when_imported("torch", lambda: _replace_generator(streams, replacements))
         yield
-    finally:
-        replacements.undo()
 
 
 def _replace_bytes(streams: Streams, replacements: Replacements) -> None:
@@ -250,8 +248,6 @@ def _replace_uuids(streams: Streams, replacements: Replacements) -> None:
     """`uuid1`, which C code makes up; `uuid4` asks `os.urandom`."""
     uuid = sys.modules["uuid"]
     original = uuid.uuid1
-    if replacements.undone:
-        return
 
     def uuid1(node: int | None = None, clock_seq: int | None = None) -> Any:
         drawn = streams.draw(16, sys._getframe(1)) if node is clock_seq is None else None
@@ -264,8 +260,6 @@ def _replace_generator(streams: Streams, replacements: Replacements) -> None:
     """`seed` of every torch generator, and so `torch.seed()` and `torch.cuda.seed()`."""
     generator = sys.modules["torch"].Generator
     original = generator.seed
-    if replacements.undone:
-        return
 
     def seed(self: Any) -> int:
         drawn = streams.draw(8, sys._getframe(1))

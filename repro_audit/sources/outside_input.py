@@ -64,8 +64,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, SecondFloor, Source
-from repro_audit.sources._program import Replacements, verdict
+from repro_audit.sources._program import verdict
 from repro_audit.sources.emulation.outside import Answers, changed, keep, read_answers
 from repro_audit.sources.emulation.telling import Commands, Connections, Files, Measures
 
@@ -121,19 +122,17 @@ def loose(survey: Json) -> bool:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Watch, and where the level says so tell again what was kept."""
-    answers, replacements = Answers(trial, again=level == PINNED), Replacements()
+    answers = Answers(trial, again=level == PINNED)
     trial.on_run.append(answers.restart)
     trial.checkpoint.emulated[ID] = (answers.seen, answers.go_on)
-    Commands(answers, replacements)
-    Files(answers, trial, replacements)
-    Measures(answers, trial, replacements)
-    connections = Connections(answers, trial, replacements)
-    _connections.append(connections)
-    try:
+    with Replacements() as replacements:
+        Commands(answers, replacements)
+        Files(answers, trial, replacements)
+        Measures(answers, trial, replacements)
+        connections = Connections(answers, trial, replacements)
+        _connections.append(connections)
+        replacements.callback(_connections.remove, connections)
         yield
-    finally:
-        replacements.undo()
-        _connections.remove(connections)
 
 
 def survey(trial: TrialContext) -> Json:

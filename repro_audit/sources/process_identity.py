@@ -77,8 +77,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from repro_audit.fixes.remedies import Instead
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source
-from repro_audit.sources._program import Lines, Replacements, evidence, noted, read_lines, verdict
+from repro_audit.sources._program import Lines, evidence, noted, read_lines, verdict
 from repro_audit.sources.emulation.identity import Identities, Numbers
 from repro_audit.sources.emulation.stat import Face, OwnFiles, began, note_by_kind
 
@@ -149,15 +150,12 @@ def levels(facts: Facts) -> Levels | str:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Put the level's numbers before the program."""
-    replacements = Replacements()
     numbers = USUAL
     if level == PROCESS:
         numbers = replace(numbers, process=UNUSUAL.process)
     if level == THREAD:
         numbers = replace(numbers, thread=UNUSUAL.thread, native=UNUSUAL.native)
     lines = {kind: Lines(trial.directory / _log(kind)) for kind in ASKS}
-    identities = Identities(numbers, trial, (lines[PROCESS], lines[THREAD]), replacements)
-    identities.install()
     files = OwnFiles(
         began=began(trial),
         instant=trial.instant * SECOND + (3 * DAY + 345_678_912 if level == TIMES else 0),
@@ -166,11 +164,11 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
         step=-3 if level == INODES else 1,
     )
     noticed = note_by_kind(lines[TIMES], lines[INODES])
-    Face(change=files.change, noticed=noticed, renamed=identities.path).show(replacements)
-    try:
+    with Replacements() as replacements:
+        identities = Identities(numbers, trial, (lines[PROCESS], lines[THREAD]), replacements)
+        identities.install()
+        Face(change=files.change, noticed=noticed, renamed=identities.path).show(replacements)
         yield
-    finally:
-        replacements.undo()
 
 
 def _log(kind: str) -> str:

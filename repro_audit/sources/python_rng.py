@@ -59,7 +59,6 @@ def build(seed):
 
 from __future__ import annotations
 
-import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -80,8 +79,7 @@ NAME = "Python's random"
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Start the generator from the level's state, and note where the program seeds it."""
-    _ambient.watch(random, "seed", "python", trial)
-    with _ambient.vary("python", level, trial):
+    with _ambient.vary("python", level, trial, seeded_by="random.seed"):
         yield
 
 

@@ -66,6 +66,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from repro_audit.option import Kind, Option
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, FixCost, Levels, Scope, Source, in_words
 
 if TYPE_CHECKING:
@@ -99,9 +100,15 @@ def levels(facts: Facts) -> Levels | str:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Set the number before the target is loaded; a program that sets its own overrides it, as on any machine."""
-    if level != PINNED:
-        trial.when_imported("torch", lambda: sys.modules["torch"].set_num_threads(int(level)))
-    yield
+    with Replacements() as replacements:
+        if level != PINNED:
+            trial.when_imported("torch", lambda: _set(int(level), replacements))
+        yield
+
+
+def _set(count: int, replacements: Replacements) -> None:
+    torch = sys.modules["torch"]
+    replacements.setting(torch.set_num_threads, torch.get_num_threads(), count)
 
 
 def fix(facts: Facts) -> Fix:

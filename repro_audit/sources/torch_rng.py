@@ -63,7 +63,6 @@ def build(seed):
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -84,10 +83,7 @@ NAME = "PyTorch's CPU generator"
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Start the generator from the level's state, and note where the program seeds it."""
-    trial.when_imported(
-        "torch", lambda: _ambient.watch(sys.modules["torch"], "manual_seed", "torch", trial)
-    )
-    with _ambient.vary("torch", level, trial):
+    with _ambient.vary("torch", level, trial, seeded_by="torch.manual_seed"):
         yield
 
 

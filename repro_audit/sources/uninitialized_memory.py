@@ -84,12 +84,12 @@ import ctypes
 import functools
 import os
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.fixes.remedies import Rename
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict, in_words
-from repro_audit.sources.emulation.patching import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -145,17 +145,17 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
     byte = BYTES[level]
     mallopt(M_PERTURB, 0x100 | (byte ^ 0xFF))
     try:
-        with ExitStack() as stack:
-            trial.when_imported("numpy", lambda: _fill_small_arrays(byte, stack))
+        with Replacements() as replacements:
+            trial.when_imported("numpy", lambda: _fill_small_arrays(byte, replacements))
             yield
     finally:
         mallopt(M_PERTURB, 0)
 
 
-def _fill_small_arrays(byte: int, stack: ExitStack) -> None:
+def _fill_small_arrays(byte: int, replacements: Replacements) -> None:
     numpy: Any = sys.modules["numpy"]
     for name in ("empty", "empty_like"):
-        stack.enter_context(replaced(numpy, name, _filled(getattr(numpy, name), byte)))
+        replacements.attribute(numpy, name, _filled(getattr(numpy, name), byte))
 
 
 def _filled(make: Callable[..., Any], byte: int) -> Callable[..., Any]:

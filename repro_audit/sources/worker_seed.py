@@ -102,6 +102,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.steps.workers import SharedStream, read_streams, shared_streams
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._ambient import OTHER, OTHER_SEED, PINNED
 
@@ -127,12 +128,13 @@ def levels(facts: Facts) -> Levels | str:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Reseed the ambient generators of each worker between PyTorch's seeding and the program's `worker_init_fn`."""
-    if level == OTHER:
-        trial.when_imported("torch", _perturb_workers)
-    yield
+    with Replacements() as replacements:
+        if level == OTHER:
+            trial.when_imported("torch", lambda: _perturb_workers(replacements))
+        yield
 
 
-def _perturb_workers() -> None:
+def _perturb_workers(replacements: Replacements) -> None:
     worker = sys.modules["torch"].utils.data._utils.worker
     original = worker._worker_loop
 
@@ -141,7 +143,7 @@ def _perturb_workers() -> None:
         before, init_fn, after = args[:INIT_FN], args[INIT_FN], args[INIT_FN + 1 :]
         original(*before, _reseeded(init_fn), *after)
 
-    worker._worker_loop = loop
+    replacements.attribute(worker, "_worker_loop", loop)
 
 
 def _reseeded(init_fn: Callable[[int], None] | None) -> Callable[[int], None]:

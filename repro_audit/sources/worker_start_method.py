@@ -88,11 +88,11 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import weakref
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.sources.emulation.patching import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,13 +122,12 @@ def levels(facts: Facts) -> Levels | str:
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
     """Note the program's own method, or start workers by the level's."""
-    with ExitStack() as stack:
-        trial.when_imported("torch", lambda: stack.enter_context(_starting(level, trial)))
+    with Replacements() as replacements:
+        trial.when_imported("torch", lambda: _start_by(level, trial, replacements))
         yield
 
 
-@contextmanager
-def _starting(level: str, trial: TrialContext) -> Iterator[None]:
+def _start_by(level: str, trial: TrialContext, replacements: Replacements) -> None:
     own: set[str] = trial.notes.setdefault(ID, set())
     iterators = sys.modules["torch"].utils.data.dataloader._MultiProcessingDataLoaderIter
     begin = iterators.__init__
@@ -148,8 +147,7 @@ def _starting(level: str, trial: TrialContext) -> Iterator[None]:
         finally:
             loader.__dict__[CONTEXT] = context
 
-    with replaced(iterators, "__init__", __init__):
-        yield
+    replacements.attribute(iterators, "__init__", __init__)
 
 
 def _context(method: str) -> Any:

@@ -12,10 +12,11 @@ from tests.auditing import environment
 
 HEARD = """
     import warnings
+    from repro_audit.replacements import Replacements
     from repro_audit.sources.emulation import alerts
 
     heard, own = [], False
-    alerts.listen(lambda alert: heard.append(alert.operator), asked_for=lambda: own)
+    alerts.listen(lambda alert: heard.append(alert.operator), lambda: own, Replacements())
 
     import torch
     from torch._prims_common import alert_not_deterministic as alert

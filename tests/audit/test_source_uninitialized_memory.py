@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from repro_audit.context import TrialContext
+from repro_audit.replacements import Replacements
 from repro_audit.source import Levels
 from repro_audit.sources import nondeterministic_op, uninitialized_memory
 from repro_audit.storage.facts import Facts
@@ -99,7 +100,7 @@ def test_a_program_that_asks_for_deterministic_algorithms_has_its_memory_filled(
         )
 
     module = Module()
-    fill = nondeterministic_op._Fill(module)
+    fill = nondeterministic_op._Fill(module, Replacements())
     assert (module.force, module.fill_uninitialized_memory) == (False, True)
     fill.asked_for(mode=True)
     assert module.force

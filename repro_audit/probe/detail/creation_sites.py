@@ -20,13 +20,12 @@ from torch.utils.data import DataLoader, dataloader, distributed, sampler
 
 from repro_audit.probe.detail.running import Running
 from repro_audit.probe.steps.models import ByIdentity
+from repro_audit.replacements import Replacements
 from repro_audit.storage.events import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
-
-    from torch.utils.hooks import RemovableHandle
 
     from repro_audit.probe.detail.sites import Sites
 
@@ -55,32 +54,28 @@ class Makers:
         self._sites = sites
         self._lines: ByIdentity[int] = ByIdentity()
         self.running = Running(intern, self.line)
-        self._undo: list[tuple[Any, str, Any]] = []
-        self._handles: list[RemovableHandle] = []
+        self._replacements = Replacements()
         self._owner = 0
 
     def install(self) -> None:
         """Wrap what makes and what runs them. To be undone after whatever wraps the same later."""
         self._owner = _thread()
+        self._replacements = Replacements()
         for kind in _MADE:
             self._patch(kind, "__init__", self._noting)
         self._patch(_Iterator, "__init__", self._beginning)
         self._patch(_Iterator, "__next__", self._loading)
         self._patch(_Iterator, "_next_index", self._sampling)
-        self._handles = [
+        for handle in (
             register_optimizer_step_pre_hook(self._enter_optimizer),
             register_optimizer_step_post_hook(self._leave_optimizer),
-        ]
+        ):
+            self._replacements.callback(handle.remove)
 
     def uninstall(self) -> None:
         """Undo `install`."""
         self._owner = 0
-        for owner, name, original in reversed(self._undo):
-            setattr(owner, name, original)
-        self._undo.clear()
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._replacements.close()
 
     def line(self, thing: object) -> int:
         """The id of the line that made something; that of nowhere where it was not seen."""
@@ -89,8 +84,7 @@ class Makers:
 
     def _patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         original = owner.__dict__[name]
-        self._undo.append((owner, name, original))
-        setattr(owner, name, functools.wraps(original)(make(original)))
+        self._replacements.attribute(owner, name, functools.wraps(original)(make(original)))
 
     def _note(self, thing: object, frame: FrameType | None) -> None:
         """The outermost `__init__` of a thing calls this first, so later calls change nothing."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import torch
 
 from repro_audit.probe.detail.operators import state
+from repro_audit.replacements import Replacements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,13 +76,14 @@ class Regions:
         self._mode = mode
         """Steps aside while a region runs."""
         self._rows = rows
-        self._undo: list[tuple[Any, str, Any]] = []
+        self._replacements = Replacements()
         self._owner = 0
         self._wraps = self._sees_backward = False
 
     def install(self) -> None:
         """Wrap what is compiled from now on; PyTorch imports its compiler late, which is a second's work."""
         self._owner = threading.get_ident()
+        self._replacements = Replacements()
         if _DYNAMO in sys.modules:
             self._wrap_compiler()
         else:
@@ -92,9 +94,7 @@ class Regions:
     def uninstall(self) -> None:
         """Undo `install`. What was compiled in between stays wrapped, to no effect."""
         self._owner = 0
-        for owner, name, original in reversed(self._undo):
-            setattr(owner, name, original)
-        self._undo.clear()
+        self._replacements.close()
         self._wraps = self._sees_backward = False
 
     def covers(self, node: Any, frame: FrameType) -> bool:
@@ -108,8 +108,7 @@ class Regions:
 
     def _patch(self, owner: Any, name: str, new: Any) -> None:
         original = getattr(owner, name)
-        self._undo.append((owner, name, original))
-        setattr(owner, name, functools.wraps(original)(new))
+        self._replacements.attribute(owner, name, functools.wraps(original)(new))
 
     def _compile(self, original: Any) -> Any:
         def compile(*args: Any, **kwargs: Any) -> Any:  # noqa: A001 - replaces one

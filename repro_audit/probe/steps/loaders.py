@@ -24,6 +24,7 @@ from repro_audit.probe.digest.leaves import leaves
 from repro_audit.probe.digest.tensors import digest
 from repro_audit.probe.steps.models import ByIdentity
 from repro_audit.probe.steps.workers import WorkerLoop
+from repro_audit.replacements import Replacements
 from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Loaders:
         self._known: ByIdentity[int] = ByIdentity()
         self._unreferable: list[tuple[object, int]] = []
         self._distinct: list[set[int]] = []
-        self._undo: list[tuple[Any, str, Any]] = []
+        self._replacements = Replacements()
         self._worker_loop = torch_worker._worker_loop
         self._inside = 0
         self._current: Epoch | None = None
@@ -147,23 +148,21 @@ class Loaders:
 
     def install(self) -> None:
         """Hook every DataLoader iterator of the process."""
+        self._replacements = Replacements()
         self._patch(_BaseIterator, "__init__", self._begin)
         self._patch(_BaseIterator, "_reset", self._begin_again)
         self._patch(_BaseIterator, "__next__", self._next)
         self._patch(_BaseIterator, "_next_index", self._next_index)
         self._patch(_WorkersIterator, "_process_data", self._process_data)
-        self._undo.append((torch_worker, "_worker_loop", torch_worker._worker_loop))
+        loop = torch_worker._worker_loop
+        self._replacements.attribute(torch_worker, "_worker_loop", loop)  # it changes by epoch
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        for owner, name, original in reversed(self._undo):
-            setattr(owner, name, original)
-        self._undo.clear()
+        self._replacements.close()
 
     def _patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        original = getattr(owner, name)
-        self._undo.append((owner, name, original))
-        setattr(owner, name, make(original))
+        self._replacements.attribute(owner, name, make(getattr(owner, name)))
 
     # DataLoader
 

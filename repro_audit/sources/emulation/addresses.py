@@ -14,11 +14,11 @@ import random
 import sys
 import weakref
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.files import is_users, place
-from repro_audit.sources.emulation.patching import replaced
+from repro_audit.replacements import Replacements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,15 +167,14 @@ def numbered(
         if _slot(cls).value == default:
             _slot(cls).value = pointer
 
-    with ExitStack() as stack:
-        stack.enter_context(classes_of_the_program(number_class))
-        stack.enter_context(replaced(builtins, "id", numbers.id))
+    with classes_of_the_program(number_class), Replacements() as replacements:
+        replacements.attribute(builtins, "id", numbers.id)
 
         def number_torch() -> None:
             torch: Any = sys.modules["torch"]
             hashed = _method(numbers.hash)
-            stack.enter_context(replaced(torch.nn.Module, "__hash__", hashed))
-            stack.enter_context(replaced(torch.Tensor, "__hash__", hashed))
+            replacements.attribute(torch.nn.Module, "__hash__", hashed)
+            replacements.attribute(torch.Tensor, "__hash__", hashed)
 
         when_imported("torch", number_torch)
         yield
@@ -199,7 +198,8 @@ def classes_of_the_program(made: Callable[[type], None]) -> Iterator[None]:
             made(cls)
         return cls
 
-    with replaced(builtins, "__build_class__", build_class):
+    with Replacements() as replacements:
+        replacements.attribute(builtins, "__build_class__", build_class)
         yield
 
 

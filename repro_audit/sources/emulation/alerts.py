@@ -17,6 +17,8 @@ from repro_audit.sources._program import behind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from repro_audit.replacements import Replacements
+
 NO_FORM = " does not have a deterministic implementation"
 BY_DEFAULT = " defaults to a non-deterministic algorithm"
 """Of kernels for attention: they have a deterministic form, and take it only where `warn_only` is not given.
@@ -38,18 +40,22 @@ class Alert:
     """It is deterministic where `warn_only` is not given."""
 
 
-def listen(told: Callable[[Alert], None], *, asked_for: Callable[[], bool]) -> None:
-    """Have `told` called with what PyTorch warns of, for the rest of the process.
+def listen(
+    told: Callable[[Alert], None], asked_for: Callable[[], bool], replacements: Replacements
+) -> None:
+    """Have `told` called with what PyTorch warns of.
 
     Args:
+        told: is given each warning's content.
         asked_for: whether the program has deterministic algorithms on itself: then the warning is its own as well.
+        replacements: until their end.
     """
     witness = _Witness(told, asked_for)
     known = list(warnings.filters)
     filters = _Filters(known)
     filters.first = ("ignore", witness, Warning, None, 0)
     list.insert(filters, 0, filters.first)
-    warnings.filters = filters
+    replacements.attribute(warnings, "filters", filters)
 
 
 class _Witness:

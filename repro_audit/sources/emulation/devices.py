@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from repro_audit.sources._program import Replacements
+    from repro_audit.replacements import Replacements
 
     Draw = Callable[[int, FrameType | None], bytes | None]
     """Bytes for whoever is calling; None for one who shall have the operating system's."""
@@ -59,7 +59,7 @@ def replace_devices(draw: Draw, replacements: Replacements) -> None:
         replacements.attribute(owner, "open", open_)
     replacements.attribute(os, "open", os_open)
     os.supports_dir_fd.add(os_open)
-    replacements.at_the_end(lambda: os.supports_dir_fd.discard(os_open))
+    replacements.callback(os.supports_dir_fd.discard, os_open)
     accessor = getattr(pathlib, "_NormalAccessor", None)  # Python 3.10 looks it up there
     if accessor is not None:
         replacements.attribute(accessor, "open", staticmethod(open_))

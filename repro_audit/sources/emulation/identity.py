@@ -16,7 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.sources._program import Lines, Replacements, behind, direct_caller
+from repro_audit.sources._program import Lines, behind, direct_caller
 from repro_audit.sources.emulation.callers import asks, may_ask
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from repro_audit.context import TrialContext
     from repro_audit.context.numbering import Numbering
+    from repro_audit.replacements import Replacements
 
 # Looked up when a module is imported: `threading` itself goes by them.
 _REAL_PID, _REAL_PPID = os.getpid, os.getppid
@@ -191,7 +192,7 @@ class Identities:
     def install(self) -> None:
         """Put all functions in place."""
         _follow_forks(self._processes)
-        self._replacements.at_the_end(lambda: _followed.remove(self._processes))
+        self._replacements.callback(_followed.remove, self._processes)
         self._show_processes()
         self._show_threads()
         self._translate()
@@ -307,9 +308,8 @@ class Identities:
 
     def _translate_psutil(self) -> None:
         psutil = sys.modules["psutil"]
-        if not self._replacements.undone:
-            self._translating(psutil.Process, "__init__", 1, self._processes.real)
-            self._translating(psutil, "pid_exists", 0, self._processes.real)
+        self._translating(psutil.Process, "__init__", 1, self._processes.real)
+        self._translating(psutil, "pid_exists", 0, self._processes.real)
 
     def _translate_paths(self) -> None:
         """Have `/proc/PID/...` open. From now on only: until a number is told, nobody can have made such a path."""

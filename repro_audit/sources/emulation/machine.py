@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.sources._program import Lines, Replacements, read_lines
+from repro_audit.replacements import Replacements
+from repro_audit.sources._program import Lines, read_lines
 from repro_audit.sources.emulation.callers import asker
 from repro_audit.sources.emulation.stat import (
     STAT,
@@ -68,9 +69,7 @@ def asked(trial: TrialContext) -> dict[str, list[tuple[str, int]]]:
 @contextmanager
 def watched(level: str, trial: TrialContext) -> Iterator[None]:
     """Note who asks, and answer as the level says."""
-    replacements = Replacements()
-    with ExitStack() as stack:
-        stack.callback(replacements.undo)
+    with Replacements() as replacements:
         lines = {name: Lines(trial.directory / _log(name)) for name in ASKS}
         _watch_directory(lines[START], replacements)
         _watch_temporary(lines[TEMPORARY], replacements)
@@ -129,7 +128,7 @@ def _show_cpus(
 ) -> None:
     def show(owner: Any, name: str) -> None:
         original = vars(owner).get(name)
-        if original is None or replacements.undone:
+        if original is None:
             return
 
         def function(*args: Any, **kwargs: Any) -> Any:
@@ -179,8 +178,6 @@ def _show_memory(
     def show_psutil() -> None:
         psutil = sys.modules["psutil"]
         virtual_memory = psutil.virtual_memory
-        if replacements.undone:
-            return
 
         def memory() -> Any:
             found = virtual_memory()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from repro_audit.sources._program import Replacements, is_generated
+from repro_audit.sources._program import is_generated
 from repro_audit.sources.emulation.callers import asker, asks, standard_module
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from repro_audit.context import TrialContext
+    from repro_audit.replacements import Replacements
     from repro_audit.sources._program import Lines
 
 STAT, LSTAT, FSTAT, ENTRY = os.stat, os.lstat, os.fstat, os.DirEntry.stat
@@ -176,7 +177,7 @@ def _replace(owner: Any, name: str, new: Any, replacements: Replacements) -> Non
     for group in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks):
         if old in group:  # `shutil` looks there
             group.add(new)
-            replacements.at_the_end(partial(group.discard, new))
+            replacements.callback(group.discard, new)
 
 
 def altered(seen: os.stat_result, **fields: int) -> os.stat_result:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from repro_audit.context import TrialContext
-    from repro_audit.sources._program import Replacements
+    from repro_audit.replacements import Replacements
     from repro_audit.sources.emulation.outside import Answers, Question
 
 _LONGEST_WORD = 40
@@ -279,8 +279,6 @@ class Measures:
                 trial.when_imported(module, partial(self._show, module, names))
 
     def _show(self, module: str, names: tuple[str, ...]) -> None:
-        if self._replacements.undone:
-            return
         owner = sys.modules[module]
         for name in names:
             original = vars(owner).get(name)
@@ -357,13 +355,10 @@ class Connections:
 
         for name, new in (("recv", received), ("recv_into", received_into)):
             new.__name__ = name
-            setattr(socket.socket, name, new)  # inherited from C code
-            replacements.at_the_end(partial(delattr, socket.socket, name))
+            replacements.attribute(socket.socket, name, new)  # inherited from C code
         trial.when_imported("ssl", self._watch_encrypted)
 
     def _watch_encrypted(self) -> None:
-        if self._replacements.undone:
-            return
         encrypted = sys.modules["ssl"].SSLSocket
         original = encrypted.read
 

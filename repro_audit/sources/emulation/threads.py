@@ -20,12 +20,12 @@ import threading
 import time
 import weakref
 from _thread import allocate_lock
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.files import is_users, place
+from repro_audit.replacements import Replacements
 from repro_audit.sources.emulation.baton import Baton, Policy, Wait
-from repro_audit.sources.emulation.patching import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -262,9 +262,9 @@ _SimpleQueue = queue.SimpleQueue
 def scheduled(schedule: Schedule) -> Iterator[None]:
     """Put the schedule in force."""
     global _active  # noqa: PLW0603 - as said there
-    with ExitStack() as stack:
+    with Replacements() as replacements:
         for owner, name, value in (*_noting(schedule), *_giving_way(schedule.baton)):
-            stack.enter_context(replaced(owner, name, value))
+            replacements.attribute(owner, name, value)
         _active = schedule.baton
         try:
             yield

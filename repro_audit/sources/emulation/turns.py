@@ -12,11 +12,11 @@ import mmap
 import os
 import sys
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.sources.emulation.patching import replaced
+from repro_audit.replacements import Replacements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,14 +145,14 @@ def in_order(order: str, directory: Path) -> Iterator[None]:
     iterators, worker = data.dataloader._MultiProcessingDataLoaderIter, data._utils.worker
     directory.mkdir(exist_ok=True)
     hooks = _Hooks(order, directory)
-    with ExitStack() as stack:
+    with Replacements() as replacements:
         for owner, name, make in (
             (iterators, "_reset", hooks.reset),
             (iterators, "_try_put_index", hooks.try_put_index),
             (iterators, "_shutdown_workers", hooks.shutdown_workers),
             (worker, "_worker_loop", hooks.worker_loop),
         ):
-            stack.enter_context(replaced(owner, name, make(getattr(owner, name))))
+            replacements.attribute(owner, name, make(getattr(owner, name)))
         yield
 
 

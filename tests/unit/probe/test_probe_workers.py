@@ -22,6 +22,7 @@ from repro_audit.probe.steps.workers import (
     read_streams,
     shared_streams,
 )
+from repro_audit.replacements import Replacements
 from tests.probing import watching
 
 if TYPE_CHECKING:
@@ -448,10 +449,6 @@ def test_stand_ins_for_the_worker_loop_show_its_arguments(tmp_path: Path) -> Non
     from repro_audit.sources import worker_seed
     from repro_audit.sources.emulation import turns as _turns
 
-    original = worker._worker_loop
-    try:
-        with _turns.in_order(_turns.IN_TURN, tmp_path / "turns"):
-            worker_seed._perturb_workers()
-            assert "worker_id" in inspect.signature(worker._worker_loop).parameters
-    finally:
-        worker._worker_loop = original
+    with _turns.in_order(_turns.IN_TURN, tmp_path / "turns"), Replacements() as replacements:
+        worker_seed._perturb_workers(replacements)
+        assert "worker_id" in inspect.signature(worker._worker_loop).parameters
