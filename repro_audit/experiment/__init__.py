@@ -95,7 +95,17 @@ def _amid_noise(bench: Bench, result: Result, oracle: Oracle) -> Result:
 
 
 def _experiment(bench: Bench) -> Plan[Result]:
-    """Go from one trial with everything varied to a judgement of each factor."""
+    """Go from one trial with everything varied to a judgement of each factor.
+
+    With `hash-seed` and `clock` of the scope `rerun`, `num-workers` of a wider one, and a guilty clock, it runs:
+
+    1. Both of `rerun` at once: it differs from the floor.
+    2. `hash-seed` alone, whose interpreter is warm now: it is equal, and so the base of what follows.
+    3. Half of the first group (equal), and beside it each level of `num-workers` (all equal).
+    4. The other half, which is `clock`: it differs. The group without it is equal, so nobody else is in it.
+    5. What holds, across scopes, at once: it is equal.
+    6. The pinned setting twice (equal, else nobody is blamed), then `clock` with all else pinned: it differs, proven.
+    """
     grouped = [factor for factor in bench.factors.values() if factor.grouped]
     rerun = [factor for factor in grouped if factor.scope == "rerun"]
     others = [factor for factor in grouped if factor.scope != "rerun"]

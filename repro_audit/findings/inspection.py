@@ -217,7 +217,13 @@ def _distinct(found: list[Located]) -> list[Located]:
 
 
 def _others(suspicion: Suspicion, window: Window, found: list[Located], truncated: str) -> Plan:
-    """Feed in the reference outputs of the ops that part the runs, measure them, and see what else does."""
+    """Feed in the reference outputs of the ops that part the runs, measure them, and see what else does.
+
+    Say `index_add` in line 20 races, and so does `scatter` in line 35, which did not show since its inputs differed.
+    The reference runs again and saves what `index_add` left; then the other run finds that in place of its own output.
+    If both part at `scatter` now, whose inputs are equal, it is a second cause, and in the next round both are fed.
+    If they agree, `index_add` was all. The values that were saved on the way give the sizes.
+    """
     settings = (suspicion.reference, suspicion.parting.diverged.setting)
     sizes: dict[Key, Magnitude] = {}
     for _ in range(MOST_ROUNDS if suspicion.race else 1):

@@ -67,6 +67,13 @@ def pinpoint(
 ) -> Cause | None:
     """The cause of the first mismatch between two runs; None where no event differs before it.
 
+    Say `batch.0` of step 2 differs, and workers made it. Its name, `0.0: 4, 7`, leads to the rows of its fetching in
+    each run. The first that made a difference of equal things is a line that draws from a generator in another state.
+    `follow` goes back along that generator to the first draw or seed that differs; where the worker had it from the
+    process that started it, `_inherited` goes on there. Had the runs fetched other indices, what decided about them
+    would be looked for in the main process, before that batch. An output that differs in another phase is looked for
+    in the main process alone, up to the mark of its observation.
+
     Args:
         a: the first run, the reference.
         b: the second.

@@ -228,6 +228,11 @@ def _same(a: Span, b: Span, texts: Texts, at_a: int, at_b: int) -> int:
 def _shift_within(a: Span, b: Span, texts: Texts, run: Run) -> tuple[int, int, int] | None:
     """Where in a run of the same things the contents say that one side has rows more: a loop that went round again.
 
+    Line 5 adds in a loop, so all rows are the same things. One side has the contents `v0 v1 v2 v3 ...`, the other
+    `v0 v1 v2 new v3 ...`. Place by place, all from the fourth on would differ. But four rows of the first side from
+    place 3 on are those of the second from place 4 on, and from there both go along beyond the run: `(3, 0, 1)`.
+    Where each value differs, as after a changed input, nothing is found again, and the run stays whole.
+
     Returns:
         How far the run is good, and how many rows to skip on each side; None where the contents say no such thing.
     """

@@ -129,7 +129,14 @@ def unequal_draw(
 
 
 def follow(a: Detail, row_a: int, b: Detail, row_b: int) -> Departure | None:
-    """The first event that differs among those of a generator, up to the draws in two rows; None if none does."""
+    """The first event that differs among those of a generator, up to the draws in two rows; None if none does.
+
+    The last draw of each is at line 7. Events by line, with the states before and after:
+
+    - `3: p -> p1, 7: p1 -> p2` and `3: q -> q1, 7: q1 -> q2`: it started from another state, nothing seeded it.
+    - `2: seed A, 7: A -> A1` and `2: seed B, 7: B -> B1`: it was reseeded, what the seeds came upon does not matter.
+    - `3: s -> s1, 7: s1 -> s2` and `3: s -> s1, 5: s1 -> t, 7: t -> t1`: the second drew more, at line 5.
+    """
     rows_a = events(a, a.strings[int(a.name[row_a])], row_a + 1)
     rows_b = events(b, b.strings[int(b.name[row_b])], row_b + 1)
     texts_a, texts_b = common_numbers(a.strings, b.strings)

@@ -67,6 +67,16 @@ class Flow:
         self._follow(begin, items.stop)
 
     def _follow(self, begin: int, stop: int) -> None:
+        """Go once through the items, and note of each that may have the difference where it has it from.
+
+        `y = noise(x)` in line 12 calls `return x + rand(2)` in line 21, then line 13 returns `y.sum()`:
+
+            op rand, line 21    equal -> other    here it begins
+            op add, line 21     other -> other    from rand, the last op of its line
+            return, line 21     equal -> other    from add, which its line ran
+            line 12             equal -> other    from the end of the call that it made
+            op sum, line 13     other -> other    from line 12, as line 13 names `y`
+        """
         first = self._items[begin]
         last_line = NOWHERE
         for number in range(begin, stop):
@@ -198,7 +208,13 @@ class Flow:
         return self._by_names(item) if item.before else None
 
     def _by_names(self, line: Item) -> int | None:
-        """Through the names that a line mentions, or the arguments of its call."""
+        """Through the names that a line mentions, or the arguments of its call.
+
+        Behind `y = noise(x)`, which left `y` with the difference, `return y.sum()` has it through `y`. A line of
+        `noise` that is the first to mention `x` has it if its caller has: through what that line ran, or its names.
+        A row digests all names of a line together. So where another cause left one of them different, a name that a
+        line with the difference only mentioned, as `scale` in `y = noise(x, scale)`, does not count.
+        """
         others = any((line.frame, name) in self._others for name in line.names)
         for name in line.names:
             if others and (line.frame, name) in self._weak:

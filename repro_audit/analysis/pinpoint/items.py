@@ -257,7 +257,19 @@ def _mark(items: Sequence[Item]) -> None:
 
 
 def _nest(items: Sequence[Item]) -> None:
-    """Set `parent` and `frame`, from the last to the first: what a call ran stands before its `return`."""
+    """Set `parent` and `frame`, from the last to the first: what a call ran stands before its `return`.
+
+    `y = noise(x)` in line 12 calls `return x + rand(2)` in line 21:
+
+        0  op rand, line 21    parent 2
+        1  op add, line 21     parent 2
+        2  line 21             parent 4, frame 1
+        3  return, line 21     parent 4, frame 1
+        4  line 12             frame 0
+
+    Line 12 runs in frame 0. The `return` before it opens frame 1, which line 12 has called; line 21 runs there, and
+    the ops with its site are its own.
+    """
     stack: list[tuple[int, tuple[str, str, int]]] = []
     """Of the calls that are going on: the frame's number and function."""
     current: dict[int, int] = {}

@@ -121,7 +121,13 @@ def source_of(items: Items, number: int, own_reason: Callable[[Item], bool]) -> 
 
 
 def _begins(items: Items, own_reason: Callable[[Item], bool]) -> Iterable[int]:
-    """Where a difference may begin: rows that made it out of equal things, and stretches that one run has alone."""
+    """Where a difference may begin: rows that made it out of equal things, and stretches that one run has alone.
+
+    In the example of `Flow._follow` it is the op `rand`. The op `add` started from something else already, and would
+    count only if its line drew a number for it. The `return` and line 12 made something else of equal names, but they
+    ran what did: only a reason of its own lets line 12 count. `now = time()` before all that is a second beginning.
+    Of ten rows in one stretch that only one run has, the first counts.
+    """
     gaps = set()
     lines: dict[tuple[int, str], Item] = {}
     for number in range(items.stop):
@@ -193,6 +199,13 @@ def _spreads(items: Items, flow: Flow) -> bool:
 
 
 def _reach(items: Items, flow: Flow, ends: list[int], step: int, phase: Phase) -> int:
+    """How far a difference goes, as one of the four above.
+
+    Say the loss is to be explained, so the last op of the forward is among the `ends`. From `rand` in the example of
+    `Flow._follow` the difference gets to `sum`: it reaches. From `now = time()`, which is only printed, it gets to no
+    op: it dies. If `now` were made a tensor that is only logged, it would run ops, whose way can't be followed. Rows
+    that only stand in another order, and are equal, move.
+    """
     reached = [items.all[number] for number in flow.came_from]
     if all(item.gap >= 0 and not (item.before or item.after) for item in reached):
         return _MOVES

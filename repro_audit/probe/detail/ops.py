@@ -293,7 +293,15 @@ class Ops(TorchDispatchMode):
         return (top.made if unknown else site), top.module
 
     def _backward_place(self, frame: FrameType | None, node: Any) -> tuple[int, int]:
-        """The line of the program's own that the backward runs, or that of the op whose backward it is."""
+        """The line of the program's own that the backward runs, or that of the op whose backward it is.
+
+        `loss.backward()` in line 30 goes back through `self.layer(x)` in line 12 of `forward`:
+
+        - An op of its node: the node's number was noted when line 12 made it, so it is due to line 12 and to `layer`.
+        - An op in the `backward` of a Function that the program wrote: that method's line is on the stack.
+        - An op of a module that a backward runs again (a checkpoint): that module, and the line on the stack.
+        - The sum into the gradient of a parameter, a leaf: the module that owns it, and line 30, which called.
+        """
         sites, nowhere = self._sites, self._nowhere
         site = nowhere
         while frame is not None and (code := frame.f_code) is not _ENGINE:
@@ -336,7 +344,12 @@ class Ops(TorchDispatchMode):
         return found[0] if len(found) == 1 else None
 
     def _look(self, place: int, args: tuple[Any, ...]) -> Nodes:
-        """Give the nodes that were made since the last op to this one, or the first of them to the last one."""
+        """Give the nodes that were made since the last op to this one, or the first of them to the last one.
+
+        Autograd makes node 7 for `self.layer(x)`, then runs its op. The number to come is 8 now, and was 7 at the last
+        look, so node 7 is this op's. For `y[0] += 1`, in place on a view, it makes the node after the op ran (`_late`).
+        So where the next op finds two new numbers, or one though it makes none, the first is that line's.
+        """
         thread, following = _thread(), _peek()
         nodes = self._nodes.get(thread)
         if nodes is None:
