@@ -250,7 +250,6 @@ UNEXPLAINED = replace(
         name="state.weight.exp_avg",
         detail="only in the varied run",
     ),
-    unexplained_evidence=("a fresh run and a forked one differ", "two fresh runs differ as well"),
     notes=(
         "writes are shared: the tree is too large to copy and an overlay is not permitted here",
     ),
@@ -355,7 +354,6 @@ HOSTILE_REPORT = replace(
         size=Size(max_abs=float("inf"), max_ulp=None, mismatched=1, numel=1),
         no_cause=HOSTILE,
     ),
-    unexplained_evidence=(HOSTILE,),
     assumptions=(HOSTILE,),
     coverage=HOSTILE,
     notes=(HOSTILE,),

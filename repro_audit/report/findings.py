@@ -51,7 +51,7 @@ def broken_source(source: SourceResult, look: Look) -> RenderableType:
     return Group(*parts)
 
 
-def unexplained(divergence: Divergence, evidence: tuple[str, ...], look: Look) -> RenderableType:
+def unexplained(divergence: Divergence, look: Look) -> RenderableType:
     """The section of a difference that no source accounts for."""
     title = Text.assemble(
         (f"{look.bad} ", "bold red"), ("unexplained", "bold"), ("  breaks rerun", "red")
@@ -59,7 +59,6 @@ def unexplained(divergence: Divergence, evidence: tuple[str, ...], look: Look) -
     content: list[tuple[str, RenderableType]] = [
         ("what", words("two runs with everything pinned differ, and no source accounts for it"))
     ]
-    content += _labelled("evidence", [words(item) for item in evidence])
     content += _divergence_rows(divergence, look)
     if divergence.cause is None:
         content.append(

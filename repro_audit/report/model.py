@@ -332,8 +332,6 @@ class Report:
     seconds: float
     unexplained: Divergence | None = None
     """Set where pinned runs differ among themselves and no source accounts for it."""
-    unexplained_evidence: tuple[str, ...] = ()
-    """Only in the terminal, a line each."""
     inconclusive: str | None = None
     """Why nothing can be said of a rerun: noise floor not reached, nothing trained."""
     nothing_at_stake: str | None = None

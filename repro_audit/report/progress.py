@@ -39,7 +39,6 @@ class Progress:
         self._lock = threading.Lock()
         self._running: dict[str, str] = {}
         self._done = 0
-        self._expected = 0
         self._bar: Bar | None = None
         self._task: TaskID | None = None
 
@@ -59,12 +58,6 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-    def expect(self, total: int) -> None:
-        """Set how many trials there will be, as far as is known now; it may grow and shrink."""
-        with self._lock:
-            self._expected = total
-            self._update()
 
     def begin(self, trial_id: str, description: str) -> None:
         """A trial starts; `description` says in words what it tries: `num-workers: 0`."""
@@ -88,7 +81,7 @@ class Progress:
 
     @property
     def _total(self) -> int:
-        return max(self._expected, self._done + len(self._running))
+        return self._done + len(self._running)
 
     def _update(self) -> None:
         if self._bar is not None and self._task is not None:

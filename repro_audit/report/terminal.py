@@ -104,7 +104,7 @@ def _sections(report: Report, look: Look) -> Iterator[RenderableType]:
     else:
         yield _sources(report, look)
         if report.unexplained is not None:
-            yield findings.unexplained(report.unexplained, report.unexplained_evidence, look)
+            yield findings.unexplained(report.unexplained, look)
         for source in _broken(report.sources):
             yield findings.broken_source(source, look)
         yield _promises(report, look)

@@ -88,9 +88,9 @@ class _Explanation:
             return self._cause(
                 "op" if first.kind is Kind.OP else "line", first, _INCOMPLETE, incomplete=True
             )
-        found = self._of(ranking.candidates[0])
+        found = self._of(ranking.first)
         if self._suspect:
-            found = self._suspected(found, self._items.all[ranking.candidates[0]], self._suspect)
+            found = self._suspected(found, self._items.all[ranking.first], self._suspect)
         causes = [found]
         # What such a line ran differs by that, and not by itself.
         for each in () if found.kind == "reading" else ranking.independent:
@@ -104,7 +104,6 @@ class _Explanation:
             found,
             where_from=self._links(found, ranking),
             independent=tuple(causes[1:]),
-            candidates=tuple(self._place(self._items.all[each]) for each in ranking.candidates),
         )
 
     def _of(self, number: int) -> Cause:

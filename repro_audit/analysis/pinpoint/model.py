@@ -76,8 +76,6 @@ class Cause:
     """The way from the cause to the difference that was to be explained."""
     independent: tuple[Cause, ...] = ()
     """Further causes that have nothing to do with this one, and come to something too."""
-    candidates: tuple[Place, ...] = ()
-    """All that were weighed, the most likely first."""
     incomplete: bool = False
     """The true cause lies before what was seen: look at more steps."""
 

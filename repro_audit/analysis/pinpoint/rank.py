@@ -33,8 +33,8 @@ change places, all of them equal."""
 class Ranking:
     """Places where a difference begins, as items."""
 
-    candidates: tuple[int, ...]
-    """The most likely first; without those that have their difference from another that reaches the end."""
+    first: int
+    """The most likely."""
     independent: tuple[int, ...]
     """Those besides the first that have not got their difference from it, and that come to something too."""
     path: tuple[int, ...]
@@ -88,26 +88,24 @@ def rank(
             number,
         ),
     )
-    candidates = _first_of_its_kind(items, candidates)
-    chosen = candidates[0]
+    chosen = _first_of_its_kind(items, candidates)
     flow = flows[chosen]
     reached = [end for end in ends if end in flow.came_from]
     return Ranking(
-        candidates=tuple(candidates),
+        first=chosen,
         independent=tuple(independent[1:]),
         path=tuple(flow.path(reached[0] if reached else max(flow.came_from))),
     )
 
 
-def _first_of_its_kind(items: Items, candidates: list[int]) -> list[int]:
-    """Put the first time that the most likely line or op ran in front: of the samples of a batch, say."""
+def _first_of_its_kind(items: Items, candidates: list[int]) -> int:
+    """The first time that the most likely line or op ran: of the samples of a batch, say."""
     best = items.all[candidates[0]]
-    first = min(
+    return min(
         number
         for number in candidates
         if (items.all[number].site, items.all[number].name) == (best.site, best.name)
     )
-    return [first, *(number for number in candidates if number != first)]
 
 
 def source_of(items: Items, number: int, own_reason: Callable[[Item], bool]) -> int | None:

@@ -42,8 +42,6 @@ class Exchange:
         self._steps = {key[0] for key in (*self._capture, *feed)}
         self._seen: dict[Row, int] = {}
         self._names: dict[tuple[int, int, int], str] = {}
-        self.fed: set[Key] = set()
-        """What was overwritten; a key of `feed` that is missing here met an output of another form, or none."""
 
     def ran(self, row: Row, outputs: list[Any]) -> None:
         """An op left these outputs."""
@@ -60,12 +58,8 @@ class Exchange:
             if key in self._capture and self._values is not None:
                 self._values.add(key, output)
             value = self._feed.get(key)
-            if (
-                value is not None
-                and isinstance(output, torch.Tensor)
-                and overwrite(output, value.dtype, value.shape, value.data)
-            ):
-                self.fed.add(key)
+            if value is not None and isinstance(output, torch.Tensor):
+                overwrite(output, value.dtype, value.shape, value.data)
 
     def step_ended(self, step: int) -> None:
         """Forget the counts of steps before `step`."""

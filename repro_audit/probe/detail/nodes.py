@@ -25,10 +25,6 @@ class Nodes:
         self.next = following
         """The number that the next node gets, as far as was looked."""
 
-    def forget(self, following: int) -> None:
-        """Nodes below `following` were made unseen."""
-        self._first = self.next = following
-
     def made(self, following: int, place: int) -> None:
         """All nodes up to `following` were made at a place, which is any number of 64 bits."""
         ring = self._ring

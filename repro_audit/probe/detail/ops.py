@@ -154,11 +154,6 @@ class Ops(TorchDispatchMode):
             self._nodes = {_thread(): Nodes(_peek())}
         self._active = value
 
-    @property
-    def fed(self) -> set[Key]:
-        """The keys of outputs that were overwritten so far."""
-        return self._exchange.fed if self._exchange is not None else set()
-
     def step_ended(self) -> None:
         """Forget what only the step that ended needed."""
         if self._exchange is not None:
