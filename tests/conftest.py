@@ -18,7 +18,7 @@ AUDITS = (HERE / "audit", HERE / "gpu")
 
 
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
-    """Mark what runs trials or the like, which takes minutes: the directory says it."""
+    """Mark what runs trials or starts interpreters: the directory says it, but of single tests among the units."""
     for item in items:
         if any(item.path.is_relative_to(directory) for directory in AUDITS):
             item.add_marker("audit")

@@ -328,6 +328,7 @@ print(tracemalloc.get_traced_memory()[1] // 1_000_000, result.mismatched if resu
     ("change", "mismatched"),
     [("same", 0), ("values", 1_000_000), ("missing", 1), ("reordered", 1_000_000)],
 )
+@pytest.mark.audit
 def test_a_million_rows_take_less_than_100_megabytes(
     tmp_path: object, change: str, mismatched: int
 ) -> None:

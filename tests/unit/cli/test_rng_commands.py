@@ -152,6 +152,7 @@ class TestCommands:
     def test_what_needs_no_torch_imports_none(self, arguments: list[str]) -> None:
         assert not heavy_imports(arguments)
 
+    @pytest.mark.audit
     def test_the_check_would_notice(self) -> None:
         assert heavy_imports(["rng", "show"]) == {"numpy", "torch"}
 
@@ -275,6 +276,7 @@ class TestShow:
             assert of("numpy.random").engine == "PCG64"
             assert of("numpy.random").position == "not seen"
 
+    @pytest.mark.audit
     def test_unseeded_they_start_from_the_operating_system(self) -> None:
         draw = "import random, numpy; print(random.getrandbits(64), numpy.random.bytes(8))"
         first, second = (

@@ -304,6 +304,7 @@ print(sorted(str(hash(x)) for x in "abc"))
 """
 
 
+@pytest.mark.audit
 def test_neither_hash_seed_nor_addresses_show() -> None:
     outputs = [
         subprocess.run(

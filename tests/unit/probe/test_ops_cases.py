@@ -84,6 +84,7 @@ recorded(Path(sys.argv[1], "flipped"), lambda: train(flipped))
 """
 
 
+@pytest.mark.audit
 def test_traces_of_two_processes_compare(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     subprocess.run(command, cwd=REPOSITORY, env=environment(), check=True)

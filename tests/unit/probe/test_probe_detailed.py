@@ -175,6 +175,7 @@ def test_the_plain_trace_is_as_without(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.audit
 def test_workers(tmp_path: Path, context: str) -> None:
     script = f"""
 import sys

@@ -249,6 +249,7 @@ def test_an_evaluation_may_repeat_itself(tmp_path: Path) -> None:
         assert found(streams_of(tmp_path, loader)) == set()
 
 
+@pytest.mark.audit
 def test_workers_that_are_not_forked(tmp_path: Path) -> None:
     """In an interpreter of its own, since forkserver leaves a server behind."""
     (tmp_path / "program.py").write_text(

@@ -63,6 +63,7 @@ def test_snippets_fit_the_terminal(source: Source) -> None:
     compile(fix.snippet, source.id, "exec")
 
 
+@pytest.mark.audit
 def test_neither_the_catalogue_nor_the_command_imports_torch() -> None:
     code = (
         "import sys; from repro_audit import cli, audit, sources; sources.catalogue();"

@@ -105,6 +105,7 @@ def test_a_cuda_device_makes_the_difference() -> None:
     assert prospect(catalogue()["lstm-dropout"], there).answer is Answer.BY_PROGRAM
 
 
+@pytest.mark.audit
 def test_the_commands() -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
