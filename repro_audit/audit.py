@@ -450,19 +450,4 @@ def _costly_levels(source: Source) -> tuple[str, ...]:
 
 def _factor(source: Source, levels: Levels) -> Factor:
     """The source as the experiment sees it."""
-    return Factor(
-        id=source.id,
-        scope=source.scope.value,
-        pinned=source.pinned,
-        varied=levels.varied,
-        race=levels.race,
-        alone=levels.alone,
-        interpreter=levels.interpreter,
-        parts=levels.parts,
-        removal=levels.removal,
-        carrier=levels.carrier,
-        unpinnable=levels.unpinnable,
-        forced=levels.forced,
-        released=levels.released,
-        hiding=levels.hiding,
-    )
+    return Factor(id=source.id, scope=source.scope.value, pinned=source.pinned, levels=levels)

@@ -6,9 +6,11 @@ Each file in `repro_audit/sources` builds one `Source`. Its file name is the id,
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from repro_audit.experiment.design import Levels as Levels  # noqa: PLC0414, TC001 - sources find it here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,37 +31,6 @@ class Scope(str, Enum):
     SETTINGS = "settings"
     PORTABLE = "portable"
     NONE = "none"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Levels:
-    """The varied levels of a source that apply to one program on one machine, and how to try them."""
-
-    varied: tuple[str, ...] = ()
-    race: bool = False
-    """The varied level does not force an outcome: it is released several times."""
-    alone: bool = False
-    """Expected to change the trace, so not tried in a group."""
-    interpreter: bool = False
-    """A level needs an interpreter of its own, which costs an import of torch."""
-    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By varied level: levels that are tried only where it diverged, to tell which part of it did that."""
-    removal: str | None = None
-    """The level that takes the suspect out (or applies the mend): the pair that diverged must then agree."""
-    carrier: tuple[str, str] | None = None
-    """Another source and its level whose run is this source's varied run too."""
-    unpinnable: str | None = None
-    """A varied level that moves what no level pins: where it diverges, so may runs that vary anything else."""
-    forced: bool = False
-    """Of a race: the varied level also forces an outcome, so released runs that agree convict as well."""
-    released: tuple[str, ...] = ()
-    """Of a forced race: the levels that force nothing, where the others do without fail: those are run once."""
-    hiding: tuple[str, ...] = ()
-    """Varied levels under which other sources can not show: without workers, nothing that happens in one."""
-
-    def races_at(self, level: str | None) -> bool:
-        """Whether runs at a level need not agree."""
-        return self.race and (not self.released or level in self.released)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

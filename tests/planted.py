@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from repro_audit.experiment import Factor, Judgement, LevelOutcome, Outcome, Result, Run, experiment
+from repro_audit.experiment import (
+    Factor,
+    Judgement,
+    LevelOutcome,
+    Levels,
+    Outcome,
+    Result,
+    Run,
+    experiment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -144,7 +153,7 @@ def one_at_a_time(factors: Sequence[Factor], program: Program) -> Result:
     floor = program.floor()
     judgements = {}
     for factor in factors:
-        runs = [Run(setting={factor.id: level}, purpose="single") for level in factor.varied]
+        runs = [Run(setting={factor.id: level}, purpose="single") for level in factor.levels.varied]
         outcomes = program.run(runs) if runs else []
         levels = tuple(
             LevelOutcome(
@@ -153,7 +162,7 @@ def one_at_a_time(factors: Sequence[Factor], program: Program) -> Result:
                 trial=outcome.trial,
                 status=outcome.status,
             )
-            for level, outcome in zip(factor.varied, outcomes, strict=True)
+            for level, outcome in zip(factor.levels.varied, outcomes, strict=True)
         )
         guilty = [level.trial for level in levels if level.diverged and level.trial]
         judgements[factor.id] = Judgement(
@@ -167,8 +176,9 @@ def one_at_a_time(factors: Sequence[Factor], program: Program) -> Result:
 
 
 def factor(name: str, *levels: str, **words: object) -> Factor:
-    words = {"scope": "rerun", **words}
-    return Factor(id=name, pinned=PINNED, varied=levels or ("v0",), **words)  # type: ignore[arg-type]
+    scope = str(words.pop("scope", "rerun"))
+    found = Levels(varied=levels or ("v0",), **words)  # type: ignore[arg-type]
+    return Factor(id=name, scope=scope, pinned=PINNED, levels=found)
 
 
 @st.composite
@@ -185,7 +195,9 @@ def many_factors(draw: st.DrawFn, *, at_most: int = 12) -> list[Factor]:
 
 def levels_of(factors: Sequence[Factor]) -> list[Level]:
     """Return the levels of the factors that are no races: those force their outcome."""
-    return [(each.id, level) for each in factors if not each.race for level in each.varied]
+    return [
+        (each.id, level) for each in factors if not each.levels.race for level in each.levels.varied
+    ]
 
 
 # What may be wrong with a result
@@ -233,7 +245,9 @@ def baseless(program: Program, result: Result) -> list[str]:
 
 def most_trials(factors: Sequence[Factor], guilty: int) -> int:
     """Bound the trials of plain culprits: logarithmic for each, linear in the levels that run alone."""
-    levels = max((len(each.varied) for each in factors), default=0)
-    alone = sum(3 * len(each.varied) for each in factors if each.alone or each.race)
+    levels = max((len(each.levels.varied) for each in factors), default=0)
+    alone = sum(
+        3 * len(each.levels.varied) for each in factors if each.levels.alone or each.levels.race
+    )
     depth = len(factors).bit_length()
     return 12 + alone + 3 * levels + guilty * (depth + levels + 4)

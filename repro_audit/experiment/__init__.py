@@ -15,6 +15,7 @@ from repro_audit.experiment.design import (
     Factor,
     Judgement,
     LevelOutcome,
+    Levels,
     Oracle,
     Outcome,
     Plan,
@@ -35,6 +36,7 @@ __all__ = [
     "Factor",
     "Judgement",
     "LevelOutcome",
+    "Levels",
     "Oracle",
     "Outcome",
     "Purpose",
@@ -113,7 +115,7 @@ def _experiment(bench: Bench) -> Plan[Result]:
 
     groups = rounds(rerun, at_least=bench.runs)
     first = (yield from bench.observe(groups[:1]))[0] if groups else None
-    warm = {factor.id: factor.level(0) for factor in rerun if factor.interpreter}
+    warm = {factor.id: factor.levels.of_round(0) for factor in rerun if factor.levels.interpreter}
     # The interpreters that the first group needed are warm: where they alone change nothing, they serve on.
     proof = first
     if warm not in ({}, *groups[:1]) and (first is None or not bench.equal(first)):
@@ -125,8 +127,8 @@ def _experiment(bench: Bench) -> Plan[Result]:
         if noise is not None:
             return (yield from by_layout(bench, noise))
 
-    racing = any(factor.race for factor in others)
-    together = {factor.id: factor.open_level for factor in grouped} if rerun and others else {}
+    racing = any(factor.levels.race for factor in others)
+    together = {factor.id: factor.levels.open for factor in grouped} if rerun and others else {}
     # In one go with the rest, though it is looked into last: it costs a clean program no time.
     soon = [together] if together and first is not None and bench.equal(first) else []
     *_, outcomes = yield from in_step(

@@ -126,7 +126,7 @@ class Bench:
 
     def races(self, group: Setting) -> list[str]:
         """Return the members whose varied level releases a race."""
-        return [member for member, level in group.items() if self.factors[member].races_at(level)]
+        return [each for each, level in group.items() if self.factors[each].levels.races_at(level)]
 
     def known_conjunction(self, group: Setting) -> Setting | None:
         """Return a setting that is known to fail and would be part of the group's run."""

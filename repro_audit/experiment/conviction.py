@@ -60,10 +60,10 @@ def by_layout(bench: Bench, noise: Result) -> Plan[Result]:
     Runs forked from one process share its layout, so they agree at each of its levels, and not from one to another.
     """
     for factor in bench.factors.values():
-        if factor.unpinnable is None:
+        if factor.levels.unpinnable is None:
             continue
         times = bench.runs + 1
-        moved = {factor.id: factor.unpinnable}
+        moved = {factor.id: factor.levels.unpinnable}
         outcomes = yield from bench.run([{}] * times + [moved] * times, "pinned")
         digests = [outcome.digest for outcome in outcomes if outcome.status == "ok"]
         here, there = set(digests[:times]), set(digests[times:])
@@ -94,14 +94,14 @@ def try_alone(bench: Bench, factor: Factor) -> Plan[None]:
     """Run each level of a factor on its own, a race several times; what was run already counts."""
     missing = [
         {factor.id: level}
-        for level in factor.varied
+        for level in factor.levels.varied
         for _ in range(_times(bench, factor, level) - len(bench.alone.get((factor.id, level), ())))
     ]
-    yield from bench.observe(missing, "race" if factor.race else "single")
+    yield from bench.observe(missing, "race" if factor.levels.race else "single")
 
 
 def _times(bench: Bench, factor: Factor, level: str) -> int:
-    return bench.runs if factor.races_at(level) else 1
+    return bench.runs if factor.levels.races_at(level) else 1
 
 
 def convict_all(bench: Bench) -> Plan[Result | None]:
@@ -132,10 +132,10 @@ def _longest_unsteady(bench: Bench) -> int:
 def _convict(bench: Bench, factor: Factor) -> Plan[None]:
     """Run a suspect alone at every level, in parts where one diverged, and again where it diverged."""
     yield from try_alone(bench, factor)
-    guilty = [level for level in factor.varied if _seen(bench, factor, level)]
-    parts = [part for level in guilty for part in factor.parts.get(level, ())]
+    guilty = [level for level in factor.levels.varied if _seen(bench, factor, level)]
+    parts = [part for level in guilty for part in factor.levels.parts.get(level, ())]
     yield from bench.observe([{factor.id: part} for part in parts])
-    if guilty and not factor.races_at(guilty[0]):
+    if guilty and not factor.levels.races_at(guilty[0]):
         first = guilty.pop(0)
         yield from _repeat(bench, factor, first)
         if _seen(bench, factor, first) and not bench.unsteady((factor.id, first)):
@@ -151,9 +151,9 @@ def _repeat(bench: Bench, factor: Factor, level: str) -> Plan[None]:
     """Repeat a divergence with everything else pinned, the base too; find out if it needs the base."""
     single = {factor.id: level}
     evidence = bench.alone[factor.id, level]
-    if factor.races_at(level):
+    if factor.levels.races_at(level):
         yield from bench.observe([single] * bench.runs, "race", based=False)
-        if not factor.forced and not bench.unsteady((factor.id, level)):
+        if not factor.levels.forced and not bench.unsteady((factor.id, level)):
             # Another result than the pinned one, and always the same: no race, unless it shows rarely.
             yield from bench.observe([single] * (SCEPTICAL * bench.runs), "race", based=False)
         return
@@ -173,22 +173,24 @@ def remove_all(bench: Bench) -> Plan[None]:
 
 
 def _remove(bench: Bench, factor: Factor) -> Plan[None]:
-    if factor.removal is None:
+    if factor.levels.removal is None:
         return
     settings: dict[str, Setting] = {}
-    if factor.carrier is None:
-        settings = {level: {factor.id: factor.removed(level)} for level in _guilty(bench, factor)}
+    if factor.levels.carrier is None:
+        settings = {
+            level: {factor.id: factor.levels.removed(level)} for level in _guilty(bench, factor)
+        }
     else:
-        name, level = factor.carrier
+        name, level = factor.levels.carrier
         if name in bench.factors and level in _guilty(bench, bench.factors[name]):
-            settings = {level: {factor.id: factor.removal, name: level}}
-    times = bench.runs if factor.race else 1
+            settings = {level: {factor.id: factor.levels.removal, name: level}}
+    times = bench.runs if factor.levels.race else 1
     levels = [None, *(level for level in settings for _ in range(times))] if settings else []
-    reference = {factor.id: factor.removal}
+    reference = {factor.id: factor.levels.removal}
     runs = [{**bench.base, **(reference if level is None else settings[level])} for level in levels]
     outcomes = yield from bench.run(runs, "removal")
     bench.removals[factor.id] = list(zip(levels, outcomes, strict=True))
 
 
 def _guilty(bench: Bench, factor: Factor) -> list[str]:
-    return [level for level in factor.varied if finding(bench, factor, level).level.diverged]
+    return [level for level in factor.levels.varied if finding(bench, factor, level).level.diverged]

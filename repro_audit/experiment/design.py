@@ -20,6 +20,50 @@ Undone = Literal["pin", "removal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """The varied levels of a source that apply to one program on one machine, and how to try them."""
+
+    varied: tuple[str, ...] = ()
+    race: bool = False
+    """The varied level does not force an outcome: it is released several times."""
+    alone: bool = False
+    """Expected to change the trace, so not tried in a group."""
+    interpreter: bool = False
+    """A level needs an interpreter of its own, which costs an import of torch."""
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By varied level: levels that are tried only where it diverged, to tell which part of it did that."""
+    removal: str | None = None
+    """The level that takes the suspect out (or applies the mend): the pair that diverged must then agree."""
+    carrier: tuple[str, str] | None = None
+    """Another source and its level whose run is this source's varied run too."""
+    unpinnable: str | None = None
+    """A varied level that moves what no level pins: where it diverges, so may runs that vary anything else."""
+    forced: bool = False
+    """Of a race: the varied level also forces an outcome, so released runs that agree convict as well."""
+    released: tuple[str, ...] = ()
+    """Of a forced race: the levels that force nothing, where the others do without fail: those are run once."""
+    hiding: tuple[str, ...] = ()
+    """Varied levels under which other sources can not show: without workers, nothing that happens in one."""
+
+    def races_at(self, level: str | None) -> bool:
+        """Whether runs at a level need not agree."""
+        return self.race and (not self.released or level in self.released)
+
+    @property
+    def open(self) -> str:
+        """The first varied level that hides no other factor, if there is one."""
+        return next((level for level in self.varied if level not in self.hiding), self.varied[0])
+
+    def removed(self, level: str) -> str:
+        """Name the level that varies as `level` does, but with the suspect taken out."""
+        return f"{level}, {self.removal}"
+
+    def of_round(self, index: int) -> str:
+        """Return the varied level for a round of group tests; few levels come round again."""
+        return self.varied[index % len(self.varied)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Factor:
     """A source as the experiment sees it: an id, a pinned level, and levels to try instead."""
 
@@ -27,54 +71,17 @@ class Factor:
     scope: str
     """`rerun`, `settings`, `portable`, or `none`: a yardstick, which is run but never accused."""
     pinned: str
-    varied: tuple[str, ...]
-    race: bool = False
-    """The varied levels release a race: one equal run clears nobody."""
-    alone: bool = False
-    """Never varied together with others."""
-    interpreter: bool = False
-    """Each level needs an interpreter of its own, which is costly."""
-    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By varied level: levels that only explain its divergence. They are run once it diverged, and ground no blame."""
-    removal: str | None = None
-    """The level that takes the suspect out of the program, or mends it."""
-    carrier: tuple[str, str] | None = None
-    """Another factor's id and level, whose run is this factor's varied run as well."""
-    unpinnable: str | None = None
-    """A varied level that moves what no level pins: where it diverges, so may runs that vary anything else."""
-    forced: bool = False
-    """Of a race: the varied levels force an outcome too, so that steady ones convict."""
-    released: tuple[str, ...] = ()
-    """Of a forced race: the varied levels that force nothing; where there are none, each is run like a race."""
-    hiding: tuple[str, ...] = ()
-    """Varied levels under which other factors can not show."""
+    levels: Levels
 
     @property
     def grouped(self) -> bool:
         """Whether it may be varied in one trial with others."""
-        return bool(self.varied) and not self.alone and not self.yardstick
+        return bool(self.levels.varied) and not self.levels.alone and not self.yardstick
 
     @property
     def yardstick(self) -> bool:
         """Whether it is expected to change the result, and so is no accusation."""
         return self.scope == "none"
-
-    def races_at(self, level: str) -> bool:
-        """Whether a level releases a race, so that one run of it says little."""
-        return self.race and (not self.released or level in self.released)
-
-    def removed(self, level: str) -> str:
-        """Name the level that varies as `level` does, but with the suspect taken out."""
-        return f"{level}, {self.removal}"
-
-    @property
-    def open_level(self) -> str:
-        """The first varied level that hides no other factor, if there is one."""
-        return next((level for level in self.varied if level not in self.hiding), self.varied[0])
-
-    def level(self, index: int) -> str:
-        """Return the varied level for a round of group tests; few levels come round again."""
-        return self.varied[index % len(self.varied)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

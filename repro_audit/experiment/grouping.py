@@ -25,9 +25,9 @@ def rounds(pool: Sequence[Factor], at_least: int) -> list[Setting]:
     """
     if not pool:
         return []
-    needed = {factor.id: max(at_least, len(factor.varied)) for factor in pool}
+    needed = {factor.id: max(at_least, len(factor.levels.varied)) for factor in pool}
     return [
-        {factor.id: factor.level(index) for factor in pool if index < needed[factor.id]}
+        {factor.id: factor.levels.of_round(index) for factor in pool if index < needed[factor.id]}
         for index in range(max(needed.values()))
     ]
 
@@ -151,7 +151,7 @@ def reduce(bench: Bench, setting: Setting) -> Plan[Setting | None]:
     failures = yield from _failures(bench, setting)
     smallest = setting if failures else {}
     # Races go first: without them, one run each is enough.
-    for member in sorted(smallest, key=lambda member: not bench.factors[member].race):
+    for member in sorted(smallest, key=lambda member: not bench.factors[member].levels.race):
         rest = without(smallest, [member])
         fewer = (yield from _failures(bench, rest)) if rest else []
         if fewer:

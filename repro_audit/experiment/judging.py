@@ -47,11 +47,11 @@ def conclude(bench: Bench) -> dict[str, Judgement]:
     """Judge every factor, then let the more specific ones take the blame of their carriers."""
     judgements = {name: _own(bench, factor) for name, factor in bench.factors.items()}
     for factor in bench.factors.values():
-        if factor.carrier is None:
+        if factor.levels.carrier is None:
             judgements[factor.id] = _with_removal(bench, judgements[factor.id])
     for factor in bench.factors.values():
-        if factor.carrier is not None and factor.carrier[0] in judgements:
-            name, level = factor.carrier
+        if factor.levels.carrier is not None and factor.levels.carrier[0] in judgements:
+            name, level = factor.levels.carrier
             carried = _carried(bench, judgements[factor.id], bench.factors[name], level)
             judgements[factor.id] = carried
             if carried.undone == "removal":
@@ -63,7 +63,7 @@ def conclude(bench: Bench) -> dict[str, Judgement]:
 def unpinned(bench: Bench) -> Factor | None:
     """Return a factor that was seen to move the result at a level that nothing pins."""
     for factor in bench.factors.values():
-        level = factor.unpinnable
+        level = factor.levels.unpinnable
         if level is not None and finding(bench, factor, level).level.diverged:
             return factor
     return None
@@ -85,7 +85,9 @@ def finding(bench: Bench, factor: Factor, level: str) -> Finding:
     evidence = bench.alone.get((factor.id, level), [])
     ran = [outcome for outcome in evidence if outcome.status == "ok"]
     diverged = [outcome for outcome in ran if bench.diverged(outcome)]
-    steady = factor.race and not factor.forced and not bench.unsteady((factor.id, level))
+    steady = (
+        factor.levels.race and not factor.levels.forced and not bench.unsteady((factor.id, level))
+    )
     if diverged and steady:
         return Finding(
             level=_level(level, diverged=False, outcome=ran[0]),
@@ -103,14 +105,14 @@ def finding(bench: Bench, factor: Factor, level: str) -> Finding:
         return Finding(level=untested)
     return Finding(
         level=LevelOutcome(level=level, diverged=False, trial=held[0], status="ok"),
-        race=(0, len(held)) if factor.race else None,
+        race=(0, len(held)) if factor.levels.race else None,
     )
 
 
 def _diverged(bench: Bench, factor: Factor, level: str, ran: list[Outcome]) -> Finding:
     """Weigh a divergence: proven takes a repeat, and pinned runs that agree."""
     diverged = [outcome for outcome in ran if bench.diverged(outcome)]
-    repeated = len(diverged) > 1 and (factor.race or len(diverged) == len(ran))
+    repeated = len(diverged) > 1 and (factor.levels.race or len(diverged) == len(ran))
     # On top of a base, the later runs are the ones with everything else pinned.
     ordered = diverged[::-1] if bench.base else diverged
     return Finding(
@@ -118,7 +120,7 @@ def _diverged(bench: Bench, factor: Factor, level: str, ran: list[Outcome]) -> F
         confidence="proven" if repeated and bench.pinned else "suspected",
         repeat=ordered[1].trial if len(ordered) > 1 else None,
         race=bench.tally((factor.id, level))
-        if factor.forced or bench.unsteady((factor.id, level))
+        if factor.levels.forced or bench.unsteady((factor.id, level))
         else None,
     )
 
@@ -129,7 +131,7 @@ def _level(level: str, *, diverged: bool | None, outcome: Outcome) -> LevelOutco
 
 def _own(bench: Bench, factor: Factor) -> Judgement:
     """Judge a factor by its own levels, alone and together with others."""
-    findings = [finding(bench, factor, level) for level in factor.varied]
+    findings = [finding(bench, factor, level) for level in factor.levels.varied]
     levels = tuple(found.level for found in findings)
     together = _together(bench, factor)
     judgement = Judgement(
@@ -144,7 +146,7 @@ def _own(bench: Bench, factor: Factor) -> Judgement:
             finding(bench, factor, part).level
             for level in levels
             if level.diverged
-            for part in factor.parts.get(level.level, ())
+            for part in factor.levels.parts.get(level.level, ())
         ]
         judgement = replace(judgement, levels=(*levels, *parts))
         return _broke_alone(bench, factor, judgement, findings)
@@ -165,7 +167,7 @@ def _unsuspicious(
     if together is not None:
         names = " and ".join(together.setting)
         return replace(judgement, note=f"runs failed with {names} varied together")
-    if factor.race and any(factor.id in group for group, _ in bench.flakes):
+    if factor.levels.race and any(factor.id in group for group, _ in bench.flakes):
         return replace(judgement, note="a run in company differed once, and none since")
     return judgement
 

@@ -143,7 +143,7 @@ def test_a_conviction_holds_with_everything_else_pinned() -> None:
 
 
 def test_parts_are_run_only_to_explain_a_divergence() -> None:
-    parted = replace(factor("b", scope="settings"), parts={"v0": ("part0", "part1")})
+    parted = factor("b", scope="settings", parts={"v0": ("part0", "part1")})
     clean = Program()
     judgement = audit(clean, [parted]).judgements["b"]
     assert [level.level for level in judgement.levels] == ["v0"]
@@ -158,7 +158,7 @@ def test_parts_are_run_only_to_explain_a_divergence() -> None:
 
 
 def test_a_part_alone_convicts_nobody() -> None:
-    parted = replace(factor("b", scope="settings"), parts={"v0": ("part",)})
+    parted = factor("b", scope="settings", parts={"v0": ("part",)})
     result = audit(Program(culprits=frozenset({("b", "part")})), [parted])
     assert result.judgements["b"].status == "held"
 
@@ -171,7 +171,7 @@ def pairs_within_a_round(
     draw: st.DrawFn, factors: list[Factor]
 ) -> tuple[tuple[frozenset[Level], ...], set[str]]:
     """Draw up to three pairs of levels that are varied in the same round of the same pool."""
-    grouped = [each for each in factors if not each.alone and not each.race]
+    grouped = [each for each in factors if not each.levels.alone and not each.levels.race]
     pools = [
         [each for each in grouped if each.scope == "rerun"],
         [each for each in grouped if each.scope != "rerun"],
@@ -180,7 +180,7 @@ def pairs_within_a_round(
         frozenset({(one.id, f"v{index}"), (other.id, f"v{index}")})
         for pool in pools
         for one, other in combinations(pool, 2)
-        for index in range(min(len(one.varied), len(other.varied)))
+        for index in range(min(len(one.levels.varied), len(other.levels.varied)))
     ]
     chosen = draw(st.sets(st.sampled_from(candidates), max_size=3)) if candidates else set()
     return tuple(sorted(chosen, key=sorted)), {name for pair in chosen for name, _ in pair}

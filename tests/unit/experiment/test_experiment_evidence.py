@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from repro_audit.experiment import Factor, Outcome, Result, Run, experiment
+from repro_audit.experiment import Factor, Levels, Outcome, Result, Run, experiment
 from tests.planted import (
     PINNED,
     REMOVED,
@@ -74,9 +74,7 @@ DROPOUT = Factor(
     id="dropout",
     scope="settings",
     pinned=PINNED,
-    varied=(),
-    removal=REMOVED,
-    carrier=("reuse", "second"),
+    levels=Levels(removal=REMOVED, carrier=("reuse", "second")),
 )
 
 
@@ -134,7 +132,9 @@ def test_a_carrier_that_is_missing_leaves_the_carried_untested() -> None:
 
 def test_what_can_not_be_removed_leaves_the_blame_with_the_carrier() -> None:
     program = Program(culprits=frozenset({("reuse", "second")}))
-    judgements = audit(program, [REUSE, replace(DROPOUT, removal=None)]).judgements
+    judgements = audit(
+        program, [REUSE, replace(DROPOUT, levels=replace(DROPOUT.levels, removal=None))]
+    ).judgements
     assert (judgements["dropout"].status, judgements["reuse"].status) == ("untested", "broke")
     assert "nothing can be removed" in str(judgements["dropout"].note)
 
@@ -185,7 +185,7 @@ def test_no_factors_at_all() -> None:
 
 
 def test_a_factor_without_levels_is_untested() -> None:
-    bare = Factor(id="bare", scope="rerun", pinned=PINNED, varied=())
+    bare = Factor(id="bare", scope="rerun", pinned=PINNED, levels=Levels())
     assert audit(Program(), [bare]).judgements["bare"].status == "untested"
 
 
