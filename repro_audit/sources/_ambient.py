@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.replacements import Replacements
@@ -39,7 +40,7 @@ def vary(library: str, level: str, trial: TrialContext, *, seeded_by: str = "") 
         if module:
             trial.when_imported(
                 module.partition(".")[0],
-                lambda: _watch(sys.modules[module], function, library, trial, replacements),
+                lambda: _watch(import_module(module), function, library, trial, replacements),
             )
         yield
 
