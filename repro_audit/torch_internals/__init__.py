@@ -72,6 +72,10 @@ class Internal:
             )
         return self._owner(), self.name
 
+    def put(self, value: Any) -> None:
+        """Put something in its place, where `get` or `spot` has found it before."""
+        setattr(self._owner(), self.name, value)
+
     def of(self, holder: Any) -> Any:
         """Its value in an object."""
         return getattr(holder, self.name)

@@ -21,7 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit import entry, rng
 from repro_audit.context.checkpoint import Checkpoint
-from repro_audit.errors import NeverTrainedError, SourceFailedError, TargetError
+from repro_audit.errors import (
+    MissingInternalError,
+    NeverTrainedError,
+    SourceFailedError,
+    TargetError,
+)
 from repro_audit.isolation import compiled
 from repro_audit.isolation.processes import STACKS_SIGNAL
 from repro_audit.isolation.room import no_room
@@ -129,6 +134,10 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
         )
     except SourceFailedError:
         raise
+    except MissingInternalError as error:
+        if request.watch.window is None:
+            raise
+        return Facts(failure=Failure(what=error.what, why=error.why, ours=True))
     except BaseException as error:  # whatever it is, it is shown; whose it is, further runs tell
         if _raised_by_us(error) and no_room(error, request.directory) is not None:
             raise

@@ -16,12 +16,13 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.utils.data import DataLoader, dataloader, distributed, sampler
+from torch.utils.data import DataLoader, distributed, sampler
 
 from repro_audit.probe.detail.running import Running
 from repro_audit.probe.steps.models import ByIdentity
 from repro_audit.replacements import Replacements
 from repro_audit.storage.events import Site
+from repro_audit.torch_internals import loaders as internals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from repro_audit.probe.detail.sites import Sites
 
-_Iterator = dataloader._BaseDataLoaderIter
 _MADE = (
     torch.nn.Module,
     torch.optim.Optimizer,
@@ -63,9 +63,12 @@ class Makers:
         self._replacements = Replacements()
         for kind in _MADE:
             self._patch(kind, "__init__", self._noting)
-        self._patch(_Iterator, "__init__", self._beginning)
-        self._patch(_Iterator, "__next__", self._loading)
-        self._patch(_Iterator, "_next_index", self._sampling)
+        for internal, make in (
+            (internals.BEGIN, self._beginning),
+            (internals.NEXT_BATCH, self._loading),
+            (internals.NEXT_INDEX, self._sampling),
+        ):
+            self._patch(*internal.spot(), make)
         for handle in (
             register_optimizer_step_pre_hook(self._enter_optimizer),
             register_optimizer_step_post_hook(self._leave_optimizer),
@@ -123,7 +126,7 @@ class Makers:
 
     def _sampling(self, original: Any) -> Any:
         def _next_index(iterator: Any) -> Any:
-            drawn = getattr(iterator, "_index_sampler", None)
+            drawn = getattr(iterator, internals.INDEX_SAMPLER.name, None)
             while type(drawn) is sampler.BatchSampler:
                 drawn = drawn.sampler
             made = self.line(drawn)

@@ -36,6 +36,7 @@ from repro_audit.probe.detail.rng_log import module_name
 from repro_audit.probe.digest.limited import digest
 from repro_audit.probe.digest.stored import MISSING, is_watchable
 from repro_audit.storage.events import Kind, Line
+from repro_audit.torch_internals import compiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,7 +68,7 @@ _RESUMABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENE
 _hash: Callable[[bytes], bytes] = xxhash.xxh3_128_digest
 _is_compiling = torch.compiler.is_compiling
 _seconds = time.perf_counter
-_set_compiler: Callable[[Any], Any] = torch._C._dynamo.eval_frame.set_eval_frame
+_set_compiler: Callable[[Any], Any] = compiler.SET_COMPILER.get()
 """What `torch.compile` has each frame of this thread go through; nothing of ours must, as it would be compiled."""
 
 Memo = dict[int, tuple[object, bytes]]
@@ -425,15 +426,10 @@ def _place(chain: Chain, depth: int, code: _Code, module: dict[str, Any]) -> str
 
 def _keep_compiler_out(*functions: Any) -> None:
     """See that `torch.compile` does not compile these: it looks at every frame that begins below a compiled one."""
-    compiler = torch._C._dynamo.eval_frame
-    skip = getattr(compiler, "skip_code", None)  # what older versions of torch have
+    leave = compiler.STRATEGY_ACTION.get().SKIP
+    strategy = compiler.STRATEGY.get()(leave, leave)
     for function in functions:
-        if skip is not None:
-            skip(function.__code__)
-        else:
-            leave = compiler._FrameAction.SKIP
-            strategy = compiler._FrameExecStrategy(leave, leave)
-            compiler.set_code_exec_strategy(function.__code__, strategy)
+        compiler.SET_STRATEGY.get()(function.__code__, strategy)
 
 
 _keep_compiler_out(_Running.__call__, Lines._called)

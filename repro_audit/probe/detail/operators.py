@@ -16,6 +16,7 @@ import xxhash
 
 from repro_audit.probe.detail.tokens import ORDINARY, token
 from repro_audit.probe.digest.tensors import BEING_CAPTURED, describe, digest
+from repro_audit.torch_internals.operators import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +80,7 @@ class Operator:
     @classmethod
     def of(cls, function: Any, intern: Callable[[str], int]) -> Operator:
         """Read the schema of an operator; a higher-order one has none."""
-        schema = getattr(function, "_schema", None)
+        schema = getattr(function, SCHEMA.name, None)
         if schema is None:
             return cls(
                 name=intern(str(function)),

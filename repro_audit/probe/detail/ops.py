@@ -14,23 +14,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
-from torch.autograd import graph
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from repro_audit.probe.detail.creation_sites import Makers
 from repro_audit.probe.detail.exchange import Exchange, Row
 from repro_audit.probe.detail.nodes import Nodes
 from repro_audit.probe.detail.operators import Forms, Operator, digest_all
-from repro_audit.probe.detail.regions import REGION, Regions, step_aside
+from repro_audit.probe.detail.regions import REGION, Regions, push_mode, step_aside
 from repro_audit.probe.detail.running import Paths
 from repro_audit.probe.digest.tensors import describe, leaves
 from repro_audit.storage.columns import DIGEST_BYTES
 from repro_audit.storage.events import Kind
 from repro_audit.storage.trace import Phase
+from repro_audit.torch_internals import operators as internals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
+
+    from torch.utils._python_dispatch import TorchDispatchMode
 
     from repro_audit.probe.clock import Clock
     from repro_audit.probe.detail.sites import Sites
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
     from repro_audit.storage.events import DetailWriter
     from repro_audit.storage.trace import Key
     from repro_audit.storage.values import Value
+else:
+    TorchDispatchMode = internals.DISPATCH_MODE.get()
 
 _OP, _BACKWARD = int(Kind.OP), int(Phase.BACKWARD)
 _UNREADABLE = bytes(DIGEST_BYTES)
-_ENGINE: Final = graph._engine_run_backward.__code__
+_ENGINE: Final = internals.ENGINE.get().__code__
 """The function whose frame separates what called a backward from what the backward runs."""
 _SITE_BITS: Final = 32
 _MODULE_MASK: Final = (1 << _SITE_BITS) - 1
@@ -49,8 +52,8 @@ _LEAF: Final = (1 << 64) - 1
 """The number of a node that belongs to no op: it adds to a leaf's gradient."""
 _NO_VALUES: Mapping[Any, Any] = MappingProxyType({})
 
-_current_node: Callable[[], Any] = torch._C._current_autograd_node
-_peek: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
+_current_node: Callable[[], Any] = internals.CURRENT_NODE.get()
+_peek: Callable[[], int] = internals.NEXT_NODE.get()
 _is_compiling = torch.compiler.is_compiling
 _thread = threading.get_ident
 _frame = sys._getframe
@@ -129,7 +132,7 @@ class Ops(TorchDispatchMode):
         self._makers.install()
         self._regions.install()
         # Without `__enter__`, which tells torch.compile to leave functions uncompiled.
-        torch._C._push_on_torch_dispatch_stack(self)
+        push_mode(self)
 
     def uninstall(self) -> None:
         """Leave torch as it was, also where the program left modes of its own behind."""

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 
+from repro_audit import torch_internals
 from repro_audit.probe.detail.operators import state
 from repro_audit.replacements import Replacements
+from repro_audit.torch_internals import compiler
+from repro_audit.torch_internals import operators as internals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +29,13 @@ if TYPE_CHECKING:
     from torch.utils._python_dispatch import TorchDispatchMode
 
 REGION: Final = "torch.compile"
-_DYNAMO: Final = "torch._dynamo.eval_frame"
-_RUNTIME: Final = "torch._functorch._aot_autograd.runtime_wrappers"
-_CALL: Final = "call_func_at_runtime_with_args"
 _BACKWARD_NODE: Final = "CompiledFunctionBackward"
 _is_compiling = torch.compiler.is_compiling
+_current_node: Callable[[], Any] = internals.CURRENT_NODE.get()
+_modes: Callable[[], int] = internals.MODES.get()
+_mode_at: Callable[[int], Any] = internals.MODE_AT.get()
+_pop_mode: Callable[[None], Any] = internals.POP_MODE.get()
+push_mode: Callable[[Any], None] = internals.PUSH_MODE.get()
 
 
 class Rows(Protocol):
@@ -50,23 +55,22 @@ class Rows(Protocol):
 
 def step_aside(mode: TorchDispatchMode) -> int | None:
     """Take a mode off the stack; how many lie above it, or None where it is not on it."""
-    size: int = torch._C._len_torch_dispatch_stack()
-    if not any(torch._C._get_dispatch_stack_at(at) is mode for at in range(size)):
+    if not any(_mode_at(at) is mode for at in range(_modes())):
         return None
     above = []
-    while (top := torch._C._pop_torch_dispatch_stack(None)) is not mode:
+    while (top := _pop_mode(None)) is not mode:
         above.append(top)
     for each in reversed(above):
-        torch._C._push_on_torch_dispatch_stack(each)
+        push_mode(each)
     return len(above)
 
 
 def step_back(mode: TorchDispatchMode, below: int) -> None:
     """Put a mode back on the stack, below so many others."""
-    above = [torch._C._pop_torch_dispatch_stack(None) for _ in range(below)]
-    torch._C._push_on_torch_dispatch_stack(mode)
+    above = [_pop_mode(None) for _ in range(below)]
+    push_mode(mode)
     for each in reversed(above):
-        torch._C._push_on_torch_dispatch_stack(each)
+        push_mode(each)
 
 
 class Regions:
@@ -84,7 +88,7 @@ class Regions:
         """Wrap what is compiled from now on; PyTorch imports its compiler late, which is a second's work."""
         self._owner = threading.get_ident()
         self._replacements = Replacements()
-        if _DYNAMO in sys.modules:
+        if compiler.COMPILER.is_loaded():
             self._wrap_compiler()
         else:
             self._patch(torch, "compile", self._compile(torch.compile))
@@ -103,7 +107,7 @@ class Regions:
         return (
             self._sees_backward
             and node.name() == _BACKWARD_NODE
-            and frame.f_code.co_name != "_engine_run_backward"
+            and frame.f_code.co_name != internals.ENGINE.name
         )
 
     def _patch(self, owner: Any, name: str, new: Any) -> None:
@@ -113,9 +117,7 @@ class Regions:
     def _compile(self, original: Any) -> Any:
         def compile(*args: Any, **kwargs: Any) -> Any:  # noqa: A001 - replaces one
             if self._owner and not self._wraps:
-                import torch._dynamo.eval_frame  # noqa: F401 - as the original does next
-
-                self._wrap_compiler()
+                self._wrap_compiler()  # imports the compiler, as the original does next
             return original(*args, **kwargs)
 
         return compile
@@ -135,16 +137,15 @@ class Regions:
 
     def _wrap_compiler(self) -> None:
         self._wraps = True
-        dynamo: Any = sys.modules[_DYNAMO]
-        original = dynamo._TorchDynamoContext.__call__
+        original, compiling = compiler.COMPILER.get(), compiler.COMPILING.get()
 
-        def __call__(context: Any, function: Any) -> Any:  # noqa: N807 - replaces one
-            made = original(context, function)
-            if isinstance(context, dynamo.OptimizeContext) and inspect.isfunction(made):
-                return self._wrap(made, function)
+        def __call__(context: Any, fn: Any) -> Any:  # noqa: N807 - replaces one
+            made = original(context, fn=fn)
+            if isinstance(context, compiling) and inspect.isfunction(made):
+                return self._wrap(made, fn)
             return made
 
-        self._patch(dynamo._TorchDynamoContext, "__call__", __call__)
+        self._patch(*compiler.COMPILER.spot(), __call__)
 
     def _wrap(self, compiled: Any, function: Any) -> Any:
         @functools.wraps(compiled)
@@ -153,9 +154,9 @@ class Regions:
                 return compiled(*args, **kwargs)
             return self._run(compiled, function, args, kwargs, sys._getframe(1))
 
-        if hasattr(region, "_torchdynamo_wrapper_id"):
+        if hasattr(region, compiler.COMPILED_ID.name):
             # By which the compiler knows that it looks at what it made itself.
-            region._torchdynamo_wrapper_id = id(region)
+            setattr(region, compiler.COMPILED_ID.name, id(region))
         return region
 
     def _run(
@@ -179,30 +180,29 @@ class Regions:
 
     def _wrap_backward(self) -> None:
         """Once AOTAutograd has compiled something, see to the backward."""
-        runtime = sys.modules.get(_RUNTIME)
-        if self._sees_backward or not self._owner or not hasattr(runtime, _CALL):
+        backward = compiler.COMPILED_BACKWARD
+        if self._sees_backward or not self._owner or not backward.is_loaded():
             return
         self._sees_backward = True
-        original = getattr(runtime, _CALL)
+        original = backward.get()
 
-        def call(function: Any, args: Any, **options: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             rows = self._rows
             is_ours = threading.get_ident() == self._owner and rows.active
-            node = torch._C._current_autograd_node() if is_ours else None
+            node = _current_node() if is_ours else None
             if node is None or node.name() != _BACKWARD_NODE:
-                return original(function, args, **options)
+                return original(*args, **kwargs)
             below = step_aside(self._mode)
             if below is None:
-                return original(function, args, **options)
+                return original(*args, **kwargs)
+            given = torch_internals.bind(original, *args, **kwargs).arguments["args"]
             try:
                 # What it may write in place are buffers of its own.
-                return rows.region(
-                    sys._getframe(1), args, lambda: original(function, args, **options), None
-                )
+                return rows.region(sys._getframe(1), given, lambda: original(*args, **kwargs), None)
             finally:
                 step_back(self._mode, below)
 
-        self._patch(runtime, _CALL, call)
+        self._patch(*backward.spot(), call)
 
 
 def _reachable(function: Any) -> list[Any]:

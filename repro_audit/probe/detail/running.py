@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
 from repro_audit.probe.steps.models import ByIdentity
+from repro_audit.torch_internals.operators import CURRENT_NODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
     from torch import nn
 
-_current_node = torch._C._current_autograd_node
+_current_node: Callable[[], object] = CURRENT_NODE.get()
 _WRAPPERS = "_orig_mod."
 """What `torch.compile` puts in front of names."""
 

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 import xxhash
 
+from repro_audit.torch_internals.generators import GENERATOR_ADDRESS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -306,7 +308,7 @@ def _torch_memory(generator: torch.Generator, offset: int) -> ctypes.Array[ctype
 
 
 def _address(generator: torch.Generator) -> int:
-    address: int = generator._cdata  # type: ignore[attr-defined]  # the stubs leave it out
+    address: int = GENERATOR_ADDRESS.of(generator)
     return address
 
 

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import xxhash
-from torch._subclasses.fake_tensor import FakeTensor
 
 from repro_audit.probe.digest.generators import KINDS, digest_of
 from repro_audit.probe.digest.plain import NUMBERS, encode, frame, type_name
 from repro_audit.probe.digest.stored import MISSING, is_watchable, per_type, stored_in
 from repro_audit.probe.digest.tensors import describe, is_being_captured, plainly
 from repro_audit.probe.digest.tensors import digest as digest_whole
+from repro_audit.torch_internals import tensors as internals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,6 +48,7 @@ _KNOWN = (
     *(enum.Enum, np.generic, slice, range, dt.date, dt.time, dt.timedelta, decimal.Decimal),
     *(fractions.Fraction, uuid.UUID, pathlib.PurePath, np.dtype, int, float, complex),
 )
+_FAKE_TENSOR: type = internals.FAKE_TENSOR.get()
 _NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 _UNBOUND = xxhash.xxh3_128_digest(b"unbound")
 _hash: Callable[[Any], bytes] = xxhash.xxh3_128_digest
@@ -204,7 +205,7 @@ def _tensor(value: Any) -> bytes:
         and not value.is_nested
         and value.nbytes > WHOLE_BYTES
         and value.device.type in {"cpu", "cuda"}
-        and not issubclass(type(value), FakeTensor)
+        and not issubclass(type(value), _FAKE_TENSOR)
     )
     return _hash(form + (_ends_of_tensor(value) if is_large else digest_whole(value)))
 

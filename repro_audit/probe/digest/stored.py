@@ -12,6 +12,7 @@ import torch
 
 from repro_audit.probe.digest.generators import KINDS
 from repro_audit.probe.files import is_users
+from repro_audit.torch_internals.tensors import BUFFERS, MODULES, PARAMETERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ def attribute(value: Any, name: str) -> Any:
     stored = stored_in(value)
     found = stored.get(name, MISSING)
     if found is MISSING and issubclass(kind, torch.nn.Module):
-        for group in ("_parameters", "_buffers", "_modules"):
+        for group in (PARAMETERS.name, BUFFERS.name, MODULES.name):
             found = (stored.get(group) or {}).get(name, MISSING)
             if found is not MISSING:
                 return found

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import xxhash
-from torch._subclasses.fake_tensor import is_fake
 from torch.nn.parameter import is_lazy
-from torch.utils._python_dispatch import _disable_current_modes
 
 from repro_audit.probe.digest.leaves import Again, leaves, visits
 from repro_audit.probe.digest.plain import describe_plain, encode, frame, is_object_array
+from repro_audit.torch_internals import tensors as internals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,8 +43,14 @@ BLOCK_BYTES = 1 << 26
 """A tensor that has to be copied (strided, on a device) is copied so many bytes at a time."""
 
 _ORDINARY_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
-_dispatch_keys = torch._C._dispatch_keys
-_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
+_dispatch_keys = internals.DISPATCH_KEYS.get()
+_function_modes: Callable[[], int] = internals.FUNCTION_MODES.get()
+_no_function_modes = internals.NO_FUNCTION_MODES.get()
+_no_transforms = internals.NO_TRANSFORMS.get()
+_no_dispatch_modes = internals.NO_DISPATCH_MODES.get()
+_is_wrapped: Callable[[torch.Tensor], bool] = internals.IS_WRAPPED.get()
+_unwrapped: Callable[[torch.Tensor], torch.Tensor] = internals.UNWRAPPED.get()
+_is_fake: Callable[[torch.Tensor], bool] = internals.IS_FAKE.get()
 _hash: Callable[[Any], bytes] = xxhash.xxh3_128_digest
 
 
@@ -84,7 +89,7 @@ def digest(value: Any) -> bytes:
     A value without reachable bytes (a meta tensor, an object of an unknown type) has the digest of its form.
     """
     if _function_modes():
-        with torch._C.DisableTorchFunction():
+        with _no_function_modes():
             return _digest(value)
     return _digest(value)
 
@@ -133,10 +138,10 @@ def _strided_view(tensor: torch.Tensor) -> npt.NDArray[Any]:
 def plainly() -> Iterator[None]:
     """Run operators with no one looking: no autograd, no modes and no subclass of the user's."""
     with (
-        torch._C.DisableTorchFunction(),
+        _no_function_modes(),
         torch.no_grad(),
-        torch._C._DisableFuncTorch(),
-        _disable_current_modes(),
+        _no_transforms(),
+        _no_dispatch_modes(),
     ):
         yield
 
@@ -186,9 +191,9 @@ def _parts(tensor: torch.Tensor) -> list[Any] | None:
     Raises:
         _UnreadableError: it has no elements at all.
     """
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        return [torch._C._functorch.get_unwrapped(tensor)]
-    if is_lazy(tensor) or is_fake(tensor) or tensor.device.type == "meta":
+    if _is_wrapped(tensor):
+        return [_unwrapped(tensor)]
+    if is_lazy(tensor) or _is_fake(tensor) or tensor.device.type == "meta":
         reason = "no data"
         raise _UnreadableError(reason)
     if is_being_captured(tensor):

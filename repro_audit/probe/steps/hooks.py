@@ -27,6 +27,7 @@ from repro_audit.probe.steps.models import Models
 from repro_audit.probe.steps.recorder import Recorder
 from repro_audit.probe.steps.stakes import Watch
 from repro_audit.storage.trace import Phase
+from repro_audit.torch_internals.tensors import TRACING, TRANSFORMS
 
 if TYPE_CHECKING:
     import weakref
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
 _INIT, _DATA, _FORWARD = int(Phase.INIT), int(Phase.DATA), int(Phase.FORWARD)
 _BACKWARD, _OPTIMIZER = int(Phase.BACKWARD), int(Phase.OPTIMIZER)
 _is_compiling = torch.compiler.is_compiling
-_is_transforming: Callable[[], object] = torch._C._functorch.peek_interpreter_stack
+_is_transforming: Callable[[], object] = TRANSFORMS.get()
 """Something where `vmap`, `grad` or another transform of `torch.func` is under way."""
+_tracing: Callable[[], object] = TRACING.get()
 _INSIDE_TRANSFORMS = "outputs of modules inside of transforms of torch.func"
 _MODULE = "what a module holds"
 _thread = threading.get_ident
@@ -168,7 +170,7 @@ class Hooks:
         return observed if ops is None else ops.telling(observed)
 
     def _run_root(self, module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
-        if torch._C._get_tracing_state() is not None:
+        if _tracing() is not None:
             return self._call(module, *args, **kwargs)
         if _is_transforming():
             # Its parameters are stand-ins then, its output is seen from inside, and more than once perhaps.

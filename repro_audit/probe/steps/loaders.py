@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import xxhash
-from torch.utils.data import DataLoader, IterableDataset, dataloader
-from torch.utils.data._utils import worker as torch_worker
+from torch.utils.data import DataLoader, IterableDataset
 
+from repro_audit import torch_internals
 from repro_audit.probe import LoaderFacts, files
 from repro_audit.probe.digest.leaves import leaves
 from repro_audit.probe.digest.tensors import digest
@@ -26,6 +26,7 @@ from repro_audit.probe.steps.models import ByIdentity
 from repro_audit.probe.steps.workers import WorkerLoop
 from repro_audit.replacements import Replacements
 from repro_audit.storage.trace import Phase
+from repro_audit.torch_internals import loaders as internals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 
     from repro_audit.probe import Probe
     from repro_audit.probe.steps.recorder import Recorder
+    from repro_audit.torch_internals import Internal
 
-_BaseIterator = dataloader._BaseDataLoaderIter
-_WorkersIterator = dataloader._MultiProcessingDataLoaderIter
+_BaseIterator = internals.ITERATOR.get()
+_WorkersIterator = internals.WORKERS_ITERATOR.get()
 _DATA = int(Phase.DATA)
 _MARK = "_repro_audit"
 _INDICES_SHOWN = 64
@@ -132,7 +134,7 @@ class Loaders:
         self._unreferable: list[tuple[object, int]] = []
         self._distinct: list[set[int]] = []
         self._replacements = Replacements()
-        self._worker_loop = torch_worker._worker_loop
+        self._worker_loop = internals.WORKER_LOOP.get()
         self._inside = 0
         self._current: Epoch | None = None
         """Of the plain loader that the driver reads."""
@@ -149,28 +151,34 @@ class Loaders:
     def install(self) -> None:
         """Hook every DataLoader iterator of the process."""
         self._replacements = Replacements()
-        self._patch(_BaseIterator, "__init__", self._begin)
-        self._patch(_BaseIterator, "_reset", self._begin_again)
-        self._patch(_BaseIterator, "__next__", self._next)
-        self._patch(_BaseIterator, "_next_index", self._next_index)
-        self._patch(_WorkersIterator, "_process_data", self._process_data)
-        loop = torch_worker._worker_loop
-        self._replacements.attribute(torch_worker, "_worker_loop", loop)  # it changes by epoch
+        torch_internals.require(
+            internals.SAMPLER_ITERATOR,
+            internals.NEXT_TASK,
+            internals.TASKS,
+            internals.FETCHER,
+            internals.MAKE_FETCHER,
+        )
+        self._patch(internals.BEGIN, self._begin)
+        self._patch(internals.BEGIN_AGAIN, self._begin_again)
+        self._patch(internals.NEXT_BATCH, self._next)
+        self._patch(internals.NEXT_INDEX, self._next_index)
+        self._patch(internals.TAKE_BATCH, self._process_data)
+        self._patch(internals.WORKER_LOOP, lambda loop: loop)  # it changes by epoch
 
     def uninstall(self) -> None:
         """Undo `install`."""
         self._replacements.close()
 
-    def _patch(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        self._replacements.attribute(owner, name, make(getattr(owner, name)))
+    def _patch(self, internal: Internal, make: Callable[[Any], Any]) -> None:
+        self._replacements.attribute(*internal.spot(), make(internal.get()))
 
     # DataLoader
 
     def _begin(self, original: Any) -> Any:
         def __init__(iterator: Any, loader: Any) -> None:  # noqa: N807 - replaces one
-            torch_worker._worker_loop = self._worker_loop
+            internals.WORKER_LOOP.put(self._worker_loop)
             with self._hooks.fetching():
-                original(iterator, loader)
+                original(iterator, loader=loader)
             if self._hooks.observing and not self._inside:
                 self._begin_epoch(iterator, loader)
 
@@ -183,7 +191,7 @@ class Loaders:
             if not first_iter and hasattr(iterator, _MARK) and self._hooks.observing:
                 self._begin_epoch(iterator, loader)
             with self._hooks.fetching():
-                original(iterator, loader, first_iter)
+                original(iterator, loader=loader, first_iter=first_iter)
 
         return _reset
 
@@ -199,7 +207,7 @@ class Loaders:
             epoch.most = self._most
         setattr(iterator, _MARK, epoch)
         if loader.num_workers and self._probe.workers is not None:
-            torch_worker._worker_loop = WorkerLoop(  # type: ignore[assignment]
+            loop = WorkerLoop(
                 path=str(self._probe.workers),
                 loader=number,
                 epoch=facts.epochs - 1,
@@ -210,6 +218,7 @@ class Loaders:
                 prepare=self._probe.prepare,
                 original=self._worker_loop,
             )
+            internals.WORKER_LOOP.put(loop)
 
     def _next(self, original: Any) -> Any:
         def __next__(iterator: Any) -> Any:  # noqa: N807 - replaces one
@@ -238,14 +247,14 @@ class Loaders:
         if detailed is None or epoch.watched or isinstance(iterator, _WorkersIterator):
             return
         epoch.watched = True
-        fetcher = iterator._dataset_fetcher
+        fetcher = internals.FETCHER.of(iterator)
         detailed.watch_fetcher(fetcher, loader=epoch.number, epoch=epoch.facts.epochs - 1)
 
     def _next_index(self, original: Any) -> Any:
         def _next_index(iterator: Any) -> Any:
             epoch: Epoch | None = getattr(iterator, _MARK, None)
             if epoch is not None and epoch.begun == epoch.most:
-                _exhaust(iterator._sampler_iter, epoch.facts)
+                _exhaust(internals.SAMPLER_ITERATOR.of(iterator), epoch.facts)
                 raise StopIteration
             index = original(iterator)
             if epoch is not None:
@@ -253,7 +262,7 @@ class Loaders:
             if epoch is not None and epoch.indexed and self._hooks.observing:
                 indices = Indices.read(index)
                 if isinstance(iterator, _WorkersIterator):
-                    epoch.drawn[iterator._send_idx] = indices
+                    epoch.drawn[internals.NEXT_TASK.of(iterator)] = indices
                 else:
                     epoch.taken = indices
             return index
@@ -261,15 +270,17 @@ class Loaders:
         return _next_index
 
     def _process_data(self, original: Any) -> Any:
-        def _process_data(iterator: Any, *args: Any) -> Any:
+        def _process_data(iterator: Any, *args: Any, **kwargs: Any) -> Any:
             epoch: Epoch | None = getattr(iterator, _MARK, None)
             if epoch is not None and epoch.drawn:
                 # The task of this batch was just taken off the list; a batch that lies ready is still on it.
-                done = [task for task in epoch.drawn if task not in iterator._task_info]
+                tasks = internals.TASKS.of(iterator)
+                done = [task for task in epoch.drawn if task not in tasks]
                 epoch.taken = epoch.drawn.pop(done[0]) if done else None
-            if epoch is not None and len(args) > 1:  # older versions of torch do not say it
-                epoch.worker = args[1]
-            return original(iterator, *args)
+            if epoch is not None:
+                bound = torch_internals.bind(original, iterator, *args, **kwargs)
+                epoch.worker = bound.arguments["worker_idx"]
+            return original(iterator, *args, **kwargs)
 
         return _process_data
 

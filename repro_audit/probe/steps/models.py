@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from repro_audit.probe.digest.tensors import digest
 from repro_audit.probe.steps.recorder import Place
 from repro_audit.storage.trace import Phase
+from repro_audit.torch_internals.tensors import BUFFERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -251,7 +252,7 @@ class Models:
         again = self._recorder.again
         for reference, key, place in self._buffers:
             owner = reference()
-            buffer = owner._buffers.get(key) if owner is not None else None
+            buffer = BUFFERS.of(owner).get(key) if owner is not None else None
             if buffer is not None:
                 again(_OPTIMIZER, place, buffer)
         for parameter, known in self._parameters.items():

@@ -12,6 +12,7 @@ import xxhash
 from repro_audit.probe.digest.leaves import leaves
 from repro_audit.probe.digest.tensors import describe, digest, pass_over
 from repro_audit.storage.trace import Phase, Role
+from repro_audit.torch_internals.tensors import DISPATCH_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ _UNREADABLE = bytes(16)
 _OUTCOME, _CONTEXT = int(Role.OUTCOME), int(Role.CONTEXT)
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
 _SEQUENCES = frozenset((list, tuple))
+_dispatch_keys = DISPATCH_KEYS.get()
 _digest_memory = xxhash.xxh3_128_digest
 
 
@@ -79,7 +81,7 @@ class Place:
 
 def _keys(tensor: torch.Tensor) -> int:
     """The dispatch keys: one number for device, layout and every peculiarity."""
-    return int(torch._C._dispatch_keys(tensor).raw_repr())
+    return int(_dispatch_keys(tensor).raw_repr())
 
 
 class Recorder:

@@ -7,7 +7,6 @@ generators it drew from in an epoch, and from which state on; `shared_streams` r
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import sys
@@ -19,6 +18,9 @@ from itertools import islice
 from pathlib import Path
 from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
+
+from repro_audit import torch_internals
+from repro_audit.torch_internals import loaders as internals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -180,9 +182,6 @@ class WorkerLoop:
 
     def __call__(self, *args: Any) -> None:
         """Run torch's loop, with this worker's generators watched."""
-        from torch.utils.data import _DatasetKind
-        from torch.utils.data._utils import worker
-
         from repro_audit.probe import files
 
         if os.getpid() == self.maker and self.original is not None:
@@ -191,10 +190,10 @@ class WorkerLoop:
             return
         if self.files is not None:
             files.install(*map(Path, self.files))
-        loop = self.original or worker._worker_loop
+        loop = self.original or internals.WORKER_LOOP.get()
         parts = self._begin_detail(loop, args)
-        watch = _Watch(self, _DatasetKind.create_fetcher, parts)
-        _DatasetKind.create_fetcher = staticmethod(watch.create_fetcher)  # type: ignore[method-assign]
+        watch = _Watch(self, internals.MAKE_FETCHER.get(), parts)
+        internals.MAKE_FETCHER.put(staticmethod(watch.create_fetcher))
         try:
             loop(*args)
         finally:
@@ -205,7 +204,7 @@ class WorkerLoop:
     def _begin_detail(self, loop: Callable[..., None], args: tuple[Any, ...]) -> Observer | None:
         if self.detail is None:
             return None
-        worker = inspect.signature(loop).bind(*args).arguments["worker_id"]
+        worker = torch_internals.bind(loop, *args).arguments["worker_id"]
         return self.detail.begin(loader=self.loader, epoch=self.epoch, worker=worker)
 
 
@@ -221,15 +220,15 @@ class _Watch:
         self._epoch = loop.epoch - 1
         self._watched: list[_Watched] = []
 
-    def create_fetcher(
-        self, kind: Any, dataset: Any, auto_collation: Any, collate_fn: Any, *rest: Any
-    ) -> Any:
+    def create_fetcher(self, *args: Any, **kwargs: Any) -> Any:
         """Torch makes a fetcher at the start of each epoch, after the user's `worker_init_fn`."""
         self._epoch += 1
+        bound = torch_internals.bind(self._create_fetcher, *args, **kwargs)
+        collate_fn = bound.arguments["collate_fn"]
         with suppress(
             Exception
         ):  # a defect of ours, or an object that can't be looked at, is no error of the program's
-            self._begin(dataset, collate_fn)
+            self._begin(bound.arguments["dataset"], collate_fn)
 
         def collate(samples: Any) -> Any:
             batch = collate_fn(samples)
@@ -237,7 +236,8 @@ class _Watch:
                 self._look()
             return batch
 
-        fetcher = self._create_fetcher(kind, dataset, auto_collation, collate, *rest)
+        bound.arguments["collate_fn"] = collate
+        fetcher = self._create_fetcher(*bound.args, **bound.kwargs)
         if self._parts is not None:
             self._parts.fetches.watch(
                 fetcher, loader=self._loop.loader, epoch=self._epoch, worker=_worker_number()
