@@ -193,6 +193,7 @@ class Audit:
             answer = (
                 self._left_out(source)
                 or facts.failing.get(name)
+                or facts.lacking.get(name)
                 or self.oracle.left.get(name)
                 or source.levels(facts)
             )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from repro_audit.option import Option
     from repro_audit.storage.facts import Facts, Json
     from repro_audit.storage.trace import Trace
+    from repro_audit.torch_internals import Internal
 
 
 class Scope(str, Enum):
@@ -174,6 +175,8 @@ class Source:
     """From what the survey found: the lines that were seen to do what the source is about, file and number."""
     hidden_order: bool = False
     """What it decides is the order of objects that look alike, which no value shows."""
+    internals: tuple[Internal, ...] = ()
+    """What of PyTorch's it takes: where that lacks one, nothing is done at the import of torch, and nothing tried."""
     options: tuple[Option, ...] = ()
     """What a user may choose in `[tool.repro-audit.sources.ID]`; `option.of(facts)` is the choice."""
 

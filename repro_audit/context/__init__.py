@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.context.imports import when_imported
 from repro_audit.context.numbering import Numbering
+from repro_audit.torch_internals import lacking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from repro_audit.storage.facts import Json
+    from repro_audit.torch_internals import Internal
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,14 +72,28 @@ class TrialContext:
     failing: dict[str, str] = field(default_factory=dict)
     """Plugins that could not be in force, by their id, and why."""
 
+    lacking: dict[str, str] = field(default_factory=dict)
+    """By a source's id: what of PyTorch's internals it takes, and the installed one lacks."""
+    internals: tuple[Internal, ...] = ()
+    """What of PyTorch's the source takes that is being put in force."""
+
     def __post_init__(self) -> None:
         for library in ("python", "numpy", "torch", "cuda"):
             self.seeds.setdefault(library, self.seed)
         self.checkpoint.emulated["processes"] = (self.processes.started, self.processes.go_on)
 
     def when_imported(self, module: str, callback: Callable[[], None]) -> None:
-        """Call `callback` once the top-level `module` is loaded, by us or by the program."""
-        when_imported(module, callback)
+        """Call `callback` once the top-level `module` is loaded, by us or by the program.
+
+        Not where PyTorch lacks internals that the source takes: it is not exercised then.
+        """
+        needed = self.internals
+
+        def unless_lacking() -> None:
+            if not lacking(needed):
+                callback()
+
+        when_imported(module, unless_lacking if needed and module == "torch" else callback)
 
     def met(self, module: object) -> None:
         """Tell the sources that a module is about to run for the first time."""

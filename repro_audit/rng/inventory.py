@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from repro_audit.rng.engines import MT_WORDS
+from repro_audit.torch_internals.generators import MPS_GENERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,7 +186,7 @@ def _torch_mps() -> Iterator[GeneratorFacts]:
 
     if not torch.backends.mps.is_available():
         return
-    generator = torch.mps._get_default_mps_generator()
+    generator = MPS_GENERATOR.get()()
     yield GeneratorFacts(
         name="torch mps",
         library="PyTorch",

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from repro_audit.torch_internals.generators import CUDA_IN_FORK, CUDA_LOCK, CUDA_QUEUE, CUDA_SEEDS
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -161,7 +163,7 @@ def restore(states: GeneratorStates) -> None:
     """
     import torch
 
-    in_fork = torch.cuda._is_in_bad_fork()
+    in_fork = CUDA_IN_FORK.get()()
     if states.cuda and not in_fork and len(states.cuda) > (seen := torch.cuda.device_count()):
         msg = f"states of {len(states.cuda)} CUDA devices can not be restored: this process sees {seen}"
         raise ValueError(msg)
@@ -200,21 +202,17 @@ def _seeds_cuda(call: PendingCall) -> bool:
 
 def _pending_cuda_seedings() -> tuple[PendingCall, ...]:
     """The seedings that wait for CUDA to start, in the order in which they will run."""
-    from torch import cuda
-
-    seeds = (call for call in cuda._lazy_seed_tracker.get_calls() if call)
-    return tuple(call for call in (*cuda._queued_calls, *seeds) if _seeds_cuda(call))
+    seeds = (call for call in CUDA_SEEDS.get().get_calls() if call)
+    return tuple(call for call in (*CUDA_QUEUE.get(), *seeds) if _seeds_cuda(call))
 
 
 def _queue_cuda_seedings(pending: tuple[PendingCall, ...]) -> None:
     """Let exactly these seedings wait for CUDA to start, and keep what else waits for it."""
-    from torch import cuda
-
-    with cuda._initialization_lock:
-        cuda._queued_calls[:] = [call for call in cuda._queued_calls if not _seeds_cuda(call)]
-        cuda._queued_calls.extend(pending)
+    queue, seeds = CUDA_QUEUE.get(), CUDA_SEEDS.get()
+    with CUDA_LOCK.get():
+        queue[:] = [*(call for call in queue if not _seeds_cuda(call)), *pending]
         # A seed in the tracker would run after the queue and win, so it starts afresh.
-        cuda._lazy_seed_tracker = type(cuda._lazy_seed_tracker)()
+        CUDA_SEEDS.put(type(seeds)())
 
 
 def _start_cuda_generators_again(pending: tuple[PendingCall, ...]) -> None:

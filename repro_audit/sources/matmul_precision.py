@@ -81,8 +81,10 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.errors import MissingInternalError
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.torch_internals.generators import HAS_BFLOAT16
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,8 +152,8 @@ def _lower(level: str) -> None:
 
 def survey(_trial: TrialContext) -> Json:
     """Whether oneDNN has bfloat16 on this CPU, and so may obey `medium`."""
-    with suppress(AttributeError, RuntimeError):
-        return bool(sys.modules["torch"].ops.mkldnn._is_mkldnn_bf16_supported())
+    with suppress(MissingInternalError, RuntimeError):
+        return bool(HAS_BFLOAT16.get()())
     return False
 
 

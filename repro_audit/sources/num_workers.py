@@ -100,6 +100,7 @@ from repro_audit.option import Kind, Option
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.storage.facts import AMBIENT
+from repro_audit.torch_internals import loaders as internals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,10 +163,8 @@ def _seed_each_sample(replacements: Replacements) -> None:
     from repro_audit import rng
 
     data: Any = sys.modules["torch"].utils.data
-    iterator_class = data.dataloader._SingleProcessDataLoaderIter
     base_seed = 0
-    fetch = data._utils.fetch._MapDatasetFetcher.fetch
-    next_data = iterator_class._next_data
+    fetch, next_data = internals.FETCH.get(), internals.NEXT_DATA.get()
 
     class Seeded:
         def __init__(self, dataset: Any) -> None:
@@ -185,11 +184,11 @@ def _seed_each_sample(replacements: Replacements) -> None:
 
     def next_data_noting_seed(iterator: Any) -> Any:
         nonlocal base_seed
-        base_seed = iterator._base_seed
+        base_seed = internals.BASE_SEED.of(iterator)
         return next_data(iterator)
 
-    replacements.attribute(data._utils.fetch._MapDatasetFetcher, "fetch", fetch_seeded)
-    replacements.attribute(iterator_class, "_next_data", next_data_noting_seed)
+    replacements.attribute(*internals.FETCH.spot(), fetch_seeded)
+    replacements.attribute(*internals.NEXT_DATA.spot(), next_data_noting_seed)
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
@@ -253,6 +252,7 @@ SOURCE = Source(
     pinned=PINNED,
     levels=levels,
     options=(WORKERS,),
+    internals=(internals.FETCH, internals.NEXT_DATA, internals.BASE_SEED),
     apply=apply,
     judge=judge,
     fix=fix,

@@ -59,7 +59,13 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.sources.emulation.turns import FIRST_EARLY, FIRST_LATE, IN_TURN, in_order
+from repro_audit.sources.emulation.turns import (
+    FIRST_EARLY,
+    FIRST_LATE,
+    IN_TURN,
+    INTERNALS,
+    in_order,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +116,7 @@ def fix(_facts: Facts) -> Fix:
 
 SOURCE = Source(
     name=__name__,
+    internals=INTERNALS,
     doc=__doc__,
     scope=Scope.RERUN,
     pinned=PINNED,

@@ -105,6 +105,8 @@ from repro_audit.probe.steps.workers import SharedStream, read_streams, shared_s
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._ambient import OTHER, OTHER_SEED, PINNED
+from repro_audit.torch_internals import bind
+from repro_audit.torch_internals.loaders import WORKER_LOOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,8 +116,6 @@ if TYPE_CHECKING:
     from repro_audit.storage.facts import Facts, Json
 
 ID = "worker-seed"
-INIT_FN = 9
-"""Position of `worker_init_fn` among the arguments of torch's worker loop."""
 
 
 def levels(facts: Facts) -> Levels | str:
@@ -135,15 +135,15 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
 
 
 def _perturb_workers(replacements: Replacements) -> None:
-    worker = sys.modules["torch"].utils.data._utils.worker
-    original = worker._worker_loop
+    original = WORKER_LOOP.get()
 
     @functools.wraps(original)  # whoever stands in for it next asks for its signature
     def loop(*args: Any) -> None:
-        before, init_fn, after = args[:INIT_FN], args[INIT_FN], args[INIT_FN + 1 :]
-        original(*before, _reseeded(init_fn), *after)
+        bound = bind(original, *args)
+        bound.arguments["init_fn"] = _reseeded(bound.arguments["init_fn"])
+        original(*bound.args, **bound.kwargs)
 
-    replacements.attribute(worker, "_worker_loop", loop)
+    replacements.attribute(*WORKER_LOOP.spot(), loop)
 
 
 def _reseeded(init_fn: Callable[[int], None] | None) -> Callable[[int], None]:
@@ -226,6 +226,7 @@ def fix(facts: Facts) -> Fix:
 
 SOURCE = Source(
     name=__name__,
+    internals=(WORKER_LOOP,),
     doc=__doc__,
     scope=Scope.SETTINGS,
     pinned=PINNED,

@@ -86,13 +86,13 @@ def build(seed):
 from __future__ import annotations
 
 import multiprocessing
-import sys
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.torch_internals.loaders import START_METHOD, WORKERS_BEGIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +104,6 @@ if TYPE_CHECKING:
 ID = "worker-start-method"
 PINNED = "as written"
 METHODS = ("fork", "spawn", "forkserver")
-CONTEXT = "_DataLoader__multiprocessing_context"
 
 
 def levels(facts: Facts) -> Levels | str:
@@ -129,8 +128,7 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
 
 def _start_by(level: str, trial: TrialContext, replacements: Replacements) -> None:
     own: set[str] = trial.notes.setdefault(ID, set())
-    iterators = sys.modules["torch"].utils.data.dataloader._MultiProcessingDataLoaderIter
-    begin = iterators.__init__
+    begin = WORKERS_BEGIN.get()
     begun: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __init__(iterator: Any, loader: Any) -> None:  # noqa: N807 - stands for one
@@ -138,16 +136,16 @@ def _start_by(level: str, trial: TrialContext, replacements: Replacements) -> No
         own.add((context or multiprocessing).get_start_method())
         # An interpreter for each worker takes seconds, so one epoch has to do.
         if level == PINNED or loader in begun:
-            begin(iterator, loader)
+            begin(iterator, loader=loader)
             return
         begun.add(loader)
-        loader.__dict__[CONTEXT] = _context(level)
+        loader.__dict__[START_METHOD.name] = _context(level)
         try:
-            begin(iterator, loader)
+            begin(iterator, loader=loader)
         finally:
-            loader.__dict__[CONTEXT] = context
+            loader.__dict__[START_METHOD.name] = context
 
-    replacements.attribute(iterators, "__init__", __init__)
+    replacements.attribute(*WORKERS_BEGIN.spot(), __init__)
 
 
 def _context(method: str) -> Any:
@@ -193,6 +191,7 @@ def fix(_facts: Facts) -> Fix:
 
 SOURCE = Source(
     name=__name__,
+    internals=(WORKERS_BEGIN, START_METHOD),
     doc=__doc__,
     scope=Scope.SETTINGS,
     pinned=PINNED,

@@ -96,6 +96,8 @@ class Facts:
     """From one optimizer step to the next, the median; 0 where there were too few."""
     failing: dict[str, str] = field(default_factory=dict)
     """Plugins that could not be in force, by their id, and why."""
+    lacking: dict[str, str] = field(default_factory=dict)
+    """By a source's id: what of PyTorch's internals it takes, and the installed one lacks."""
     failure: Failure | None = None
 
     @property

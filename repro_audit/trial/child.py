@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from repro_audit import entry, rng
+from repro_audit import entry, rng, torch_internals
 from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.errors import (
     MissingInternalError,
@@ -186,6 +186,8 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
         if request.probed:
             trace.close()
         for name in request.setting:
+            if lack := torch_internals.lacking(sources[name].internals):
+                context.lacking[name] = lack
             if sources[name].survey is not None:
                 context.notes[name] = _survey(sources[name], context)
     return probe
@@ -249,12 +251,14 @@ def _keeps_loading(request: TrialRequest) -> bool:
 def _in_force(source: Source, level: str, context: TrialContext) -> Iterator[None]:
     """The level, applied. That a varied one is impossible is a result; a pinned one fails us, not the target."""
     with ExitStack() as stack:
+        context.internals = source.internals
         try:
             stack.enter_context(source.apply(level, context))
         except Exception as error:
             if level != source.pinned:
                 raise
             _fails(source, "apply", error, context)
+        context.internals = ()
         yield
 
 
@@ -403,6 +407,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         survey=context.notes,
         unpinned={name: lines for name, lines in context.unpinned.items() if lines},
         failing=context.failing,
+        lacking=context.lacking,
     )
 
 

@@ -39,6 +39,7 @@ class Setting:
         context = dataclasses.replace(context_of(request), processes=self.processes)
         sources = of_trial(request.plugins)
         for name, level in request.setting.items():
+            context.internals = sources[name].internals
             # A plugin that fails is left out, as in the trial's first process.
             with suppress(Exception) if name in request.plugins else nullcontext():
                 _in_force.enter_context(sources[name].apply(level, context))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,6 +15,11 @@ from torch.utils.data._utils import worker
 from repro_audit import torch_internals
 from repro_audit.errors import MissingInternalError
 from repro_audit.torch_internals import Internal, loaders, operators, tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(torch_internals.__file__).parents[1]
 
 
 def table() -> dict[str, Internal]:
@@ -83,3 +91,78 @@ def test_arguments_are_bound_by_name() -> None:
     bound = torch_internals.bind(function, 1, second=2)
     bound.arguments["first"] = 3
     assert (bound.args, bound.kwargs) == ((3, 2), {})
+
+
+def is_private(dotted: str) -> bool:
+    return any(part.startswith("_") and not part.startswith("__") for part in dotted.split("."))
+
+
+def reached(source: str) -> list[str]:
+    """The private names of PyTorch's that a module reaches by itself."""
+    tree = ast.parse(source)
+    known = {each.name for each in table().values() if is_private(each.name)}
+    imported = {"torch"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "torch":
+            imported.update(alias.asname or alias.name for alias in node.names)
+    return [
+        name for node in outside_of_type_checking(tree) for name in of_node(node, imported, known)
+    ]
+
+
+def outside_of_type_checking(tree: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            for other in child.orelse:
+                yield from (other, *outside_of_type_checking(other))
+        else:
+            yield from (child, *outside_of_type_checking(child))
+
+
+def of_node(node: ast.AST, imported: set[str], known: set[str]) -> Iterator[str]:
+    match node:
+        case ast.Import(names=names):
+            yield from (n.name for n in names if n.name.startswith("torch.") and is_private(n.name))
+        case ast.ImportFrom(module=str(module), names=names) if module.partition(".")[0] == "torch":
+            yield from (n for n in (f"{module}.{name.name}" for name in names) if is_private(n))
+        case ast.Attribute(value=value, attr=attr):
+            root = value
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            is_torch = ast.unparse(root) in {*imported, "sys.modules['torch']"}
+            is_ours = ast.unparse(value) in {"self", "cls"}
+            if is_private(attr) and (is_torch or (attr in known and not is_ours)):
+                yield ast.unparse(node)
+        case ast.Constant(value=str(text)) if text in known:
+            yield text
+        case _:
+            pass
+
+
+def test_no_other_module_reaches_a_private_name() -> None:
+    files = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "torch_internals"]
+    assert len(files) > 150
+    found = {path: names for path in files if (names := reached(path.read_text("utf-8")))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("import torch._dynamo", "torch._dynamo"),
+        ("from torch._subclasses import fake_tensor", "torch._subclasses.fake_tensor"),
+        ("from torch.utils.data import _DatasetKind", "torch.utils.data._DatasetKind"),
+        ("import torch\ntorch._C._dispatch_keys(x)", "torch._C._dispatch_keys"),
+        ("from torch import cuda\ncuda._queued_calls", "cuda._queued_calls"),
+        ("sys.modules['torch'].nn._x", "sys.modules['torch'].nn._x"),
+        ("iterator._send_idx", "iterator._send_idx"),
+        ("getattr(iterator, '_send_idx')", "_send_idx"),
+    ],
+)
+def test_a_module_that_does_is_told(source: str, name: str) -> None:
+    assert name in reached(source)
+
+
+def test_our_own_names_and_those_for_type_checkers_are_free() -> None:
+    typed = "if TYPE_CHECKING:\n    from torch.utils._python_dispatch import TorchDispatchMode"
+    assert reached(f"{typed}\nself._buffers = other._mine") == []

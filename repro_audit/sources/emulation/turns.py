@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import mmap
 import os
-import sys
 import threading
 from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.replacements import Replacements
+from repro_audit.torch_internals import bind
+from repro_audit.torch_internals import loaders as internals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,9 +31,19 @@ _UNTAKEN, _TAKEN = 1.0, 20.0
 """Seconds to wait for a task that no worker has taken yet, and for one that a worker is at."""
 _WORD, _EPOCH = 8, 32
 """Bytes of a number in the file; bits of a task's number below its epoch's."""
-_INDEX_QUEUE, _WORKER_ID = 2, 10
-"""Positions among the arguments of torch's worker loop."""
 _ITERATOR_MARK = "_repro_audit_board"
+INTERNALS = (
+    internals.WORKERS_RESET,
+    internals.SEND_TASK,
+    internals.END_WORKERS,
+    internals.WORKER_LOOP,
+    internals.BATCHES_IN_ORDER,
+    internals.NEXT_TASK,
+    internals.TASKS,
+    internals.WORKERS_ENDED,
+    internals.WORKERS,
+)
+"""What of PyTorch's it takes."""
 
 
 class Board:
@@ -141,18 +152,16 @@ class Turns:
 @contextmanager
 def in_order(order: str, directory: Path) -> Iterator[None]:
     """Give every DataLoader's workers their turns in this order; torch is imported."""
-    data: Any = sys.modules["torch"].utils.data
-    iterators, worker = data.dataloader._MultiProcessingDataLoaderIter, data._utils.worker
     directory.mkdir(exist_ok=True)
     hooks = _Hooks(order, directory)
     with Replacements() as replacements:
-        for owner, name, make in (
-            (iterators, "_reset", hooks.reset),
-            (iterators, "_try_put_index", hooks.try_put_index),
-            (iterators, "_shutdown_workers", hooks.shutdown_workers),
-            (worker, "_worker_loop", hooks.worker_loop),
+        for internal, make in (
+            (internals.WORKERS_RESET, hooks.reset),
+            (internals.SEND_TASK, hooks.try_put_index),
+            (internals.END_WORKERS, hooks.shutdown_workers),
+            (internals.WORKER_LOOP, hooks.worker_loop),
         ):
-            replacements.attribute(owner, name, make(getattr(owner, name)))
+            replacements.attribute(*internal.spot(), make(internal.get()))
         yield
 
 
@@ -166,10 +175,10 @@ class _Hooks:
         def _reset(iterator: Any, loader: Any, first_iter: bool = False) -> None:  # noqa: FBT001, FBT002 - torch's
             board = _board_of(iterator, self._directory)
             in_turn = self._order == IN_TURN
-            if in_turn and hasattr(iterator, "_in_order"):
-                iterator._in_order = True
+            if in_turn:
+                setattr(iterator, internals.BATCHES_IN_ORDER.name, True)
             epoch = 0 if first_iter else (board.turn >> _EPOCH) + 1
-            original(iterator, loader, first_iter)
+            original(iterator, loader=loader, first_iter=first_iter)
             # All first tasks are sent by now. Where turns go by the tasks' numbers, the first one may have begun.
             board.advance((epoch << _EPOCH) + (not in_turn))
 
@@ -177,10 +186,11 @@ class _Hooks:
 
     def try_put_index(self, original: Any) -> Any:
         def _try_put_index(iterator: Any) -> None:
-            task = iterator._send_idx
+            task = internals.NEXT_TASK.of(iterator)
             original(iterator)
-            if iterator._send_idx != task:
-                _board_of(iterator, self._directory).send(iterator._task_info[task][0])
+            if internals.NEXT_TASK.of(iterator) != task:
+                worker = internals.TASKS.of(iterator)[task][0]
+                _board_of(iterator, self._directory).send(worker)
 
         return _try_put_index
 
@@ -189,7 +199,7 @@ class _Hooks:
 
         def _shutdown_workers(iterator: Any) -> None:
             board: Board | None = getattr(iterator, _ITERATOR_MARK, None)
-            if board is not None and not iterator._shutdown:
+            if board is not None and not internals.WORKERS_ENDED.of(iterator):
                 since = monotonic()
                 while not board.idle(range(board.workers)) and _all_alive(iterator):
                     if monotonic() - since > _TAKEN:
@@ -205,8 +215,10 @@ class _Hooks:
         def _worker_loop(*args: Any) -> None:
             board = _board_here(self._directory)
             if board is not None:
-                turns = Turns(args[_INDEX_QUEUE], args[_WORKER_ID], board, self._order)
-                args = (*args[:_INDEX_QUEUE], turns, *args[_INDEX_QUEUE + 1 :])
+                bound = bind(original, *args)
+                queue, worker = (bound.arguments[name] for name in ("index_queue", "worker_id"))
+                bound.arguments["index_queue"] = Turns(queue, worker, board, self._order)
+                args = bound.args
             original(*args)
 
         return _worker_loop
@@ -216,7 +228,7 @@ def _board_of(iterator: Any, directory: Path) -> Board:
     """The board of an iterator's workers, which run by now; made when it is first asked for."""
     board: Board | None = getattr(iterator, _ITERATOR_MARK, None)
     if board is None:
-        pids = [worker.pid for worker in iterator._workers]
+        pids = [worker.pid for worker in internals.WORKERS.of(iterator)]
         path = directory / f"board-{os.getpid()}-{pids[0]}"
         board = Board.make(path, len(pids))
         setattr(iterator, _ITERATOR_MARK, board)
@@ -229,7 +241,7 @@ def _board_of(iterator: Any, directory: Path) -> Board:
 
 def _all_alive(iterator: Any) -> bool:
     try:
-        return all(worker.is_alive() for worker in iterator._workers)
+        return all(worker.is_alive() for worker in internals.WORKERS.of(iterator))
     except AssertionError:  # of another process than the one that started them
         return False
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from repro_audit.errors import TargetError
+from repro_audit.torch_internals.compiler import ORIGINAL_MODULE
 from repro_audit.trial.driver.bundle import describe
 
 if TYPE_CHECKING:
@@ -225,7 +226,9 @@ class Takes:
     @classmethod
     def read(cls, model: Any) -> Takes:
         """From the signature; of a wrapped model, from what it wraps."""
-        while isinstance(inner := getattr(model, "_orig_mod", None) or _parallel(model), nn.Module):
+        while isinstance(
+            inner := getattr(model, ORIGINAL_MODULE.name, None) or _parallel(model), nn.Module
+        ):
             model = inner
         try:
             parameters = inspect.signature(

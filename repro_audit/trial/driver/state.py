@@ -25,6 +25,8 @@ from repro_audit.probe.digest.plain import encode
 from repro_audit.probe.digest.tensors import describe, digest
 from repro_audit.probe.files import is_users
 from repro_audit.probe.steps.workers import inside
+from repro_audit.torch_internals.compiler import COMPILED_MODULE, ORIGINAL_MODULE
+from repro_audit.torch_internals.tensors import BUFFERS, MODULES, UNSAVED_BUFFERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -139,9 +141,9 @@ def _globals() -> Iterator[tuple[str, Any]]:
 
 def _items(value: Any) -> Iterable[tuple[object, Any]]:
     """What an object holds, with names that are alike in every process."""
-    compiler = sys.modules.get("torch._dynamo.eval_frame")
-    if compiler is not None and isinstance(value, compiler.OptimizedModule):
-        return [("_orig_mod", value._orig_mod)]  # the rest is the compiler's, and leads everywhere
+    if COMPILED_MODULE.is_loaded() and isinstance(value, COMPILED_MODULE.get()):
+        # The rest is the compiler's, and leads everywhere.
+        return [(ORIGINAL_MODULE.name, ORIGINAL_MODULE.of(value))]
     if isinstance(value, nn.Module):
         return _items_of_module(value)
     if isinstance(value, DataLoader):
@@ -156,10 +158,10 @@ def _items(value: Any) -> Iterable[tuple[object, Any]]:
 
 def _items_of_module(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Its buffers that are not saved, its own attributes, its submodules; not what its `state_dict` covers."""
-    for key in sorted(module._non_persistent_buffers_set):
-        yield key, module._buffers.get(key)
+    for key in sorted(UNSAVED_BUFFERS.of(module)):
+        yield key, BUFFERS.of(module).get(key)
     yield from ((key, item) for key, item in vars(module).items() if key not in _MODULE_PARTS)
-    yield from module._modules.items()
+    yield from MODULES.of(module).items()
 
 
 # The ledger
@@ -186,11 +188,11 @@ def ledger(roots: Mapping[str, Any]) -> Ledger:
 def _buffers(roots: Mapping[str, Any]) -> set[int]:
     """The ids of buffers that no `state_dict` holds; the modules keep them alive."""
     return {
-        id(module._buffers.get(key))
+        id(BUFFERS.of(module).get(key))
         for _, module in _walk(roots, enter=lambda each: not isinstance(each, _TORCHS_OWN))
         if isinstance(module, nn.Module)
-        for key in module._non_persistent_buffers_set
-        if module._buffers.get(key) is not None
+        for key in UNSAVED_BUFFERS.of(module)
+        if BUFFERS.of(module).get(key) is not None
     }
 
 
