@@ -13,6 +13,7 @@ import torch
 from repro_audit.errors import TargetError, UsageError
 from repro_audit.target import parse
 from repro_audit.trial.driver.loading import load
+from tests.auditing import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +132,8 @@ def test_parsing_imports_nothing(here: Path) -> None:
 
 def test_parsing_needs_no_torch() -> None:
     script = "import sys, repro_audit.target; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    ended = subprocess.run([sys.executable, "-c", script], env=environment(), check=False)
+    assert ended.returncode == 0
 
 
 def test_a_syntax_error_is_left_to_python(here: Path) -> None:
