@@ -27,7 +27,7 @@ from repro_audit.sources import (
 from repro_audit.storage.facts import Facts
 from repro_audit.storage.reads import Suspect
 from repro_audit.trial import first_trial
-from repro_audit.trial.oracle import Parting, Trial, TrialOracle, part
+from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle, part
 from repro_audit.trial.request import Watch
 from repro_audit.trial.runner import Runner
 
@@ -202,7 +202,7 @@ class Audit:
             else:
                 untried[name] = answer
         # A source that is judged by another one's run needs that run, though the user left the other one out.
-        for name, _ in filter(None, [found.carrier for found in levels.values()]):
+        for name, _ in filter(None, [found.judged_by for found in levels.values()]):
             answer = self.sources[name].levels(facts)
             if name not in levels and isinstance(answer, Levels):
                 levels[name] = answer
@@ -282,15 +282,17 @@ class Audit:
             if judgement.pair is not None
             and self.sources[name].judge(judgement, facts).status == "broke"
         }
-        partings = {}
+        diverging_pairs = {}
         for name, (reference, diverged) in broke.items():
             common = self.oracle.common if judgements[name].narrowed else None
-            parting = part(trials[reference], trials[diverged], common)
-            if parting is not None:
-                partings[name] = parting
-        divergences = self._located(measure(partings, self.oracle), partings, levels, judgements)
-        measured = self._measured(partings, judgements)
-        tried = try_fixes(self.sources, partings, divergences, self.oracle)
+            diverging = part(trials[reference], trials[diverged], common)
+            if diverging is not None:
+                diverging_pairs[name] = diverging
+        divergences = self._located(
+            measure(diverging_pairs, self.oracle), diverging_pairs, levels, judgements
+        )
+        measured = self._measured(diverging_pairs, judgements)
+        tried = try_fixes(self.sources, diverging_pairs, divergences, self.oracle)
         return tuple(
             dataclasses.replace(
                 not_tried(source, Verdict(status="not-exercised", reason=untried[name])),
@@ -302,7 +304,7 @@ class Audit:
                 judgements[name],
                 self._with_diverged(facts, name, judgements[name]),
                 trials=trials,
-                parting=partings.get(name),
+                diverging=diverging_pairs.get(name),
                 divergence=divergences.get(name),
                 measured=measured.get(name, ()),
                 tried=tried.get(name),
@@ -313,7 +315,7 @@ class Audit:
     def _located(
         self,
         divergences: Mapping[str, model.Divergence],
-        partings: Mapping[str, Parting],
+        diverging_pairs: Mapping[str, DivergedPair],
         levels: Mapping[str, Levels],
         judgements: Mapping[str, Judgement],
     ) -> dict[str, model.Divergence]:
@@ -322,15 +324,15 @@ class Audit:
             return dict(divergences)
         suspicions = {
             name: Suspicion(
-                parting=parting,
-                reference=dict(reference_setting(name, parting)),
+                diverging=diverging,
+                reference=dict(reference_setting(name, diverging)),
                 race=name not in levels
-                or not parting.diverged.setting
-                or levels[name].races_at(parting.diverged.setting.get(name)),
+                or not diverging.diverged.setting
+                or levels[name].races_at(diverging.diverged.setting.get(name)),
                 runs=self._chances(judgements.get(name)),
-                suspect=self._suspect(name, parting),
+                suspect=self._suspect(name, diverging),
             )
-            for name, parting in partings.items()
+            for name, diverging in diverging_pairs.items()
             if not self.sources[name].names_cause
             # What noise does to the rest of two runs would be named as well as what the source does.
             and not (name in judgements and judgements[name].narrowed)
@@ -353,12 +355,14 @@ class Audit:
         shy = not 0 < differed == total
         return max(self.options.runs, LEAST_CHANCES) if shy else self.options.runs
 
-    def _suspect(self, name: str, parting: Parting) -> Suspect | None:
+    def _suspect(self, name: str, diverging: DivergedPair) -> Suspect | None:
         """What the line to blame for a source does; None for what no source accounts for."""
         source = self.sources.get(name)
         if source is None:
             return None
-        surveys = (trial.facts.survey.get(name) for trial in (parting.reference, parting.diverged))
+        surveys = (
+            trial.facts.survey.get(name) for trial in (diverging.reference, diverging.diverged)
+        )
         return Suspect(
             reads=source.reads,
             lines=frozenset(
@@ -371,16 +375,16 @@ class Audit:
         )
 
     def _measured(
-        self, partings: Mapping[str, Parting], judgements: Mapping[str, Judgement]
+        self, diverging_pairs: Mapping[str, DivergedPair], judgements: Mapping[str, Judgement]
     ) -> dict[str, tuple[str, ...]]:
         """In words, by source: the size of what broke beside the seed's effect, and the cost of the mend."""
-        if not partings:
+        if not diverging_pairs:
             return {}
         seeds = effect_size.seeds(self.oracle, self.sources, judgements)
-        costs = effect_size.costs(self.oracle, [self.sources[name] for name in partings])
+        costs = effect_size.costs(self.oracle, [self.sources[name] for name in diverging_pairs])
         return {
-            name: tuple(filter(None, (effect_size.share(parting, seeds), costs.get(name))))
-            for name, parting in partings.items()
+            name: tuple(filter(None, (effect_size.share(diverging, seeds), costs.get(name))))
+            for name, diverging in diverging_pairs.items()
         }
 
     def _with_diverged(self, facts: Facts, name: str, judgement: Judgement) -> Facts:
@@ -395,11 +399,11 @@ class Audit:
         if result.unexplained is None:
             return None
         trials = self.oracle.trials
-        parting = part(trials[result.unexplained[0]], trials[result.unexplained[1]])
-        if parting is None:
+        diverging = part(trials[result.unexplained[0]], trials[result.unexplained[1]])
+        if diverging is None:
             return None
-        partings = {"": parting}
-        return self._located(measure(partings, self.oracle), partings, {}, {})[""]
+        diverging_pairs = {"": diverging}
+        return self._located(measure(diverging_pairs, self.oracle), diverging_pairs, {}, {})[""]
 
     def _report(
         self,

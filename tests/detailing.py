@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.clock import Clock
 from repro_audit.probe.detail.lines import Lines
-from repro_audit.probe.detail.rng_log import Ledger
+from repro_audit.probe.detail.rng_log import RngLog
 from repro_audit.probe.detail.sites import Sites
 from repro_audit.storage.events import Detail, DetailWriter, Event, Kind
 
@@ -73,7 +73,7 @@ def tracing(directory: Path, **budget: Any) -> Iterator[Lines]:
         writer=writer,
         sites=Sites(writer.intern),
         clock=clock,
-        ledger=Ledger(writer=writer, clock=clock),
+        ledger=RngLog(writer=writer, clock=clock),
         **budget,
     )
     lines.install()

@@ -166,12 +166,12 @@ def _save(report: Report, destination: str | None) -> None:
 def _print(report: Report, asked: Check) -> None:
     """Print the report to stdout, or to stderr where the JSON has stdout for itself."""
     from repro_audit.report import as_json, terminal
-    from repro_audit.report.look import Look
+    from repro_audit.report.style import TerminalStyle
 
     console = (
         terminal.stderr_console() if asked.json == as_json.STDOUT else terminal.stdout_console()
     )
-    look = Look.of(console)
+    look = TerminalStyle.of(console)
     page = terminal.verdict(report, look) if asked.quiet else terminal.render(report, look)
     terminal.print_whole([page], console, look)
 

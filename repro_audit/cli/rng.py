@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from repro_audit.report.look import Look
+    from repro_audit.report.style import TerminalStyle
 
 app = typer.Typer(
     help="The random number generators behind it all: what is there, what it is, what an LCG would be.",
@@ -68,20 +68,20 @@ def lcg(
     _print(pages.anatomy(found, _look()), found, as_json=json)
 
 
-def _look() -> Look:
-    from repro_audit.report.look import Look
+def _look() -> TerminalStyle:
+    from repro_audit.report.style import TerminalStyle
     from repro_audit.report.terminal import stdout_console
 
-    return Look.of(stdout_console())
+    return TerminalStyle.of(stdout_console())
 
 
 def _print(page: RenderableType, found: object, *, as_json: bool) -> None:
     from repro_audit.report import generators as pages
-    from repro_audit.report.look import Look
+    from repro_audit.report.style import TerminalStyle
     from repro_audit.report.terminal import print_whole, stdout_console
 
     if as_json:
         typer.echo(pages.as_json(found))
     else:
         console = stdout_console()
-        print_whole([page], console, Look.of(console))
+        print_whole([page], console, TerminalStyle.of(console))

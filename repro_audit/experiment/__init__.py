@@ -1,16 +1,15 @@
 """The designed experiment: which factors change what the program computes.
 
 Pure logic over an oracle that makes the trials. The floor is an all-pinned run; every verdict is a comparison
-with it. `design` has the words, `bench` keeps the evidence, `grouping` clears many factors in few trials,
-`conviction` makes sure of what diverged, `judging` concludes.
+with it. `design` has the words, `store` keeps the evidence, `grouping` clears many factors in few trials,
+`confirmation` makes sure of what diverged, `judging` concludes.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from repro_audit.experiment.bench import Bench, follow, in_step
-from repro_audit.experiment.conviction import by_layout, convict_all, pin, remove_all, try_alone
+from repro_audit.experiment.confirmation import by_layout, convict_all, pin, remove_all, try_alone
 from repro_audit.experiment.design import (
     Factor,
     Judgement,
@@ -25,6 +24,7 @@ from repro_audit.experiment.design import (
     RunStatus,
     Setting,
 )
+from repro_audit.experiment.evidence_store import EvidenceStore, follow, in_step
 from repro_audit.experiment.grouping import clear, hold_rounds, rounds
 from repro_audit.experiment.judging import conclude, unpinned
 from repro_audit.experiment.noise import MOST_VIEWS, amid, confirm
@@ -64,30 +64,30 @@ def experiment(
     if floor.status != "ok" or runs < 1:
         message = f"need a floor that trained and runs >= 1, not {floor.status!r} and {runs}"
         raise ValueError(message)
-    bench = _bench(factors, floor, runs=runs, fresh=fresh)
-    result = follow(_experiment(bench), oracle)
+    store = _bench(factors, floor, runs=runs, fresh=fresh)
+    result = follow(_experiment(store), oracle)
     if not (result.noise and result.faithful):
         return result
-    return _amid_noise(bench, result, oracle)
+    return _amid_noise(store, result, oracle)
 
 
-def _bench(factors: Iterable[Factor], floor: Outcome, *, runs: int, fresh: bool) -> Bench:
+def _bench(factors: Iterable[Factor], floor: Outcome, *, runs: int, fresh: bool) -> EvidenceStore:
     named = {factor.id: factor for factor in factors}
-    return Bench(factors=named, floor=floor, runs=runs, fresh=fresh)
+    return EvidenceStore(factors=named, floor=floor, runs=runs, fresh=fresh)
 
 
-def _amid_noise(bench: Bench, result: Result, oracle: Oracle) -> Result:
+def _amid_noise(store: EvidenceStore, result: Result, oracle: Oracle) -> Result:
     """Judge by what pinned runs have in common, where they differ in the rest."""
     trials = result.noise
     unpinned = {name for trial in trials for name in oracle.outcome(trial).unpinned}
-    causes = [factor for factor in bench.factors.values() if factor.id in unpinned]
+    causes = [factor for factor in store.factors.values() if factor.id in unpinned]
     at_it = {*unpinned, *(j.id for j in result.judgements.values() if j.status == "broke")}
-    others = [factor for factor in bench.factors.values() if factor.id not in at_it]
+    others = [factor for factor in store.factors.values() if factor.id not in at_it]
     for _ in range(MOST_VIEWS):
         view = oracle.narrowed(trials)
         if view is None:
             break
-        mine = _bench(others, view.outcome(trials[0]), runs=bench.runs, fresh=bench.fresh)
+        mine = _bench(others, view.outcome(trials[0]), runs=store.runs, fresh=store.fresh)
         seen = follow(_experiment(mine), view)
         judgements = None if seen.noise else follow(confirm(mine, seen.judgements), view)
         if judgements is not None:
@@ -96,7 +96,7 @@ def _amid_noise(bench: Bench, result: Result, oracle: Oracle) -> Result:
     return amid(result, None, "", causes)
 
 
-def _experiment(bench: Bench) -> Plan[Result]:
+def _experiment(store: EvidenceStore) -> Plan[Result]:
     """Go from one trial with everything varied to a judgement of each factor.
 
     With `hash-seed` and `clock` of the scope `rerun`, `num-workers` of a wider one, and a guilty clock, it runs:
@@ -108,54 +108,54 @@ def _experiment(bench: Bench) -> Plan[Result]:
     5. What holds, across scopes, at once: it is equal.
     6. The pinned setting twice (equal, else nobody is blamed), then `clock` with all else pinned: it differs, proven.
     """
-    grouped = [factor for factor in bench.factors.values() if factor.grouped]
+    grouped = [factor for factor in store.factors.values() if factor.grouped]
     rerun = [factor for factor in grouped if factor.scope == "rerun"]
     others = [factor for factor in grouped if factor.scope != "rerun"]
-    alone = [factor for factor in bench.factors.values() if not factor.grouped]
+    alone = [factor for factor in store.factors.values() if not factor.grouped]
 
-    groups = rounds(rerun, at_least=bench.runs)
-    first = (yield from bench.observe(groups[:1]))[0] if groups else None
+    groups = rounds(rerun, at_least=store.runs)
+    first = (yield from store.observe(groups[:1]))[0] if groups else None
     warm = {factor.id: factor.levels.of_round(0) for factor in rerun if factor.levels.interpreter}
     # The interpreters that the first group needed are warm: where they alone change nothing, they serve on.
     proof = first
-    if warm not in ({}, *groups[:1]) and (first is None or not bench.equal(first)):
-        (proof,) = yield from bench.observe([warm])
-    if proof is not None and bench.equal(proof):
-        bench.base = warm
+    if warm not in ({}, *groups[:1]) and (first is None or not store.equal(first)):
+        (proof,) = yield from store.observe([warm])
+    if proof is not None and store.equal(proof):
+        store.base = warm
     else:
-        noise = yield from pin(bench, bench.runs - 1)
+        noise = yield from pin(store, store.runs - 1)
         if noise is not None:
-            return (yield from by_layout(bench, noise))
+            return (yield from by_layout(store, noise))
 
     racing = any(factor.levels.race for factor in others)
     together = {factor.id: factor.levels.open for factor in grouped} if rerun and others else {}
     # In one go with the rest, though it is looked into last: it costs a clean program no time.
-    soon = [together] if together and first is not None and bench.equal(first) else []
+    soon = [together] if together and first is not None and store.equal(first) else []
     *_, outcomes = yield from in_step(
         [
-            hold_rounds(bench, groups, first),
-            hold_rounds(bench, rounds(others, at_least=bench.runs if racing else 1)),
-            *(try_alone(bench, factor) for factor in alone),
-            bench.observe(soon),
+            hold_rounds(store, groups, first),
+            hold_rounds(store, rounds(others, at_least=store.runs if racing else 1)),
+            *(try_alone(store, factor) for factor in alone),
+            store.observe(soon),
         ]
     )
-    yield from clear(bench, together, next(iter(outcomes or ()), None))
-    noise = yield from convict_all(bench)
+    yield from clear(store, together, next(iter(outcomes or ()), None))
+    noise = yield from convict_all(store)
     if noise is not None:
-        return (yield from by_layout(bench, noise))
-    yield from remove_all(bench)
+        return (yield from by_layout(store, noise))
+    yield from remove_all(store)
     return Result(
-        judgements=conclude(bench),
+        judgements=conclude(store),
         interactions=tuple(
             found.setting
-            for found in bench.conjunctions
-            if all(map(bench.diverged, found.failures)) and unpinned(bench) is None
+            for found in store.conjunctions
+            if all(map(store.diverged, found.failures)) and unpinned(store) is None
         ),
-        unexplained=_unexplained(bench) if unpinned(bench) is None else None,
+        unexplained=_unexplained(store) if unpinned(store) is None else None,
     )
 
 
-def _unexplained(bench: Bench) -> tuple[str, str] | None:
+def _unexplained(store: EvidenceStore) -> tuple[str, str] | None:
     """Return a divergence that was seen once, and that no factor accounts for."""
-    seen = [outcome.trial for _, outcome in bench.flakes if bench.diverged(outcome)]
-    return (bench.floor.trial, seen[0]) if seen else None
+    seen = [outcome.trial for _, outcome in store.flakes if store.diverged(outcome)]
+    return (store.floor.trial, seen[0]) if seen else None

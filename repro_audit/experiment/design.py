@@ -34,7 +34,7 @@ class Levels:
     """By varied level: levels that are tried only where it diverged, to tell which part of it did that."""
     removal: str | None = None
     """The level that takes the suspect out (or applies the mend): the pair that diverged must then agree."""
-    carrier: tuple[str, str] | None = None
+    judged_by: tuple[str, str] | None = None
     """Another source and its level whose run is this source's varied run too."""
     unpinnable: str | None = None
     """A varied level that moves what no level pins: where it diverges, so may runs that vary anything else."""
@@ -42,7 +42,7 @@ class Levels:
     """Of a race: the varied level also forces an outcome, so released runs that agree convict as well."""
     released: tuple[str, ...] = ()
     """Of a forced race: the levels that force nothing, where the others do without fail: those are run once."""
-    hiding: tuple[str, ...] = ()
+    masks_others: tuple[str, ...] = ()
     """Varied levels under which other sources can not show: without workers, nothing that happens in one."""
 
     def races_at(self, level: str | None) -> bool:
@@ -52,7 +52,9 @@ class Levels:
     @property
     def open(self) -> str:
         """The first varied level that hides no other factor, if there is one."""
-        return next((level for level in self.varied if level not in self.hiding), self.varied[0])
+        return next(
+            (level for level in self.varied if level not in self.masks_others), self.varied[0]
+        )
 
     def removed(self, level: str) -> str:
         """Name the level that varies as `level` does, but with the suspect taken out."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from repro_audit.experiment.bench import Bench, without
 from repro_audit.experiment.design import Conjunction, Factor, Outcome, Plan, Purpose, Setting
+from repro_audit.experiment.evidence_store import EvidenceStore, without
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,81 +33,83 @@ def rounds(pool: Sequence[Factor], at_least: int) -> list[Setting]:
 
 
 def hold_rounds(
-    bench: Bench, groups: Sequence[Setting], first: Outcome | None = None
+    store: EvidenceStore, groups: Sequence[Setting], first: Outcome | None = None
 ) -> Plan[None]:
     """Test every round of a pool; `first` is the outcome of its first round, where it is known.
 
     A culprit found in one round is left out of the following ones, and a round that has nothing new is, too.
     """
     if first is not None:
-        yield from clear(bench, groups[0], first)
+        yield from clear(store, groups[0], first)
         groups = groups[1:]
     left: list[Setting] = []
-    for group in map(bench.unsuspected, groups):
+    for group in map(store.unsuspected, groups):
         # What looked for a culprit has shown much of what the rounds are for.
-        if group and (not bench.troubled() or bench.wanting(group, beside=left)):
+        if group and (not store.troubled() or store.wanting(group, beside=left)):
             left.append(group)
-    outcomes = yield from bench.observe(left)
+    outcomes = yield from store.observe(left)
     for group, outcome in zip(left, outcomes, strict=True):
-        yield from clear(bench, group, outcome)
+        yield from clear(store, group, outcome)
 
 
-def clear(bench: Bench, group: Setting, outcome: Outcome | None = None) -> Plan[None]:
+def clear(store: EvidenceStore, group: Setting, outcome: Outcome | None = None) -> Plan[None]:
     """Find what makes a group fail, until what is left of it equals the floor; `outcome` is the group's, if known."""
     todo: list[Setting] = [group]
     tried: dict[frozenset[tuple[str, str]], Outcome] = {}
     while todo:
-        left = bench.unsuspected(todo.pop(0))
-        known = bench.known_conjunction(left)
+        left = store.unsuspected(todo.pop(0))
+        known = store.known_conjunction(left)
         key = frozenset(left.items())
         if known is not None:
-            todo += _spared(bench, left, known)
+            todo += _spared(store, left, known)
             continue
         if not left or key in tried:
             continue
         if outcome is None or left != group:
-            (outcome,) = yield from bench.observe([left])
+            (outcome,) = yield from store.observe([left])
         tried[key] = outcome
-        if bench.equal(outcome) or len(left) == 1:
+        if store.equal(outcome) or len(left) == 1:
             continue
-        if not (yield from seek(bench, left)):
-            for part, failure in (yield from split(bench, left, outcome)):
-                yield from explain(bench, part, failure)
+        if not (yield from seek(store, left)):
+            for part, failure in (yield from split(store, left, outcome)):
+                yield from explain(store, part, failure)
         todo.append(left)  # without what was just found; dropped as tried, if that is nothing
 
 
-def _spared(bench: Bench, group: Setting, known: Setting) -> list[Setting]:
+def _spared(store: EvidenceStore, group: Setting, known: Setting) -> list[Setting]:
     """Return what to test next of a group that holds a known conjunction.
 
     Pinning any one member undoes it, and others may share the rest; with many known, all members are pinned.
     """
-    if len(bench.conjunctions) >= MOST_CONJUNCTIONS:
+    if len(store.conjunctions) >= MOST_CONJUNCTIONS:
         return [without(group, known)]
     return [without(group, [member]) for member in known if member in group]
 
 
-def seek(bench: Bench, group: Setting) -> Plan[bool]:
+def seek(store: EvidenceStore, group: Setting) -> Plan[bool]:
     """Look for one culprit in a failing group, a trial for each halving; False where no member fails by itself.
 
     Where the first half holds, the second is taken to fail.
     """
     while len(group) > 1:
         first, second = halves(group)
-        (outcome,) = yield from bench.observe([first])
-        group = second if bench.equal(outcome) else first
+        (outcome,) = yield from store.observe([first])
+        group = second if store.equal(outcome) else first
         if len(group) == 1 and group == first:
             return True
-    (outcome,) = yield from bench.observe([group])
-    return not bench.equal(outcome)
+    (outcome,) = yield from store.observe([group])
+    return not store.equal(outcome)
 
 
-def split(bench: Bench, group: Setting, outcome: Outcome) -> Plan[list[tuple[Setting, Outcome]]]:
+def split(
+    store: EvidenceStore, group: Setting, outcome: Outcome
+) -> Plan[list[tuple[Setting, Outcome]]]:
     """Halve a failing group down to single factors; return the parts that fail only as a whole."""
     failing, whole = [(group, outcome)], []
     while failing:
         parts = [half for part, _ in failing for half in halves(part)]
-        outcomes = yield from bench.observe(parts)
-        failed = [not bench.equal(half) for half in outcomes]
+        outcomes = yield from store.observe(parts)
+        failed = [not store.equal(half) for half in outcomes]
         whole += [
             part
             for part, *either in zip(failing, failed[::2], failed[1::2], strict=True)
@@ -128,45 +130,47 @@ def halves(group: Setting) -> tuple[Setting, Setting]:
     return dict(levels[:middle]), dict(levels[middle:])
 
 
-def explain(bench: Bench, part: Setting, failure: Outcome) -> Plan[None]:
+def explain(store: EvidenceStore, part: Setting, failure: Outcome) -> Plan[None]:
     """Find out why a group failed both of whose halves hold: a race, a conjunction, or a flake."""
-    if len(bench.conjunctions) >= MOST_CONJUNCTIONS:
+    if len(store.conjunctions) >= MOST_CONJUNCTIONS:
         return
-    races = [{member: part[member]} for member in bench.races(part)]
+    races = [{member: part[member]} for member in store.races(part)]
     # Twice as often as usual, since something was seen to race.
-    yield from bench.observe(races * (2 * bench.runs), "race")
-    if bench.unsuspected(part) != part:
+    yield from store.observe(races * (2 * store.runs), "race")
+    if store.unsuspected(part) != part:
         return
-    smallest = yield from reduce(bench, {**bench.base, **part})
+    smallest = yield from reduce(store, {**store.base, **part})
     if smallest is None:
-        bench.flakes.append((part, failure))
+        store.flakes.append((part, failure))
 
 
-def reduce(bench: Bench, setting: Setting) -> Plan[Setting | None]:
+def reduce(store: EvidenceStore, setting: Setting) -> Plan[Setting | None]:
     """Find a smallest setting that still fails; None where the failure does not come back.
 
     All levels but races are deterministic, so with a race on board only what fails every time counts: an
     occasional failure says nothing about the others.
     """
-    failures = yield from _failures(bench, setting)
+    failures = yield from _failures(store, setting)
     smallest = setting if failures else {}
     # Races go first: without them, one run each is enough.
-    for member in sorted(smallest, key=lambda member: not bench.factors[member].levels.race):
+    for member in sorted(smallest, key=lambda member: not store.factors[member].levels.race):
         rest = without(smallest, [member])
-        fewer = (yield from _failures(bench, rest)) if rest else []
+        fewer = (yield from _failures(store, rest)) if rest else []
         if fewer:
             smallest, failures = rest, fewer
     if len(smallest) > 1:
-        again = yield from _failures(bench, smallest, repeat=True)
+        again = yield from _failures(store, smallest, repeat=True)
         if not again:
             return None
-        bench.conjunctions.append(Conjunction(setting=smallest, failures=(*failures, *again)))
+        store.conjunctions.append(Conjunction(setting=smallest, failures=(*failures, *again)))
     return smallest or None
 
 
-def _failures(bench: Bench, setting: Setting, *, repeat: bool = False) -> Plan[list[Outcome]]:
+def _failures(
+    store: EvidenceStore, setting: Setting, *, repeat: bool = False
+) -> Plan[list[Outcome]]:
     """Run a setting, several times if it holds a race; return the outcomes if all are failures."""
-    times = bench.runs if bench.races(setting) else 1
+    times = store.runs if store.races(setting) else 1
     purpose: Purpose | None = "repeat" if repeat else None
-    outcomes = yield from bench.observe([setting] * times, purpose, based=False)
-    return [] if any(map(bench.equal, outcomes)) else outcomes
+    outcomes = yield from store.observe([setting] * times, purpose, based=False)
+    return [] if any(map(store.equal, outcomes)) else outcomes

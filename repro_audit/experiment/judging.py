@@ -18,7 +18,7 @@ from repro_audit.experiment.design import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from repro_audit.experiment.bench import Bench
+    from repro_audit.experiment.evidence_store import EvidenceStore
 
 STEADY_RELEASED = "the pinned level computes other bits, but released runs agree with each other"
 
@@ -43,28 +43,28 @@ class Removal:
     """None where one of the trials did not train."""
 
 
-def conclude(bench: Bench) -> dict[str, Judgement]:
+def conclude(store: EvidenceStore) -> dict[str, Judgement]:
     """Judge every factor, then let the more specific ones take the blame of their carriers."""
-    judgements = {name: _own(bench, factor) for name, factor in bench.factors.items()}
-    for factor in bench.factors.values():
-        if factor.levels.carrier is None:
-            judgements[factor.id] = _with_removal(bench, judgements[factor.id])
-    for factor in bench.factors.values():
-        if factor.levels.carrier is not None and factor.levels.carrier[0] in judgements:
-            name, level = factor.levels.carrier
-            carried = _carried(bench, judgements[factor.id], bench.factors[name], level)
+    judgements = {name: _own(store, factor) for name, factor in store.factors.items()}
+    for factor in store.factors.values():
+        if factor.levels.judged_by is None:
+            judgements[factor.id] = _with_removal(store, judgements[factor.id])
+    for factor in store.factors.values():
+        if factor.levels.judged_by is not None and factor.levels.judged_by[0] in judgements:
+            name, level = factor.levels.judged_by
+            carried = _carried(store, judgements[factor.id], store.factors[name], level)
             judgements[factor.id] = carried
             if carried.undone == "removal":
                 judgements[name] = _relieved(judgements[name], level, carried.id)
-    moving = unpinned(bench)
+    moving = unpinned(store)
     return judgements if moving is None else spared(judgements, moving)
 
 
-def unpinned(bench: Bench) -> Factor | None:
+def unpinned(store: EvidenceStore) -> Factor | None:
     """Return a factor that was seen to move the result at a level that nothing pins."""
-    for factor in bench.factors.values():
+    for factor in store.factors.values():
         level = factor.levels.unpinnable
-        if level is not None and finding(bench, factor, level).level.diverged:
+        if level is not None and finding(store, factor, level).level.diverged:
             return factor
     return None
 
@@ -80,13 +80,13 @@ def spared(judgements: Mapping[str, Judgement], moving: Factor) -> dict[str, Jud
     }
 
 
-def finding(bench: Bench, factor: Factor, level: str) -> Finding:
+def finding(store: EvidenceStore, factor: Factor, level: str) -> Finding:
     """Judge one level: by its own runs where there are any, else by a group that held."""
-    evidence = bench.alone.get((factor.id, level), [])
+    evidence = store.alone.get((factor.id, level), [])
     ran = [outcome for outcome in evidence if outcome.status == "ok"]
-    diverged = [outcome for outcome in ran if bench.diverged(outcome)]
+    diverged = [outcome for outcome in ran if store.diverged(outcome)]
     steady = (
-        factor.levels.race and not factor.levels.forced and not bench.unsteady((factor.id, level))
+        factor.levels.race and not factor.levels.forced and not store.unsteady((factor.id, level))
     )
     if diverged and steady:
         return Finding(
@@ -95,11 +95,11 @@ def finding(bench: Bench, factor: Factor, level: str) -> Finding:
             note=STEADY_RELEASED,
         )
     if diverged:
-        return _diverged(bench, factor, level, ran)
+        return _diverged(store, factor, level, ran)
     if len(ran) < len(evidence):
         failed = next(outcome for outcome in evidence if outcome.status != "ok")
         return Finding(level=_level(level, diverged=None, outcome=failed))
-    held = bench.held.get((factor.id, level), [])
+    held = store.held.get((factor.id, level), [])
     if not held:
         untested = LevelOutcome(level=level, diverged=None, trial=None, status="untested")
         return Finding(level=untested)
@@ -109,18 +109,18 @@ def finding(bench: Bench, factor: Factor, level: str) -> Finding:
     )
 
 
-def _diverged(bench: Bench, factor: Factor, level: str, ran: list[Outcome]) -> Finding:
+def _diverged(store: EvidenceStore, factor: Factor, level: str, ran: list[Outcome]) -> Finding:
     """Weigh a divergence: proven takes a repeat, and pinned runs that agree."""
-    diverged = [outcome for outcome in ran if bench.diverged(outcome)]
+    diverged = [outcome for outcome in ran if store.diverged(outcome)]
     repeated = len(diverged) > 1 and (factor.levels.race or len(diverged) == len(ran))
     # On top of a base, the later runs are the ones with everything else pinned.
-    ordered = diverged[::-1] if bench.base else diverged
+    ordered = diverged[::-1] if store.base else diverged
     return Finding(
         level=_level(level, diverged=True, outcome=ordered[0]),
-        confidence="proven" if repeated and bench.pinned else "suspected",
+        confidence="proven" if repeated and store.pinned else "suspected",
         repeat=ordered[1].trial if len(ordered) > 1 else None,
-        race=bench.tally((factor.id, level))
-        if factor.levels.forced or bench.unsteady((factor.id, level))
+        race=store.tally((factor.id, level))
+        if factor.levels.forced or store.unsteady((factor.id, level))
         else None,
     )
 
@@ -129,11 +129,11 @@ def _level(level: str, *, diverged: bool | None, outcome: Outcome) -> LevelOutco
     return LevelOutcome(level=level, diverged=diverged, trial=outcome.trial, status=outcome.status)
 
 
-def _own(bench: Bench, factor: Factor) -> Judgement:
+def _own(store: EvidenceStore, factor: Factor) -> Judgement:
     """Judge a factor by its own levels, alone and together with others."""
-    findings = [finding(bench, factor, level) for level in factor.levels.varied]
+    findings = [finding(store, factor, level) for level in factor.levels.varied]
     levels = tuple(found.level for found in findings)
-    together = _together(bench, factor)
+    together = _together(store, factor)
     judgement = Judgement(
         id=factor.id,
         status="held",
@@ -143,20 +143,20 @@ def _own(bench: Bench, factor: Factor) -> Judgement:
     )
     if any(level.diverged for level in levels):
         parts = [
-            finding(bench, factor, part).level
+            finding(store, factor, part).level
             for level in levels
             if level.diverged
             for part in factor.levels.parts.get(level.level, ())
         ]
         judgement = replace(judgement, levels=(*levels, *parts))
-        return _broke_alone(bench, factor, judgement, findings)
-    if together is not None and all(map(bench.diverged, together.failures)):
-        return _broke_together(bench, judgement, together)
-    return _unsuspicious(bench, factor, judgement, together)
+        return _broke_alone(store, factor, judgement, findings)
+    if together is not None and all(map(store.diverged, together.failures)):
+        return _broke_together(store, judgement, together)
+    return _unsuspicious(store, factor, judgement, together)
 
 
 def _unsuspicious(
-    bench: Bench, factor: Factor, judgement: Judgement, together: Conjunction | None
+    store: EvidenceStore, factor: Factor, judgement: Judgement, together: Conjunction | None
 ) -> Judgement:
     """Judge a factor that diverged nowhere: held only if all of its levels ran."""
     levels = judgement.levels
@@ -167,15 +167,15 @@ def _unsuspicious(
     if together is not None:
         names = " and ".join(together.setting)
         return replace(judgement, note=f"runs failed with {names} varied together")
-    if factor.levels.race and any(factor.id in group for group, _ in bench.flakes):
+    if factor.levels.race and any(factor.id in group for group, _ in store.flakes):
         return replace(judgement, note="a run in company differed once, and none since")
     return judgement
 
 
-def _together(bench: Bench, factor: Factor) -> Conjunction | None:
+def _together(store: EvidenceStore, factor: Factor) -> Conjunction | None:
     """Return a conjunction the factor is part of, one that diverged before one that crashed."""
-    mine = [found for found in bench.conjunctions if factor.id in found.setting]
-    mine.sort(key=lambda found: not all(map(bench.diverged, found.failures)))
+    mine = [found for found in store.conjunctions if factor.id in found.setting]
+    mine.sort(key=lambda found: not all(map(store.diverged, found.failures)))
     return mine[0] if mine else None
 
 
@@ -188,42 +188,42 @@ def _race(findings: list[Finding]) -> tuple[int, int] | None:
 
 
 def _broke_alone(
-    bench: Bench, factor: Factor, judgement: Judgement, findings: list[Finding]
+    store: EvidenceStore, factor: Factor, judgement: Judgement, findings: list[Finding]
 ) -> Judgement:
     guilty = [found for found in findings if found.level.diverged]
     best = next((found for found in guilty if found.confidence == "proven"), guilty[0])
-    judgement = replace(judgement, status="broke", pair=_pair(bench, best.level.trial))
+    judgement = replace(judgement, status="broke", pair=_pair(store, best.level.trial))
     if factor.yardstick:
         return judgement
     return replace(
         judgement,
         confidence=best.confidence,
         repeat=best.repeat,
-        undone="pin" if bench.pinned else None,
+        undone="pin" if store.pinned else None,
     )
 
 
-def _broke_together(bench: Bench, judgement: Judgement, together: Conjunction) -> Judgement:
+def _broke_together(store: EvidenceStore, judgement: Judgement, together: Conjunction) -> Judgement:
     first, *others = together.failures
     alike = len({failure.digest for failure in together.failures}) == 1
     return replace(
         judgement,
         status="broke",
-        confidence="proven" if others and alike and bench.pinned else "suspected",
-        pair=_pair(bench, first.trial),
+        confidence="proven" if others and alike and store.pinned else "suspected",
+        pair=_pair(store, first.trial),
         repeat=others[0].trial if others else None,
-        undone="pin" if bench.pinned else None,
+        undone="pin" if store.pinned else None,
         together=together.setting,
     )
 
 
-def _pair(bench: Bench, trial: str | None) -> tuple[str, str] | None:
-    return None if trial is None else (bench.floor.trial, trial)
+def _pair(store: EvidenceStore, trial: str | None) -> tuple[str, str] | None:
+    return None if trial is None else (store.floor.trial, trial)
 
 
-def _removal(bench: Bench, name: str, level: str) -> Removal | None:
+def _removal(store: EvidenceStore, name: str, level: str) -> Removal | None:
     """Return what the trials with the suspect taken out showed, for one of its levels; None without."""
-    runs = bench.removals.get(name)
+    runs = store.removals.get(name)
     if not runs:
         return None
     outcomes = [outcome for _, outcome in runs]
@@ -233,27 +233,27 @@ def _removal(bench: Bench, name: str, level: str) -> Removal | None:
     return Removal(pair=(outcomes[0].trial, other.trial), agree=agree if trained else None)
 
 
-def _with_removal(bench: Bench, judgement: Judgement) -> Judgement:
+def _with_removal(store: EvidenceStore, judgement: Judgement) -> Judgement:
     """Strengthen a conviction by the pair of trials without the suspect."""
     if judgement.confidence is None or judgement.together is not None or judgement.pair is None:
         return judgement
     trial = judgement.pair[1]
     level = next(level.level for level in judgement.levels if level.trial == trial)
-    removal = _removal(bench, judgement.id, level)
+    removal = _removal(store, judgement.id, level)
     if removal is None:
         return judgement
     undone = "removal" if removal.agree else judgement.undone
     return replace(judgement, removal_pair=removal.pair, undone=undone)
 
 
-def _carried(bench: Bench, own: Judgement, carrier: Factor, name: str) -> Judgement:
+def _carried(store: EvidenceStore, own: Judgement, carrier: Factor, name: str) -> Judgement:
     """Judge a factor by a level of its carrier as well."""
-    found = finding(bench, carrier, name)
+    found = finding(store, carrier, name)
     if found.level.status == "untested":
         return own
-    removal = _removal(bench, own.id, name)
+    removal = _removal(store, own.id, name)
     if found.level.diverged and removal is not None:
-        return _weaker(own, _removed(bench, own, carrier, found, removal))
+        return _weaker(own, _removed(store, own, carrier, found, removal))
     if found.level.diverged:
         return _weaker(own, replace(own, note=f"{carrier.id} diverged, and nothing can be removed"))
     status: Status = "error" if found.level.diverged is None else "held"
@@ -261,7 +261,7 @@ def _carried(bench: Bench, own: Judgement, carrier: Factor, name: str) -> Judgem
 
 
 def _removed(
-    bench: Bench, own: Judgement, carrier: Factor, found: Finding, removal: Removal
+    store: EvidenceStore, own: Judgement, carrier: Factor, found: Finding, removal: Removal
 ) -> Judgement:
     """Judge a factor by what became of its carrier's divergence when it was taken out."""
     judgement = replace(own, levels=(*own.levels, found.level), removal_pair=removal.pair)
@@ -270,7 +270,7 @@ def _removed(
             judgement,
             status="broke",
             confidence=found.confidence,
-            pair=_pair(bench, found.level.trial),
+            pair=_pair(store, found.level.trial),
             repeat=found.repeat,
             undone="removal",
         )

@@ -16,7 +16,7 @@ from repro_audit.experiment.design import Factor, Judgement, Plan, Result
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from repro_audit.experiment.bench import Bench
+    from repro_audit.experiment.evidence_store import EvidenceStore
 
 MOST_VIEWS = 3
 """As often the view is narrowed, where what pinned runs had in common turns out to be luck."""
@@ -25,27 +25,29 @@ SURE = 4
 """Times as many runs as usual must differ, and as many pinned ones agree."""
 
 
-def confirm(bench: Bench, judgements: Mapping[str, Judgement]) -> Plan[dict[str, Judgement] | None]:
+def confirm(
+    store: EvidenceStore, judgements: Mapping[str, Judgement]
+) -> Plan[dict[str, Judgement] | None]:
     """Doubt every blame; None where pinned runs differ even in what is in view."""
     blamed = {
         name: level
         for name, judgement in judgements.items()
-        if judgement.status == "broke" and not bench.factors[name].yardstick
+        if judgement.status == "broke" and not store.factors[name].yardstick
         for level in [_guilty_level(judgement)]
     }
-    times = SURE * bench.runs
+    times = SURE * store.runs
     single = [{name: level} for name, level in blamed.items() if level is not None]
     if not single:
         return dict(judgements)
-    pinned = yield from bench.run([{}] * times, "pinned")
-    bench.pinned += pinned
-    if not all(map(bench.equal, pinned)):
+    pinned = yield from store.run([{}] * times, "pinned")
+    store.pinned += pinned
+    if not all(map(store.equal, pinned)):
         return None
-    outcomes = yield from bench.run(single * times, "repeat")
+    outcomes = yield from store.run(single * times, "repeat")
     firm = {
         name
         for place, (name,) in enumerate(single)
-        if all(map(bench.diverged, outcomes[place :: len(single)]))
+        if all(map(store.diverged, outcomes[place :: len(single)]))
     }
     return {
         name: replace(judgement, confidence="suspected", undone=None)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from repro_audit.experiment import Judgement, Setting
     from repro_audit.source import Source
-    from repro_audit.trial.oracle import Parting, Trial, TrialOracle
+    from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle
 
 RUNS = 2
 """With a fix, and as many without it."""
@@ -37,9 +37,9 @@ def seeds(
     return []
 
 
-def share(parting: Parting, of_seeds: Sequence[Sequence[float]]) -> str | None:
+def share(diverging: DivergedPair, of_seeds: Sequence[Sequence[float]]) -> str | None:
     """The difference of a pair's last losses, as a share of the spread between seeds."""
-    pair = (parting.reference.facts.losses, parting.diverged.facts.losses)
+    pair = (diverging.reference.facts.losses, diverging.diverged.facts.losses)
     return share_of_spread(pair, of_seeds)
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from repro_audit.source import Source
     from repro_audit.storage.facts import Facts
     from repro_audit.storage.trace import Key
-    from repro_audit.trial.oracle import Parting, Trial, TrialOracle
+    from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,16 +47,18 @@ class Tried:
     """Whether both runs of the pair agree with it; None where they were not made."""
 
 
-def measure(partings: Mapping[str, Parting], oracle: TrialOracle) -> dict[str, Divergence]:
+def measure(
+    diverging_pairs: Mapping[str, DivergedPair], oracle: TrialOracle
+) -> dict[str, Divergence]:
     """Measure the first difference of each pair. Values that no earlier run has saved are fetched by a further run."""
-    keys = {name: parting.key for name, parting in partings.items()}
+    keys = {name: diverging.key for name, diverging in diverging_pairs.items()}
     references = {
-        name: replace(parting.reference, setting=dict(reference_setting(name, parting)))
-        for name, parting in partings.items()
+        name: replace(diverging.reference, setting=dict(reference_setting(name, diverging)))
+        for name, diverging in diverging_pairs.items()
     }
     wanted: dict[tuple[tuple[str, str], ...], set[Key]] = {}
-    for name, parting in partings.items():
-        for trial in (references[name], parting.diverged):
+    for name, diverging in diverging_pairs.items():
+        for trial in (references[name], diverging.diverged):
             if _saved(trial, keys[name], oracle) is None:
                 setting = tuple(sorted(trial.setting.items()))
                 wanted.setdefault(setting, set()).add(keys[name])
@@ -64,10 +66,10 @@ def measure(partings: Mapping[str, Parting], oracle: TrialOracle) -> dict[str, D
         [(dict(setting), Watch(capture=tuple(sorted(keys)))) for setting, keys in wanted.items()]
     )
     found = {}
-    for name, parting in partings.items():
+    for name, diverging in diverging_pairs.items():
         ours = _saved(references[name], keys[name], oracle)
-        theirs = _saved(parting.diverged, keys[name], oracle)
-        found[name] = _divergence(parting, ours, theirs)
+        theirs = _saved(diverging.diverged, keys[name], oracle)
+        found[name] = _divergence(diverging, ours, theirs)
     return found
 
 
@@ -81,15 +83,15 @@ def _saved(trial: Trial, key: Key, oracle: TrialOracle) -> Value | None:
     return None
 
 
-def reference_setting(name: str, parting: Parting) -> tuple[tuple[str, str], ...]:
+def reference_setting(name: str, diverging: DivergedPair) -> tuple[tuple[str, str], ...]:
     """The diverged setting with the source put back: the same interpreter can serve both."""
-    setting = {key: level for key, level in parting.diverged.setting.items() if key != name}
-    return tuple(sorted(setting.items())) if setting != parting.diverged.setting else ()
+    setting = {key: level for key, level in diverging.diverged.setting.items() if key != name}
+    return tuple(sorted(setting.items())) if setting != diverging.diverged.setting else ()
 
 
-def _divergence(parting: Parting, ours: Value | None, theirs: Value | None) -> Divergence:
+def _divergence(diverging: DivergedPair, ours: Value | None, theirs: Value | None) -> Divergence:
     """The first difference, with its size where both values could be had."""
-    first = parting.difference.first
+    first = diverging.difference.first
     kind, detail = DivergenceKind(first.kind), first.detail
     size = None
     if kind is DivergenceKind.VALUE and ours is not None and theirs is not None:
@@ -98,7 +100,7 @@ def _divergence(parting: Parting, ours: Value | None, theirs: Value | None) -> D
             kind = DivergenceKind(size.kind)
         else:  # what differs at random can not be had again
             size, detail = None, "the two runs could not be had again to measure by how much"
-    if first.phase is Phase.DATA and _other_samples(parting.difference):
+    if first.phase is Phase.DATA and _other_samples(diverging.difference):
         kind, detail = DivergenceKind.ORDER, "the sampler hands out other indices"
     return Divergence(
         step=first.step,
@@ -107,7 +109,7 @@ def _divergence(parting: Parting, ours: Value | None, theirs: Value | None) -> D
         name=first.name,
         size=reported(size) if size else None,
         detail=detail,
-        way=_links(parting),
+        way=_links(diverging),
     )
 
 
@@ -122,11 +124,11 @@ def reported(size: Magnitude) -> Size:
     )
 
 
-def _links(parting: Parting) -> tuple[Link, ...]:
+def _links(diverging: DivergedPair) -> tuple[Link, ...]:
     """How the difference goes on to the loss."""
     return tuple(
         Link(what=each.name, where=f"step {each.step}, {each.phase.label}")
-        for each in way(parting.reference.trace, parting.diverged.trace)
+        for each in way(diverging.reference.trace, diverging.diverged.trace)
     )
 
 
@@ -142,7 +144,7 @@ def finding(
     facts: Facts,
     *,
     trials: Mapping[str, Trial],
-    parting: Parting | None,
+    diverging: DivergedPair | None,
     divergence: Divergence | None,
     measured: tuple[str, ...] = (),
     tried: Tried | None = None,
@@ -174,7 +176,7 @@ def finding(
         evidence=(*_agreement(source, judgement, trials), *verdict.evidence, *measured)
         if broke
         else verdict.evidence,
-        losses=_losses(source, judgement, parting) if broke else None,
+        losses=_losses(source, judgement, diverging) if broke else None,
         together=together if broke else (),
     )
 
@@ -318,17 +320,17 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _losses(
-    source: Source, judgement: Judgement, parting: Parting | None
+    source: Source, judgement: Judgement, diverging: DivergedPair | None
 ) -> tuple[LossCurve, LossCurve] | None:
     """The losses of both runs over the steps."""
-    if parting is None:
+    if diverging is None:
         return None
-    trial = parting.diverged
+    trial = diverging.diverged
     levels = [level.level for level in judgement.levels if level.trial == trial.id]
     level = trial.setting.get(source.id) or next(iter(levels), "varied")
     return (
-        LossCurve(label=source.pinned, values=parting.reference.facts.losses),
-        LossCurve(label=level, values=parting.diverged.facts.losses),
+        LossCurve(label=source.pinned, values=diverging.reference.facts.losses),
+        LossCurve(label=level, values=diverging.diverged.facts.losses),
     )
 
 

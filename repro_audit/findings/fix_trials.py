@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from repro_audit.report import model
     from repro_audit.source import Source
     from repro_audit.target import Target
-    from repro_audit.trial.oracle import Parting, Trial, TrialOracle
+    from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle
 
 MOST_BYTES = 1 << 20
 """Of a file that is rewritten."""
@@ -27,14 +27,14 @@ MOST_BYTES = 1 << 20
 
 def try_fixes(
     sources: Mapping[str, Source],
-    partings: Mapping[str, Parting],
+    diverging_pairs: Mapping[str, DivergedPair],
     divergences: Mapping[str, model.Divergence],
     oracle: TrialOracle,
 ) -> dict[str, Tried]:
     """Rewrite what is to blame for each source that has a table for it, and run its pair again."""
     proposals = {}
-    for name, parting in partings.items():
-        code = _code(sources[name], parting, divergences.get(name), oracle.target)
+    for name, diverging in diverging_pairs.items():
+        code = _code(sources[name], diverging, divergences.get(name), oracle.target)
         proposal = propose(sources[name].remedies, code) if code is not None else None
         if proposal is not None:
             proposals[name] = proposal
@@ -42,14 +42,14 @@ def try_fixes(
     for name, proposal in proposals.items():
         place = _in_tree(proposal.file, oracle)
         if place is not None:
-            parting = partings[name]
-            settings = (dict(reference_setting(name, parting)), dict(parting.diverged.setting))
+            diverging = diverging_pairs[name]
+            settings = (dict(reference_setting(name, diverging)), dict(diverging.diverged.setting))
             trials = oracle.try_settings(
                 [(setting, Watch()) for setting in settings],
-                whole_epochs=parting.diverged.whole_epochs,
+                whole_epochs=diverging.diverged.whole_epochs,
                 edited={place: proposal.text},
             )
-            agreed[name] = _agree(parting.reference, *trials)
+            agreed[name] = _agree(diverging.reference, *trials)
     return {
         name: Tried(proposal=proposal, agreed=agreed.get(name))
         for name, proposal in proposals.items()
@@ -67,7 +67,7 @@ def _agree(before: Trial, reference: Trial, diverged: Trial) -> bool:
 
 
 def _code(
-    source: Source, parting: Parting, divergence: model.Divergence | None, target: Target
+    source: Source, diverging: DivergedPair, divergence: model.Divergence | None, target: Target
 ) -> Code | None:
     """The file with the line to blame, and the lines in it that may share the blame; None where none is known."""
     cause = divergence.cause if divergence is not None else None
@@ -75,7 +75,7 @@ def _code(
         return None
     file = cause.location.file
     places = [(each.location.file, each.location.line) for each in _all(cause) if each.location]
-    places += source.lines(parting.reference.facts.survey.get(source.id))
+    places += source.lines(diverging.reference.facts.survey.get(source.id))
     try:
         path = Path(file)
         text = path.read_bytes().decode() if path.stat().st_size <= MOST_BYTES else ""

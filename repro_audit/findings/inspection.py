@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from repro_audit.analysis.compare import Mismatch
     from repro_audit.experiment import Setting
     from repro_audit.storage.reads import Suspect
-    from repro_audit.trial.oracle import Parting, Trial, TrialOracle
+    from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle
 
 MOST_ROUNDS = 3
 """How often the reference outputs of a race's ops known so far are fed in, to see whether others part the runs too.
@@ -57,8 +57,8 @@ class Pair:
     @property
     def first(self) -> Mismatch | None:
         """The first observation that differs."""
-        parting = part(self.reference, self.diverged)
-        return parting.difference.first if parting is not None else None
+        diverging = part(self.reference, self.diverged)
+        return diverging.difference.first if diverging is not None else None
 
     @property
     def truncated(self) -> str:
@@ -122,7 +122,7 @@ class Located:
 class Suspicion:
     """A pair that parts, and how to have it again."""
 
-    parting: Parting
+    diverging: DivergedPair
     reference: Setting
     """What to run against the diverged setting."""
     race: bool
@@ -172,12 +172,12 @@ def _run(wanted: list[tuple[int, Wanted]], oracle: TrialOracle) -> list[Trial]:
 
 def _inspect(suspicion: Suspicion) -> Plan:
     """One pair: the window of the step that broke, then from the beginning, where that does not tell."""
-    parting = suspicion.parting
-    first = parting.difference.first
-    loading = parting.reference.facts.runs == parting.diverged.facts.runs == 1
+    diverging = suspicion.diverging
+    first = diverging.difference.first
+    loading = diverging.reference.facts.runs == diverging.diverged.facts.runs == 1
     # Batches are drawn ahead of their steps, and a race parts the runs at another step each time.
     early = first.phase in {Phase.INIT, Phase.DATA} or suspicion.race
-    last = max(first.step, parting.reference.facts.steps - 1) if suspicion.race else first.step
+    last = max(first.step, diverging.reference.facts.steps - 1) if suspicion.race else first.step
     windows = [Window(first=0 if early else first.step, last=last, loading=loading)]
     if not early and first.step > 0:
         windows.append(Window(first=0, last=first.step, loading=loading))
@@ -191,7 +191,7 @@ def _inspect(suspicion: Suspicion) -> Plan:
 
 def _look(suspicion: Suspicion, window: Window) -> Plan:
     """Run the pair with a window, a race again until it shows; then ask for what else parts it."""
-    settings = (suspicion.reference, suspicion.parting.diverged.setting)
+    settings = (suspicion.reference, suspicion.diverging.diverged.setting)
     reference, diverged = yield [(setting, Watch(window=window)) for setting in settings]
     pair = Pair(reference=reference, diverged=diverged, suspect=suspicion.suspect)
     for _ in range(suspicion.chances - 1):
@@ -224,7 +224,7 @@ def _others(suspicion: Suspicion, window: Window, found: list[Located], truncate
     If both part at `scatter` now, whose inputs are equal, it is a second cause, and in the next round both are fed.
     If they agree, `index_add` was all. The values that were saved on the way give the sizes.
     """
-    settings = (suspicion.reference, suspicion.parting.diverged.setting)
+    settings = (suspicion.reference, suspicion.diverging.diverged.setting)
     sizes: dict[Key, Magnitude] = {}
     for _ in range(MOST_ROUNDS if suspicion.race else 1):
         keys = tuple(key for each in found for key in each.outputs)

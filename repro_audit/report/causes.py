@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from repro_audit.report import text
-from repro_audit.report.look import Look, code, indented, words
+from repro_audit.report.style import TerminalStyle, code, indented, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "12345678"
 _MOST_BARS = 48
 
 
-def cause_rows(divergence: Divergence, look: Look) -> Iterator[tuple[str, RenderableType]]:
+def cause_rows(divergence: Divergence, look: TerminalStyle) -> Iterator[tuple[str, RenderableType]]:
     """Where the runs part, and what else parts them."""
     cause = divergence.cause
     if cause is None:
@@ -51,7 +51,7 @@ def size_in_words(size: Size) -> str:
     return text.listed(parts)
 
 
-def _cause(cause: Cause, look: Look) -> RenderableType:
+def _cause(cause: Cause, look: TerminalStyle) -> RenderableType:
     """The line first, as that is what to open; then what happens there."""
     parts: list[RenderableType] = []
     location = cause.location
@@ -81,7 +81,7 @@ def _op(cause: Cause) -> str:
     return f"{cause.op} in {cause.phase}{of}, step {cause.step}"
 
 
-def _way(cause: Cause | None, way: tuple[Link, ...], look: Look) -> Text:
+def _way(cause: Cause | None, way: tuple[Link, ...], look: TerminalStyle) -> Text:
     """A short tree: what the difference reached, from its cause to the loss."""
     branch = "└ " if look.unicode else "`- "
     lines: list[tuple[str, str]] = []
@@ -104,7 +104,7 @@ def _way(cause: Cause | None, way: tuple[Link, ...], look: Look) -> Text:
     return shown
 
 
-def growth(a: LossCurve, b: LossCurve, look: Look) -> str:
+def growth(a: LossCurve, b: LossCurve, look: TerminalStyle) -> str:
     """How the difference of two losses goes on, a bar a step on a logarithmic scale; empty where there is none.
 
     Steps at which both losses are equal have a dot. Of many steps, evenly many are shown.

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.markdown import Markdown
 from rich.text import Text
 
-from repro_audit.report.look import Look, code, heading, indented, words
+from repro_audit.report.style import TerminalStyle, code, heading, indented, words
 from repro_audit.report.terminal import print_whole
 from repro_audit.source import Scope
 
@@ -48,11 +48,11 @@ def program(section: str) -> str:
 
 def print_source(source: Source, console: Console) -> None:
     """Print the whole of what a source's docstring says, and how to set its options."""
-    look = Look.of(console)
+    look = TerminalStyle.of(console)
     print_whole(_parts(source, look), console, look)
 
 
-def _parts(source: Source, look: Look) -> Iterator[RenderableType]:
+def _parts(source: Source, look: TerminalStyle) -> Iterator[RenderableType]:
     yield heading(words(source.id, "bold"), look, "")
     yield words(source.title)
     yield words(PROMISES[source.scope], "dim")
@@ -67,7 +67,7 @@ def _parts(source: Source, look: Look) -> Iterator[RenderableType]:
         yield _whole(code(textwrap.indent(_options(source), "    "), look))
 
 
-def _body(content: str, look: Look) -> Iterator[RenderableType]:
+def _body(content: str, look: TerminalStyle) -> Iterator[RenderableType]:
     """Prose and code in turn; a list of references line by line."""
     if not REFERENCE.sub("", content).strip():
         for title, address in REFERENCE.findall(content):

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from repro_audit.report import text
 from repro_audit.report.causes import cause_rows, growth, size_in_words
-from repro_audit.report.look import Look, code, heading, indented, rows, words
 from repro_audit.report.model import (
     Confidence,
     Divergence,
@@ -20,6 +19,7 @@ from repro_audit.report.model import (
     LossCurve,
     SourceResult,
 )
+from repro_audit.report.style import TerminalStyle, code, heading, indented, rows, words
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _KINDS = {
 }
 
 
-def broken_source(source: SourceResult, look: Look) -> RenderableType:
+def broken_source(source: SourceResult, look: TerminalStyle) -> RenderableType:
     """The section of a source that broke."""
     title = Text.assemble(
         (f"{look.bad} ", "bold red"), (text.line(source.id), "bold"), overflow="fold"
@@ -51,7 +51,7 @@ def broken_source(source: SourceResult, look: Look) -> RenderableType:
     return Group(*parts)
 
 
-def unexplained(divergence: Divergence, look: Look) -> RenderableType:
+def unexplained(divergence: Divergence, look: TerminalStyle) -> RenderableType:
     """The section of a difference that no source accounts for."""
     title = Text.assemble(
         (f"{look.bad} ", "bold red"), ("unexplained", "bold"), ("  breaks rerun", "red")
@@ -80,7 +80,7 @@ def place(divergence: Divergence) -> str:
     return text.listed(text.line(part) for part in parts if part)
 
 
-def _source_rows(source: SourceResult, look: Look) -> Iterator[tuple[str, RenderableType]]:
+def _source_rows(source: SourceResult, look: TerminalStyle) -> Iterator[tuple[str, RenderableType]]:
     yield "what", words(source.title)
     if source.reason:
         yield "found", words(source.reason)
@@ -102,7 +102,7 @@ def _labelled(
         yield label if index == 0 else "", content
 
 
-def _levels(levels: tuple[LevelResult, ...], look: Look) -> Text:
+def _levels(levels: tuple[LevelResult, ...], look: TerminalStyle) -> Text:
     shown = Text(overflow="fold")
     for index, level in enumerate(levels):
         if index:
@@ -117,7 +117,9 @@ def _levels(levels: tuple[LevelResult, ...], look: Look) -> Text:
     return shown
 
 
-def _divergence_rows(divergence: Divergence, look: Look) -> Iterator[tuple[str, RenderableType]]:
+def _divergence_rows(
+    divergence: Divergence, look: TerminalStyle
+) -> Iterator[tuple[str, RenderableType]]:
     difference = _KINDS[divergence.kind] + (f" ({divergence.detail})" if divergence.detail else "")
     first = Text.assemble(
         (place(divergence), "bold"),
@@ -131,7 +133,7 @@ def _divergence_rows(divergence: Divergence, look: Look) -> Iterator[tuple[str, 
     yield from cause_rows(divergence, look)
 
 
-def _losses(a: LossCurve, b: LossCurve, look: Look) -> RenderableType:
+def _losses(a: LossCurve, b: LossCurve, look: TerminalStyle) -> RenderableType:
     """Both runs' losses around the first step that differs, with the digits that it takes to see it."""
     steps = max(len(a.values), len(b.values))
     pairs = list(zip(a.values, b.values))  # noqa: B905  # `strict` would refuse a run that ended early
@@ -182,7 +184,7 @@ def _loss_cells(
     return Text(cells[0]), Text(cells[1]), Text(difference)
 
 
-def _fix(fix: Fix, look: Look) -> RenderableType:
+def _fix(fix: Fix, look: TerminalStyle) -> RenderableType:
     proof = fix.proof or (
         "fix verified: runs with it agree" if fix.verified else "no run has tried this fix"
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from repro_audit.report.look import heading, rows, words
+from repro_audit.report.style import heading, rows, words
 from repro_audit.report.text import listed, plural
 from repro_audit.rng.lcg import clock
 from repro_audit.rng.lcg.generator import nu_limit
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from repro_audit.report.look import Look
+    from repro_audit.report.style import TerminalStyle
     from repro_audit.rng.identification import Identification
     from repro_audit.rng.inventory import GeneratorFacts
     from repro_audit.rng.lcg.anatomy import Anatomy, Attempt
@@ -77,12 +77,12 @@ def _seed(facts: GeneratorFacts) -> str:
     return "not kept" if facts.status in {"started", "made by each call"} else "none yet"
 
 
-def identifications(found: Sequence[Identification], look: Look) -> RenderableType:
+def identifications(found: Sequence[Identification], look: TerminalStyle) -> RenderableType:
     """`rng identify`."""
     return Group(*_separated(_identification(one, look) for one in found))
 
 
-def _identification(one: Identification, look: Look) -> RenderableType:
+def _identification(one: Identification, look: TerminalStyle) -> RenderableType:
     if not one.exercised:
         title = Text(f"? {one.name}", style="bold")
         title.append(f"  {one.claim}?", style="not bold")
@@ -103,7 +103,7 @@ def _verdict(one: Identification) -> str:
     return f"is not {one.claim}" if one.control else f"is not shown to be {one.claim}"
 
 
-def anatomy(found: Anatomy, look: Look) -> RenderableType:
+def anatomy(found: Anatomy, look: TerminalStyle) -> RenderableType:
     """`rng lcg`."""
     sections = [
         _generator_itself(found),
@@ -125,7 +125,7 @@ def _generator_itself(found: Anatomy) -> RenderableType:
     return Group(title, _rows([("seed", str(found.seed)), ("outputs", _numbers(found.outputs))]))
 
 
-def _period(found: Anatomy, look: Look) -> RenderableType:
+def _period(found: Anatomy, look: TerminalStyle) -> RenderableType:
     full = found.hull_dobell.full
     title = _title("full period" if full else "no full period", look, good=full)
     return Group(
@@ -134,7 +134,7 @@ def _period(found: Anatomy, look: Look) -> RenderableType:
     )
 
 
-def _conditions(conditions: HullDobell, look: Look) -> Iterator[Row]:
+def _conditions(conditions: HullDobell, look: TerminalStyle) -> Iterator[Row]:
     """Hull and Dobell's, one by one."""
     yield "B and M", _checked(f"gcd(B, M) = {conditions.gcd}", "1", look, holds=conditions.coprime)
     dividing = [str(prime) for prime, divides in conditions.primes if divides]
@@ -162,11 +162,11 @@ def _conditions(conditions: HullDobell, look: Look) -> Iterator[Row]:
         yield "4", _checked(said, "divides both", look, holds=conditions.four)
 
 
-def _checked(said: str, wanted: str, look: Look, *, holds: bool) -> str:
+def _checked(said: str, wanted: str, look: TerminalStyle, *, holds: bool) -> str:
     return f"{look.good} {said}" if holds else f"{look.bad} {said}; wanted: {wanted}"
 
 
-def _orbit(orbit: Orbit, found: Anatomy, look: Look) -> Iterator[Row]:
+def _orbit(orbit: Orbit, found: Anatomy, look: TerminalStyle) -> Iterator[Row]:
     if orbit.period is None:
         yield "period", "not known: M, or p-1 for one of its primes p, could not be factored"
         yield "bounds", f"at least {orbit.at_least:,} and at most {orbit.at_most:,} states"
@@ -184,7 +184,7 @@ def _orbit(orbit: Orbit, found: Anatomy, look: Look) -> Iterator[Row]:
         yield "checked", f"{look.good} a jump of so many steps leads back; too long to walk"
 
 
-def _weakness(found: Anatomy, look: Look) -> RenderableType | None:
+def _weakness(found: Anatomy, look: TerminalStyle) -> RenderableType | None:
     lines: list[Row] = []
     if found.low_bits:
         lines.extend((f"low {entry.bits}", f"period {entry.period:,}") for entry in found.low_bits)
@@ -198,7 +198,7 @@ def _weakness(found: Anatomy, look: Look) -> RenderableType | None:
     return Group(_title(name, look, good=not found.low_bits), _rows(lines))
 
 
-def _cracked(found: Anatomy, look: Look) -> RenderableType:
+def _cracked(found: Anatomy, look: TerminalStyle) -> RenderableType:
     known, last = found.known_modulus, found.unknown_modulus[-1]
     lines: list[Row] = []
     if known.lcg is not None:
@@ -239,7 +239,7 @@ def _attempt(recovery: Recovery, found: Anatomy) -> str:
     return f"M divides {recovery.lcg.modulus}"
 
 
-def _at_start(remedy: Remedy, found: Anatomy, look: Look) -> RenderableType:
+def _at_start(remedy: Remedy, found: Anatomy, look: TerminalStyle) -> RenderableType:
     seeds = min(remedy.tried, found.lcg.modulus)
     lines = [
         (_time(clock.INSTANT), _numbers(remedy.first)),
@@ -269,7 +269,7 @@ def _cost(remedy: Remedy, words: str) -> str:
     return words
 
 
-def _while_running(remedy: Remedy, look: Look) -> RenderableType:
+def _while_running(remedy: Remedy, look: TerminalStyle) -> RenderableType:
     first, second = (f"+{reading:,} us" for reading in clock.READINGS)
     lines = [
         (first, _numbers(remedy.first)),
@@ -313,7 +313,7 @@ def _time(second: int) -> str:
     return datetime.fromtimestamp(second, tz=timezone.utc).strftime("%H:%M:%S")
 
 
-def _title(name: str, look: Look, *, good: bool) -> RenderableType:
+def _title(name: str, look: TerminalStyle, *, good: bool) -> RenderableType:
     style = "green" if good else "yellow"
     return heading(Text(name, style=f"bold {style}"), look, style)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from repro_audit.report.look import Look, indented, words
+from repro_audit.report.style import TerminalStyle, indented, words
 from repro_audit.report.terminal import print_whole
 from repro_audit.source import Scope
 from repro_audit.sources._exercise import Answer, Prospect, machine, prospect
@@ -29,12 +29,12 @@ LEAST_ROOM = 20
 
 def print_catalogue(catalogue: Mapping[str, Source], plugins: Plugins, console: Console) -> None:
     """Print every source, and the plugins that can not be used."""
-    look = Look.of(console)
+    look = TerminalStyle.of(console)
     print_whole(_parts(catalogue, plugins, look), console, look)
 
 
 def _parts(
-    catalogue: Mapping[str, Source], plugins: Plugins, look: Look
+    catalogue: Mapping[str, Source], plugins: Plugins, look: TerminalStyle
 ) -> Iterator[RenderableType]:
     width = max(map(len, catalogue))
     headings = ("id", "breaks", "levels: pinned / varied", "can be exercised here")
@@ -58,7 +58,7 @@ def _parts(
         yield words(f"note: {note}", "yellow")
 
 
-def _row(cells: list[Text], width: int, look: Look) -> RenderableType:
+def _row(cells: list[Text], width: int, look: TerminalStyle) -> RenderableType:
     """One line; cells below one another where the terminal is narrow."""
     room = look.width - width - SCOPE_WIDTH - HERE_WIDTH - 3 * 2
     if look.narrow or room < LEAST_ROOM:

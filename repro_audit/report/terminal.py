@@ -10,15 +10,6 @@ from rich.text import Text
 from rich.theme import Theme
 
 from repro_audit.report import findings, text
-from repro_audit.report.look import (
-    PROMISE_STYLES,
-    SOURCE_STYLES,
-    Look,
-    heading,
-    indented,
-    rows,
-    words,
-)
 from repro_audit.report.model import (
     PROMISES,
     Environment,
@@ -30,6 +21,15 @@ from repro_audit.report.model import (
     TargetFailure,
     broken_promise,
     required_promises,
+)
+from repro_audit.report.style import (
+    PROMISE_STYLES,
+    SOURCE_STYLES,
+    TerminalStyle,
+    heading,
+    indented,
+    rows,
+    words,
 )
 from repro_audit.source import Scope
 
@@ -61,11 +61,11 @@ _VERDICT_STYLES = {
 
 def print_report(report: Report, console: Console) -> None:
     """Print the page to the tool's own console."""
-    look = Look.of(console)
+    look = TerminalStyle.of(console)
     print_whole([render(report, look)], console, look)
 
 
-def print_whole(parts: Iterable[RenderableType], console: Console, look: Look) -> None:
+def print_whole(parts: Iterable[RenderableType], console: Console, look: TerminalStyle) -> None:
     """Print whole lines, without trailing blanks or what the stream's encoding can not hold."""
     with console.capture() as capture:
         for part in parts:
@@ -92,12 +92,12 @@ def stderr_console(file: IO[str] | None = None, *, width: int | None = None) -> 
     )
 
 
-def render(report: Report, look: Look) -> RenderableType:
+def render(report: Report, look: TerminalStyle) -> RenderableType:
     """The whole page."""
     return Group(*_separated(_sections(report, look)))
 
 
-def _sections(report: Report, look: Look) -> Iterator[RenderableType]:
+def _sections(report: Report, look: TerminalStyle) -> Iterator[RenderableType]:
     yield _top(report)
     if report.failure is not None:
         yield _failure(report.failure, look)
@@ -166,7 +166,7 @@ def _machine(environment: Environment) -> str:
     return text.listed(part for part in parts if part)
 
 
-def _sources(report: Report, look: Look) -> RenderableType:
+def _sources(report: Report, look: TerminalStyle) -> RenderableType:
     errors = [source for source in report.sources if source.status is SourceStatus.ERROR]
     singles = [*_broken(report.sources), *errors]
     parts = [_single_sources(singles, look)] if singles else []
@@ -175,7 +175,7 @@ def _sources(report: Report, look: Look) -> RenderableType:
     return Group(*parts)
 
 
-def _single_sources(sources: list[SourceResult], look: Look) -> RenderableType:
+def _single_sources(sources: list[SourceResult], look: TerminalStyle) -> RenderableType:
     """The table of what broke or could not be tried, a row each."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(min_width=_STATUS_WIDTH, no_wrap=True)
@@ -208,7 +208,7 @@ def _folded(sources: tuple[SourceResult, ...], status: SourceStatus) -> dict[str
 
 
 def _fold_rows(
-    folds: list[tuple[SourceStatus, dict[str, list[str]]]], look: Look
+    folds: list[tuple[SourceStatus, dict[str, list[str]]]], look: TerminalStyle
 ) -> Iterator[tuple[Text, RenderableType]]:
     for status, by_reason in folds:
         style = SOURCE_STYLES[status]
@@ -222,7 +222,7 @@ def _fold_rows(
             label = Text("")
 
 
-def _promises(report: Report, look: Look) -> RenderableType:
+def _promises(report: Report, look: TerminalStyle) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(no_wrap=True)
@@ -258,7 +258,7 @@ def _because(report: Report, scope: Scope, status: PromiseStatus) -> str:
     return f"{held} of {text.plural(len(sources), 'source')} held{left_to_us}"
 
 
-def verdict(report: Report, look: Look) -> RenderableType:
+def verdict(report: Report, look: TerminalStyle) -> RenderableType:
     """The verdict, and before it what it does not cover."""
     line = verdict_line(report, look)
     labelled = [
@@ -270,7 +270,7 @@ def verdict(report: Report, look: Look) -> RenderableType:
     return Group(rows(labelled), Text(""), line) if labelled else line
 
 
-def verdict_line(report: Report, look: Look) -> Text:
+def verdict_line(report: Report, look: TerminalStyle) -> Text:
     """The verdict, what it covers, and what the exit code means."""
     decision = report.decision
     by_status = {
@@ -306,7 +306,7 @@ def _scopes(scopes: list[Scope]) -> str:
     return text.listed(scope.value for scope in scopes)
 
 
-def _failure(failure: TargetFailure, look: Look) -> RenderableType:
+def _failure(failure: TargetFailure, look: TerminalStyle) -> RenderableType:
     title = Text.assemble((f"{look.bad} ", "bold red"), ("the target failed by itself", "bold"))
     said = (("where", failure.where), ("why", failure.why), ("next", failure.next_step))
     labelled = [

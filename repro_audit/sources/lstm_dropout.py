@@ -133,7 +133,7 @@ def levels(facts: Facts) -> Levels | str:
     """Carried by the second run in one process; removal convicts."""
     if not facts.survey.get(ID):
         return facts.seen("no nn.LSTM, nn.GRU or nn.RNN with dropout ran")
-    return Levels(carrier=(process_reuse.SOURCE.id, process_reuse.SECOND), removal=OFF)
+    return Levels(judged_by=(process_reuse.SOURCE.id, process_reuse.SECOND), removal=OFF)
 
 
 @contextmanager

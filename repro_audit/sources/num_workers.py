@@ -127,7 +127,7 @@ def levels(facts: Facts) -> Levels | str:
     varied = tuple(str(count) for count in WORKERS.of(facts) if own != {count})
     if not varied:
         return f"every DataLoader has num_workers={min(own)} anyway"
-    return Levels(varied=varied, removal=PER_SAMPLE, hiding=("0",))
+    return Levels(varied=varied, removal=PER_SAMPLE, masks_others=("0",))
 
 
 @contextmanager

@@ -104,15 +104,15 @@ ID = "pickled-embedding"
 def levels(facts: Facts) -> Levels | str:
     """Reloaded through pickle; and carried by the tree that the first run left, where it holds a pickled Embedding."""
     found = facts.survey.get(ID) or {}
-    carrier = (artifact_cache.SOURCE.id, artifact_cache.WARM) if facts.written else None
-    if not found.get("names") and carrier is None:
+    judged_by = (artifact_cache.SOURCE.id, artifact_cache.WARM) if facts.written else None
+    if not found.get("names") and judged_by is None:
         return facts.seen("no nn.Embedding was seen")
     if not found.get("names") and not found.get("pickles"):
         return facts.seen("no nn.Embedding was seen, and none came out of a pickle,")
     return Levels(
         varied=(RELOADED,) if found.get("names") else (),
-        removal=WITHOUT if carrier else None,
-        carrier=carrier,
+        removal=WITHOUT if judged_by else None,
+        judged_by=judged_by,
     )
 
 

@@ -91,7 +91,7 @@ def levels(facts: Facts) -> Levels | str:
     varied = tuple(str(count) for count in chosen if count != facts.threads)
     # A single thread races with none.
     return (
-        Levels(varied=varied, hiding=("1",))
+        Levels(varied=varied, masks_others=("1",))
         if varied
         else f"it runs with {facts.threads} threads anyway"
     )

@@ -66,7 +66,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parting:
+class DivergedPair:
     """Two trials that differ, and where."""
 
     reference: Trial
@@ -80,7 +80,7 @@ class Parting:
         return (first.step, int(first.phase), first.name, first.occurrence)
 
 
-def part(reference: Trial, diverged: Trial, common: Common | None = None) -> Parting | None:
+def part(reference: Trial, diverged: Trial, common: Common | None = None) -> DivergedPair | None:
     """Where two trials part, of what they have in `common`; None where they are equal after all, or left no trace."""
     if reference.digest is None or diverged.digest is None:
         return None
@@ -90,7 +90,7 @@ def part(reference: Trial, diverged: Trial, common: Common | None = None) -> Par
     difference = compare(ours, theirs)
     if difference is None:
         return None
-    return Parting(reference=reference, diverged=diverged, difference=difference)
+    return DivergedPair(reference=reference, diverged=diverged, difference=difference)
 
 
 def _ran_whole(trial: Trial) -> bool:
@@ -233,8 +233,8 @@ class TrialOracle:
             return False
         left = [each.facts.left_early for each in (self.floor, trial)]
         after = min((steps for steps in left if steps is not None), default=None)
-        parting = part(self.floor, trial) if after is not None else None
-        return parting is not None and after is not None and parting.key[0] >= after
+        diverging = part(self.floor, trial) if after is not None else None
+        return diverging is not None and after is not None and diverging.key[0] >= after
 
     def _first_differences(self, run: Run) -> tuple[Key, ...]:
         """What a run saves the values of: the places where earlier runs parted from the floor.
@@ -252,8 +252,10 @@ class TrialOracle:
             earlier, self._singles = self._singles, []
         else:
             return ()
-        partings = [part(self.floor, trial) for trial in earlier if self.floor is not None]
-        return tuple(sorted({parting.key for parting in partings if parting is not None}))
+        diverging_pairs = [part(self.floor, trial) for trial in earlier if self.floor is not None]
+        return tuple(
+            sorted({diverging.key for diverging in diverging_pairs if diverging is not None})
+        )
 
     def try_as_is(self, *, probed: bool) -> Trial:
         """Run the program as it is, with nothing pinned, in a fresh interpreter; `probed` or only counted."""

@@ -16,7 +16,7 @@ from repro_audit.analysis.pinpoint.align import Span
 from repro_audit.analysis.pinpoint.causes import Pair, draw_cause, explain
 from repro_audit.analysis.pinpoint.draws import MADE, events, follow
 from repro_audit.analysis.pinpoint.fetches import fetches, parted, sample_at, taken
-from repro_audit.analysis.pinpoint.model import Cause, CauseKind, Link, Place, Sample
+from repro_audit.analysis.pinpoint.model import Cause, CauseKind, EventPair, Link, Sample
 from repro_audit.storage.columns import ROWS_PER_FLUSH
 from repro_audit.storage.events import MAIN, Detail, Kind
 from repro_audit.storage.trace import Phase
@@ -89,7 +89,7 @@ def pinpoint(
             event = a.main.event(row)
             return Cause(
                 kind="reading",
-                place=Place(event=event, other=None),
+                place=EventPair(event=event, other=None),
                 detail=f"{suspects.in_words(event, suspect)}, and no other line that was seen does",
                 process=MAIN,
                 other_process=MAIN,

@@ -12,7 +12,7 @@ from repro_audit.analysis.pinpoint import items as items_module
 from repro_audit.analysis.pinpoint import suspects
 from repro_audit.analysis.pinpoint.align import Alignment, Span, align
 from repro_audit.analysis.pinpoint.draws import DRAWING, Departure, follow, same_site, unequal_draw
-from repro_audit.analysis.pinpoint.model import Cause, CauseKind, Link, Place
+from repro_audit.analysis.pinpoint.model import Cause, CauseKind, EventPair, Link
 from repro_audit.analysis.pinpoint.rank import rank, source_of
 from repro_audit.storage.events import MAIN, Kind, Line
 from repro_audit.storage.facts import AMBIENT
@@ -143,7 +143,7 @@ class _Explanation:
         event = self._a.event(row_a)
         return Cause(
             kind="reading",
-            place=Place(event=event, other=None if row_b is None else self._b.event(row_b)),
+            place=EventPair(event=event, other=None if row_b is None else self._b.event(row_b)),
             detail=f"{suspects.in_words(event, suspect)}; what it runs or decides differs",
             process=self._pair.process,
             other_process=self._pair.other_process,
@@ -368,9 +368,9 @@ class _Explanation:
     def _rows(self, item: Item) -> tuple[int, int]:
         return self._pair.a.start + item.a, self._pair.b.start + item.b
 
-    def _place(self, item: Item) -> Place:
+    def _place(self, item: Item) -> EventPair:
         row_a, row_b = self._rows(item)
-        return Place(
+        return EventPair(
             event=self._a.event(row_a) if item.a >= 0 else None,
             other=self._b.event(row_b) if item.b >= 0 else None,
         )
@@ -407,7 +407,7 @@ def draw_cause(
     """A generator's event that differs, in the main processes; None for the run that has it not."""
     return Cause(
         kind="draw",
-        place=Place(
+        place=EventPair(
             event=None if row_a is None else a.event(row_a),
             other=None if row_b is None else b.event(row_b),
         ),

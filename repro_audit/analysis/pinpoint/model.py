@@ -14,7 +14,7 @@ CauseKind: TypeAlias = Literal["op", "line", "draw", "file", "order", "reading"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class EventPair:
     """An event in both runs, or in one of them alone."""
 
     event: Event | None
@@ -34,7 +34,7 @@ class Place:
 class Link:
     """A step on the way from the cause to the difference that was found."""
 
-    place: Place | None
+    place: EventPair | None
     words: str
     """What it is, where there is more to say than the event does, or no event."""
 
@@ -59,7 +59,7 @@ class Cause:
     """`op`, `line`: it made something else of equal values. `draw`: a random generator parted there. `file`: it read
     a file with another content. `order`: only one run has it, or has it there. `reading`: a line that reads what the
     source is about, and ran or decided what differs first."""
-    place: Place
+    place: EventPair
     detail: str
     """In words; empty where the kind says all."""
     process: str
@@ -67,7 +67,7 @@ class Cause:
     other_process: str
     generator: str = ""
     """Which one parted, for a draw."""
-    began: Place | None = None
+    began: EventPair | None = None
     """Where that generator was first drawn from, if nothing had seeded it."""
     path: str = ""
     """Which file differs, for a file."""

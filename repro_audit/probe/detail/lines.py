@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from repro_audit.probe.clock import Clock
     from repro_audit.probe.detail.names import Chain
-    from repro_audit.probe.detail.rng_log import Ledger
+    from repro_audit.probe.detail.rng_log import RngLog
     from repro_audit.probe.detail.sites import Sites
     from repro_audit.storage.events import DetailWriter
 
@@ -163,7 +163,7 @@ class Lines:
         writer: DetailWriter,
         sites: Sites,
         clock: Clock,
-        ledger: Ledger,
+        ledger: RngLog,
         most_events: int = MOST_EVENTS,
         most_seconds: float = MOST_SECONDS,
     ) -> None:

@@ -108,7 +108,7 @@ class _Watched:
 
 
 @final
-class Ledger:
+class RngLog:
     """Compares the states of generators and writes a row for each that moved.
 
     Args:

@@ -16,7 +16,7 @@ from repro_audit.probe.clock import Clock
 from repro_audit.probe.detail.contents import Contents
 from repro_audit.probe.detail.fetches import Fetches
 from repro_audit.probe.detail.lines import Lines
-from repro_audit.probe.detail.rng_log import Ledger
+from repro_audit.probe.detail.rng_log import RngLog
 from repro_audit.probe.detail.sites import Homes, Sites
 from repro_audit.storage.events import MAIN, NOTHING, TRUNCATED, DetailWriter, Kind
 from repro_audit.storage.trace import Phase
@@ -81,7 +81,7 @@ class Parts:
         self.clock = clock
         self.writer = DetailWriter(directory)
         self.sites = Sites(self.writer.intern, homes)
-        self.ledger = Ledger(writer=self.writer, clock=clock)
+        self.ledger = RngLog(writer=self.writer, clock=clock)
         self.lines = (
             Lines(writer=self.writer, sites=self.sites, clock=clock, ledger=self.ledger)
             if lines

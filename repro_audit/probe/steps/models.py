@@ -13,7 +13,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from repro_audit.probe.digest.tensors import digest
-from repro_audit.probe.steps.recorder import Place
+from repro_audit.probe.steps.recorder import TensorSlot
 from repro_audit.storage.trace import Phase
 from repro_audit.torch_internals.tensors import BUFFERS
 
@@ -62,9 +62,9 @@ class Parameter:
 
     def __init__(self, name: str, recorder: Recorder) -> None:
         self.name = name
-        self.grad = Place(recorder.intern(f"grad.{name}"))
-        self.param = Place(recorder.intern(f"param.{name}"))
-        self.states: dict[object, Place] = {}
+        self.grad = TensorSlot(recorder.intern(f"grad.{name}"))
+        self.param = TensorSlot(recorder.intern(f"param.{name}"))
+        self.states: dict[object, TensorSlot] = {}
         self.version = _NEVER
         self.step = 0
         self.of_module = False
@@ -78,7 +78,7 @@ class Models:
         self._labels: ByIdentity[str] = ByIdentity()
         self._parameters: ByIdentity[Parameter] = ByIdentity()
         self._roots: list[weakref.ref[nn.Module]] = []
-        self._buffers: list[tuple[weakref.ref[nn.Module], str, Place]] = []
+        self._buffers: list[tuple[weakref.ref[nn.Module], str, TensorSlot]] = []
         self._lazy: list[weakref.ref[nn.Module]] = []
         self._used: dict[str, int] = {}
 
@@ -119,7 +119,7 @@ class Models:
             self._observe_new(f"{prefix}{_clean(name)}", parameter)
         for name, buffer in buffers:
             owner, _, key = name.rpartition(".")
-            place = Place(self._recorder.intern(f"buffer.{prefix}{_clean(name)}"))
+            place = TensorSlot(self._recorder.intern(f"buffer.{prefix}{_clean(name)}"))
             self._buffers.append((weakref.ref(module.get_submodule(owner)), key, place))
             if not is_lazy(buffer):
                 self._recorder.first(_INIT, place, buffer)
@@ -226,7 +226,9 @@ class Models:
             if isinstance(value, (torch.Tensor, int, float)):
                 place = places.get(key)
                 if place is None:
-                    place = places[key] = Place(self._recorder.intern(f"state.{known.name}.{key}"))
+                    place = places[key] = TensorSlot(
+                        self._recorder.intern(f"state.{known.name}.{key}")
+                    )
                 again(_OPTIMIZER, place, value)
             else:  # L-BFGS keeps lists of tensors
                 self._recorder.tree(_OPTIMIZER, f"state.{known.name}.{key}", value)

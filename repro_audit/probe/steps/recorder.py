@@ -28,7 +28,7 @@ _dispatch_keys = DISPATCH_KEYS.get()
 _digest_memory = xxhash.xxh3_128_digest
 
 
-class Place:
+class TensorSlot:
     """A name at which a tensor is observed again and again, and where its bytes lay the last time.
 
     It holds the address, not the tensor. Equal address, dtype, shape and contiguity make the bytes there the tensor's;
@@ -125,7 +125,7 @@ class Recorder:
         if self._capture:
             self._save(phase, name, value)
 
-    def again(self, phase: int, place: Place, value: Any) -> None:
+    def again(self, phase: int, place: TensorSlot, value: Any) -> None:
         """Observe a tensor that is observed at every step, for a quarter of the cost where it is as it was."""
         try:
             lies_known = (
@@ -136,7 +136,7 @@ class Recorder:
                 and (value.data_ptr() == place.pointer or place.moved(value))
                 and not value.is_neg()
             )
-        except Exception:  # as in `Place.remember`
+        except Exception:  # as in `TensorSlot.remember`
             lies_known = False
         if lies_known:
             self._add(
@@ -148,7 +148,7 @@ class Recorder:
         self.outcome(phase, place.name, value)
         place.remember(value, self.intern)
 
-    def first(self, phase: int, place: Place, value: Any) -> None:
+    def first(self, phase: int, place: TensorSlot, value: Any) -> None:
         """Observe a tensor that is new here, unless the training began with it in a process before this one."""
         if place.name not in self._begun:
             self.again(phase, place, value)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from repro_audit.cli import app
 from repro_audit.errors import UsageError
 from repro_audit.report import generators as pages
-from repro_audit.report.look import Look
+from repro_audit.report.style import TerminalStyle
 from repro_audit.report.terminal import print_whole, stdout_console
 from repro_audit.rng import Lcg, fork_rng, generators, seed_everything
 from repro_audit.rng.lcg.anatomy import dissect
@@ -49,7 +49,7 @@ SAMPLES = {
 def printed(name: str, width: int, encoding: str = "utf-8") -> str:
     raw = io.BytesIO()
     console = stdout_console(io.TextIOWrapper(raw, encoding=encoding), width=width)
-    look = Look.of(console)
+    look = TerminalStyle.of(console)
     print_whole([pages.anatomy(dissect(*SAMPLES[name]), look)], console, look)
     return raw.getvalue().decode(encoding)
 

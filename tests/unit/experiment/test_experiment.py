@@ -214,7 +214,7 @@ def test_a_pair_of_different_scopes_is_found() -> None:
         factor("hash"),
         factor("a"),
         factor("b", scope="settings"),
-        factor("workers", "0", "2", scope="settings", hiding=("0",)),
+        factor("workers", "0", "2", scope="settings", masks_others=("0",)),
     ]
     program = Program(conjunctions=(frozenset(together.items()),))
     result = audit(program, factors)

@@ -74,7 +74,7 @@ DROPOUT = Factor(
     id="dropout",
     scope="settings",
     pinned=PINNED,
-    levels=Levels(removal=REMOVED, carrier=("reuse", "second")),
+    levels=Levels(removal=REMOVED, judged_by=("reuse", "second")),
 )
 
 
@@ -141,7 +141,7 @@ def test_what_can_not_be_removed_leaves_the_blame_with_the_carrier() -> None:
 
 def test_levels_of_its_own_convict_the_carried_as_well() -> None:
     program = Program(culprits=frozenset({("dropout", "v0")}))
-    own = factor("dropout", carrier=("reuse", "second"), removal=REMOVED)
+    own = factor("dropout", judged_by=("reuse", "second"), removal=REMOVED)
     judgements = audit(program, [own, REUSE]).judgements
     assert (judgements["dropout"].status, judgements["reuse"].status) == ("broke", "held")
     assert [level.diverged for level in judgements["dropout"].levels] == [True, False]

@@ -125,7 +125,7 @@ BROKE = Judgement(
 
 
 def said(oracle: FakeOracle, judgement: Judgement, source: Source = SOURCE, **more: Any) -> Any:
-    more = {"parting": None, "divergence": None, **more}
+    more = {"diverging": None, "divergence": None, **more}
     return finding(source, judgement, Facts(), trials=oracle.trials, **more)
 
 
@@ -158,8 +158,8 @@ def test_losses_carry_their_levels(tmp_path: Path) -> None:
         heads=replace(left(0), facts=Facts(losses=(3.0, 2.0))),
         tails=replace(left(1), facts=Facts(losses=(3.0, 1.0))),
     )
-    parting = part(oracle.trials["t00"], oracle.trials["t01"])
-    result = said(oracle, replace(BROKE, levels=BROKE.levels[:1]), parting=parting)
+    diverging = part(oracle.trials["t00"], oracle.trials["t01"])
+    result = said(oracle, replace(BROKE, levels=BROKE.levels[:1]), diverging=diverging)
     assert [(curve.label, curve.values) for curve in result.losses] == [
         ("heads", (3.0, 2.0)),
         ("tails", (3.0, 1.0)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from repro_audit.analysis.pinpoint.model import Cause, Sample
-from repro_audit.analysis.pinpoint.model import Place as EventPlace
+from repro_audit.analysis.pinpoint.model import EventPair as EventPlace
 from repro_audit.findings.inspection import Finding, Located, Suspicion, inspect
 from repro_audit.findings.wording import VANISHED, in_words
 from repro_audit.storage.events import Kind
@@ -33,12 +33,12 @@ WINDOW = Watch(window=Window(first=0, last=0, loading=True))
 
 @dataclass(slots=True)
 class Program:
-    """Two lines, each an op of the one before; a line of `parting` makes another output at the varied level.
+    """Two lines, each an op of the one before; a line of `diverging` makes another output at the varied level.
 
     What is fed to an op takes the place of its output.
     """
 
-    parting: tuple[int, ...] = (1,)
+    diverging: tuple[int, ...] = (1,)
     unseen: bool = False
     """The ops agree, though the losses do not."""
     agrees: Callable[[int], bool] = lambda _number: False
@@ -55,7 +55,7 @@ class Program:
         for line, name in ((1, "aten::exp"), (2, "aten::log")):
             event = Event(Kind.OP, name, line, value)
             key = (0, int(Phase.FORWARD), f"{name}|{event.site}||0", 0)
-            other = varied and line in self.parting and not self.unseen
+            other = varied and line in self.diverging and not self.unseen
             value = f"{name}({value})" + ("'" if other and key not in watch.feed else "")
             events.append(replace(event, after=value))
             values[key] = (1.0, 1.25 if other else 1.0)
@@ -72,9 +72,9 @@ class Program:
 def suspicion(oracle: FakeOracle, *, race: bool = False, runs: int = 1) -> Suspicion:
     """Of a pair that the oracle is asked for."""
     reference, diverged = (oracle.trial(setting, Watch()) for setting in ({}, VARIED))
-    parting = part(reference, diverged)
-    assert parting is not None
-    return Suspicion(parting=parting, reference={}, race=race, runs=runs)
+    diverging = part(reference, diverged)
+    assert diverging is not None
+    return Suspicion(diverging=diverging, reference={}, race=race, runs=runs)
 
 
 def inspected(oracle: FakeOracle, **how: bool | int) -> Finding:
@@ -106,7 +106,7 @@ def test_the_first_op_that_parts_equal_inputs_and_by_how_much(tmp_path: Path) ->
 def test_another_op_that_parts_the_runs_by_itself_shows_once_the_first_is_fed(
     tmp_path: Path,
 ) -> None:
-    assert lines(inspected(FakeOracle(tmp_path, Program(parting=(1, 2)).leaves))) == [1, 2]
+    assert lines(inspected(FakeOracle(tmp_path, Program(diverging=(1, 2)).leaves))) == [1, 2]
 
 
 def test_a_race_is_run_again_until_it_shows(tmp_path: Path) -> None:

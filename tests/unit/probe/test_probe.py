@@ -23,7 +23,7 @@ from repro_audit.probe import Probe, StopTraining
 from repro_audit.probe.digest import generators
 from repro_audit.probe.digest.capture import ValueWriter
 from repro_audit.probe.digest.tensors import digest
-from repro_audit.probe.steps.recorder import Place, Recorder
+from repro_audit.probe.steps.recorder import Recorder, TensorSlot
 from repro_audit.storage.trace import Phase, TraceWriter
 from repro_audit.storage.values import open_values
 from tests.probing import Watched, watching
@@ -739,7 +739,7 @@ def recorder(directory: Path, **options: Any) -> tuple[Recorder, Watched]:
 def test_a_place_is_read_as_any_value_is(tmp_path: Path, change: Callable[[Any], object]) -> None:
     tensor = torch.arange(9.0).reshape(3, 3)
     rows, watched = recorder(tmp_path)
-    place, name = Place(rows.intern("again")), rows.intern("outcome")
+    place, name = TensorSlot(rows.intern("again")), rows.intern("outcome")
     for round_number in range(4):
         if round_number == 2:
             change(tensor)

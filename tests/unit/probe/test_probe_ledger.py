@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from repro_audit.probe.clock import Clock
-from repro_audit.probe.detail.rng_log import Ledger
+from repro_audit.probe.detail.rng_log import RngLog
 from repro_audit.probe.digest import generators
 from repro_audit.probe.digest.generators import Position
 from repro_audit.storage.events import NOTHING, DetailWriter, Kind
@@ -148,10 +148,10 @@ def test_a_generator_of_the_programs_own_begins_from_nothing(tmp_path: Path) -> 
     assert made.after == drew.before == generators.digest_of(random.Random(0))
 
 
-def ledger(directory: Path) -> tuple[Ledger, DetailWriter]:
+def ledger(directory: Path) -> tuple[RngLog, DetailWriter]:
     writer = DetailWriter(directory)
     assert writer.intern("") == 0  # the site that stands for no line
-    return Ledger(writer=writer, clock=Clock()), writer
+    return RngLog(writer=writer, clock=Clock()), writer
 
 
 def test_dropped_generators_are_let_go(tmp_path: Path) -> None:

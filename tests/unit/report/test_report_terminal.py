@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from repro_audit.report import text
-from repro_audit.report.look import Look
 from repro_audit.report.model import LossCurve, Report, SourceResult, SourceStatus
 from repro_audit.report.progress import Progress
+from repro_audit.report.style import TerminalStyle
 from repro_audit.report.terminal import print_report, stderr_console, verdict_line
 from repro_audit.source import Scope
 from tests.report_models import (
@@ -188,7 +188,7 @@ def test_last_lines_are_the_verdict(require: Scope) -> None:
         sources = tuple(map(_one, (Scope.RERUN, Scope.SETTINGS, Scope.PORTABLE), statuses))
         report = replace(CLEAN, sources=sources, require=require)
 
-        line = verdict_line(report, Look()).plain
+        line = verdict_line(report, TerminalStyle()).plain
 
         assert len(line) <= 2 * 80
         assert f"(exit {report.exit_code}; {require.value} required)" in line
@@ -206,7 +206,7 @@ def test_reproducible_says_what_was_not_tried() -> None:
     untried = _one(Scope.SETTINGS, SourceStatus.NOT_EXERCISED)
     report = replace(CLEAN, sources=(untried,), require=Scope.SETTINGS)
 
-    line = verdict_line(report, Look()).plain
+    line = verdict_line(report, TerminalStyle()).plain
     assert "REPRODUCIBLE on rerun as far as tried: 0 of 0; settings untested" in line
 
 

@@ -26,7 +26,7 @@ Level = tuple[str, str]
 
 
 @dataclass(slots=True, kw_only=True)
-class Bench:
+class EvidenceStore:
     """All that the trials have shown so far. Plans add to it, `judging` reads it."""
 
     factors: Mapping[str, Factor]

@@ -26,7 +26,7 @@ NARROW = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class TerminalStyle:
     """The signs and the width that a terminal offers."""
 
     width: int = 80
@@ -34,7 +34,7 @@ class Look:
     unicode: bool = True
 
     @classmethod
-    def of(cls, console: Console) -> Look:
+    def of(cls, console: Console) -> TerminalStyle:
         """What `console` offers."""
         return cls(
             width=min(console.width, WIDEST),
@@ -101,7 +101,7 @@ def words(content: str, style: str = "") -> Text:
     return Text(text.line(content), style=style, overflow="fold")
 
 
-def code(content: str, look: Look) -> Text:
+def code(content: str, look: TerminalStyle) -> Text:
     """Python or a diff as it was written, in colours where there are any."""
     safe = text.block(content)
     if not look.colour:
@@ -133,7 +133,7 @@ def indented(content: RenderableType, columns: int) -> RenderableType:
     return Padding(content, (0, 0, 0, columns), expand=False)
 
 
-def heading(title: Text, look: Look, style: str) -> RenderableType:
+def heading(title: Text, look: TerminalStyle, style: str) -> RenderableType:
     """A line across the page with a title at its left end, or the title alone where it is long."""
     if title.cell_len + 2 > look.width:
         return title
