@@ -377,7 +377,7 @@ class Audit:
     def _measured(
         self, diverging_pairs: Mapping[str, DivergedPair], judgements: Mapping[str, Judgement]
     ) -> dict[str, tuple[str, ...]]:
-        """In words, by source: the size of what broke beside the seed's effect, and the cost of the mend."""
+        """In words, by source: the size of what broke beside the seed's effect, and the cost of the fix."""
         if not diverging_pairs:
             return {}
         seeds = effect_size.seeds(self.oracle, self.sources, judgements)

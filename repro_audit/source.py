@@ -36,7 +36,7 @@ class Scope(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fix:
-    """What to write to mend a source."""
+    """What to write to fix what a source broke."""
 
     summary: str
     snippet: str
@@ -139,7 +139,7 @@ class Source:
     pinned_by_fix: bool = False
     """The pinned level does just what `fix` writes: runs that agree when pinned have tried it."""
     pinned_fix: Callable[[Facts], Fix] | None = None
-    """What to write instead where a removal was tried and the pair still differed: `fix` is then no mend."""
+    """What to write instead where a removal was tried and the pair still differed: `fix` then fixes nothing."""
     apply: Callable[[str, TrialContext], AbstractContextManager[None]] = _nothing
     """Puts a level in force in a trial's process, before the target is loaded; at the end all is as it was before."""
     places: Callable[[Facts], tuple[Place, ...]] | None = None

@@ -1,7 +1,7 @@
 """The designed experiment: which factors change what the program computes.
 
 Pure logic over an oracle that makes the trials. The floor is an all-pinned run; every verdict is a comparison
-with it. `design` has the words, `store` keeps the evidence, `grouping` clears many factors in few trials,
+with it. `design` has the words, `evidence_store` keeps the evidence, `grouping` clears many factors in few trials,
 `confirmation` makes sure of what diverged, `judging` concludes.
 """
 
@@ -64,14 +64,16 @@ def experiment(
     if floor.status != "ok" or runs < 1:
         message = f"need a floor that trained and runs >= 1, not {floor.status!r} and {runs}"
         raise ValueError(message)
-    store = _bench(factors, floor, runs=runs, fresh=fresh)
+    store = _store_of(factors, floor, runs=runs, fresh=fresh)
     result = follow(_experiment(store), oracle)
     if not (result.noise and result.faithful):
         return result
     return _amid_noise(store, result, oracle)
 
 
-def _bench(factors: Iterable[Factor], floor: Outcome, *, runs: int, fresh: bool) -> EvidenceStore:
+def _store_of(
+    factors: Iterable[Factor], floor: Outcome, *, runs: int, fresh: bool
+) -> EvidenceStore:
     named = {factor.id: factor for factor in factors}
     return EvidenceStore(factors=named, floor=floor, runs=runs, fresh=fresh)
 
@@ -87,7 +89,7 @@ def _amid_noise(store: EvidenceStore, result: Result, oracle: Oracle) -> Result:
         view = oracle.narrowed(trials)
         if view is None:
             break
-        mine = _bench(others, view.outcome(trials[0]), runs=store.runs, fresh=store.fresh)
+        mine = _store_of(others, view.outcome(trials[0]), runs=store.runs, fresh=store.fresh)
         seen = follow(_experiment(mine), view)
         judgements = None if seen.noise else follow(confirm(mine, seen.judgements), view)
         if judgements is not None:

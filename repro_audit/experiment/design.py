@@ -33,7 +33,7 @@ class Levels:
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By varied level: levels that are tried only where it diverged, to tell which part of it did that."""
     removal: str | None = None
-    """The level that takes the suspect out (or applies the mend): the pair that diverged must then agree."""
+    """The level that takes the suspect out (or applies the fix): the pair that diverged must then agree."""
     judged_by: tuple[str, str] | None = None
     """Another source and its level whose run is this source's varied run too."""
     unpinnable: str | None = None

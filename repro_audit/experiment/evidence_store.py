@@ -1,4 +1,4 @@
-"""The bench: runs settings, keeps the evidence, and lets several plans share their batches."""
+"""The evidence store: runs settings, keeps the evidence, and lets several plans share their batches."""
 
 from __future__ import annotations
 

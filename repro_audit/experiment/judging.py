@@ -1,4 +1,4 @@
-"""Judgement: what follows from the evidence on the bench. Pure; nothing is run here."""
+"""Judgement: what follows from the evidence in the store. Pure; nothing is run here."""
 
 from __future__ import annotations
 

@@ -95,11 +95,11 @@ def _one_by_one(oracle: TrialOracle, settings: Sequence[tuple[Setting, Watch]]) 
         runner.side_by_side = before
 
 
-def cost(words: str, mended: Sequence[float], without: Sequence[float]) -> str | None:
+def cost(words: str, fixed: Sequence[float], without: Sequence[float]) -> str | None:
     """A fix's cost as the ratio of a step's median times; None where a run was too short to tell."""
-    if not all((*mended, *without)):
+    if not all((*fixed, *without)):
         return None
-    ratio = median(mended) / median(without)
-    runs = f"medians of {len(mended)} and {len(without)} short runs"
+    ratio = median(fixed) / median(without)
+    runs = f"medians of {len(fixed)} and {len(without)} short runs"
     shown = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"  # noqa: PLR2004
     return f"{words} {shown} times as long for a step ({runs})"

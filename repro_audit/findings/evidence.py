@@ -247,8 +247,8 @@ def _fix(
     if tried is not None and tried.agreed is None:
         not_run = "the edit was not run, for trials would write to your own files"
         return _edit(tried, verified=False, proof="; ".join(filter(None, (cause, not_run))))
-    unmended = judgement.removal_pair is not None and judgement.undone != "removal"
-    write = source.pinned_fix if unmended and source.pinned_fix is not None else source.fix
+    unfixed = judgement.removal_pair is not None and judgement.undone != "removal"
+    write = source.pinned_fix if unfixed and source.pinned_fix is not None else source.fix
     fix = write(facts) if fitting is None else fitting
     if source.pinned_by_fix and judgement.undone == "pin":
         proof = f"fix verified: with it ({source.id}: {source.pinned}) the runs agree bit for bit"

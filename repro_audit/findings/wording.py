@@ -33,7 +33,7 @@ def in_words(finding: Finding, *, never_seeded: bool = False) -> tuple[model.Cau
 
     Args:
         finding: of the inspection.
-        never_seeded: what to mend is that the program seeds nothing, so the first draw is the line to name.
+        never_seeded: what to fix is that the program seeds nothing, so the first draw is the line to name.
     """
     if finding.vanished:
         return None, VANISHED

@@ -112,7 +112,7 @@ def _sections(report: Report, look: TerminalStyle) -> Iterator[RenderableType]:
 
 
 def _broken(sources: Iterable[SourceResult]) -> list[SourceResult]:
-    """What broke, the narrowest promise first, since that is the one to mend first."""
+    """What broke, the narrowest promise first, since that is the one to fix first."""
     order = {scope: index for index, scope in enumerate((*PROMISES, Scope.NONE))}
     return sorted(
         (source for source in sources if source.status is SourceStatus.BROKE),

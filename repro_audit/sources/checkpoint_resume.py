@@ -205,11 +205,11 @@ def _is_extra(kind: str, origin: Json) -> bool:
 
 
 def _persistent(origin: Json) -> str:
-    """The user's own line, mended where that takes no more than to leave a word out."""
+    """The user's own line, fixed where that takes no more than to leave a word out."""
     name, line = origin["attribute"] or origin["expression"], origin["code"]
-    mended = re.sub(r",\s*persistent\s*=\s*False", "", line)
-    if mended != line:
-        return f"- {line}\n+ {mended}"
+    fixed = re.sub(r",\s*persistent\s*=\s*False", "", line)
+    if fixed != line:
+        return f"- {line}\n+ {fixed}"
     return f'self.register_buffer("{name}", ...)  # without persistent=False'
 
 

@@ -143,7 +143,7 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
 def _pin(told: Callable[[Alert], None], replacements: Replacements) -> None:
     """Deterministic algorithms with warnings only, against the program's own wish if need be; `told` of the warnings.
 
-    They also fill the memory of `torch.empty`. That is another source's business, and a mend of the program's own where
+    They also fill the memory of `torch.empty`. That is another source's business, and a fix of the program's own where
     it asks for deterministic algorithms itself: then memory is filled, unless it says otherwise.
     """
     torch: Any = sys.modules["torch"]

@@ -2,8 +2,8 @@
 
 ## What it does
 The audit gives every DataLoader 0, 1 and 2 workers in place of the program's own number (pinned). Another result
-convicts it, and the report says which numbers agree. The runs that differ are repeated with the mend in place, each
-sample seeded by its index and the loader's base seed: if they then agree, the mend is proven. It breaks the promise
+convicts it, and the report says which numbers agree. The runs that differ are repeated with the fix in place, each
+sample seeded by its index and the loader's base seed: if they then agree, the fix is proven. It breaks the promise
 `settings`: the same command with the same number may still repeat. *Held*: all numbers give the same. *Not exercised*
 where no `torch.utils.data.DataLoader` was iterated.
 
@@ -132,10 +132,10 @@ def levels(facts: Facts) -> Levels | str:
 
 @contextmanager
 def apply(level: str, trial: TrialContext) -> Iterator[None]:
-    """Give every DataLoader the level's number of workers when it is iterated; `PER_SAMPLE` is the mend."""
-    count, _, mend = level.partition(", ")
+    """Give every DataLoader the level's number of workers when it is iterated; `PER_SAMPLE` is the fix."""
+    count, _, fixed = level.partition(", ")
     with Replacements() as replacements:
-        if PER_SAMPLE in {level, mend}:
+        if PER_SAMPLE in {level, fixed}:
             trial.when_imported("torch", lambda: _seed_each_sample(replacements))
         if count.isdecimal():
             trial.when_imported("torch", lambda: _set_workers(int(count), replacements))
@@ -159,7 +159,7 @@ def _set_workers(count: int, replacements: Replacements) -> None:
 
 
 def _seed_each_sample(replacements: Replacements) -> None:
-    """The mend: a sample's randomness follows from its index and the epoch, not from who fetches it."""
+    """The fix: a sample's randomness follows from its index and the epoch, not from who fetches it."""
     from repro_audit import rng
 
     data: Any = sys.modules["torch"].utils.data

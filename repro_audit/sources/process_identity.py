@@ -12,7 +12,7 @@ too, but for those that wait for others or log; the standard library and PyTorch
 
 ## Why it breaks reproducibility
 The operating system numbers processes, threads and files as they come, and hands an address out as the id of a thread.
-A seed, a key of a cache, or the name of a file that is made of them is another one in each run, and no seed mends
+A seed, a key of a cache, or the name of a file that is made of them is another one in each run, and no seed fixes
 that. They get into seeds on purpose, to make processes differ: the rank or the worker's number does that as well.
 
 ## Example

@@ -132,6 +132,6 @@ SOURCE = Source(
         broke="another number of intra-op threads gives other bits; PyTorch takes it from the machine's cores",
     ),
     fix=fix,
-    fix_cost=FixCost(words="the surest mend, one thread, takes", fixed="1", without=PINNED),
+    fix_cost=FixCost(words="the surest fix, one thread, takes", fixed="1", without=PINNED),
     decides_code=True,
 )

@@ -191,7 +191,7 @@ class TrialOracle:
         return CommonOracle(self, trained, self.common) if self.common.contents else None
 
     def _status(self, run: Run, trial: Trial) -> RunStatus:
-        """As the trial ended; a mend under which nothing is trained any more proves nothing, though its runs agree."""
+        """As the trial ended; a fix under which nothing is trained any more proves nothing, though its runs agree."""
         if run.purpose == "removal" and self.floor is not None:
             before, after = (all(map(isfinite, each.facts.losses)) for each in (self.floor, trial))
             if before and not after:
