@@ -15,7 +15,7 @@ from repro_audit.experiment.design import (
     Setting,
 )
 from repro_audit.experiment.evidence_store import EvidenceStore, in_step
-from repro_audit.experiment.grouping import reduce
+from repro_audit.experiment.grouping import clear, reduce
 from repro_audit.experiment.judging import finding, spared
 
 if TYPE_CHECKING:
@@ -117,7 +117,12 @@ def convict_all(store: EvidenceStore) -> Plan[Result | None]:
         if noise is not None:
             return noise
         done.update(factor.id for factor in suspects)
-        if not suspects:
+        if any(store.base.items() & each.setting.items() for each in store.conjunctions):
+            # Who needs the base stood for one who is guilty by itself: groups were cleared without it.
+            store.base = {}
+            grouped = (factor for factor in store.factors.values() if factor.grouped)
+            yield from clear(store, {factor.id: factor.levels.open for factor in grouped})
+        elif not suspects:
             break
     # What differs only at times is held against as many pinned runs.
     return (yield from pin(store, max(pinned, _longest_unsteady(store))))

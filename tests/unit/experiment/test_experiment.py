@@ -229,6 +229,14 @@ def test_a_level_that_hides_others_would_overlook_it() -> None:
     assert audit(program, factors).interactions == ()
 
 
+def test_what_acts_with_the_base_may_act_with_others_too() -> None:
+    pairs = (("f00", "f01"), ("f01", "f02"))
+    together = tuple(frozenset((name, "v0") for name in pair) for pair in pairs)
+    factors = [factor("f00", interpreter=True), factor("f01"), factor("f02")]
+    result = audit(Program(conjunctions=together), factors)
+    assert overlooked(result, {"f00", "f01", "f02"}) == set()
+
+
 def test_one_at_a_time_overlooks_a_pair() -> None:
     program = Program(conjunctions=(frozenset({("a", "v0"), ("b", "v0")}),))
     assert overlooked(one_at_a_time([factor("a"), factor("b")], program), {"a", "b"}) == {"a", "b"}
