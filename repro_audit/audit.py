@@ -333,7 +333,7 @@ class Audit:
                 suspect=self._suspect(name, diverging),
             )
             for name, diverging in diverging_pairs.items()
-            if not self.sources[name].names_cause
+            if not (name in self.sources and self.sources[name].names_cause)
             # What noise does to the rest of two runs would be named as well as what the source does.
             and not (name in judgements and judgements[name].narrowed)
         }

@@ -96,6 +96,9 @@ def test_turns_count_up_and_never_back(tmp_path: Path) -> None:
     board, same = Board.make(tmp_path / "board", 2), Board(tmp_path / "board")
     board.send(1)
     assert (same.workers, same.idle(range(1)), same.idle(range(2))) == (2, True, False)
+    assert board.busy()  # the worker is on its way
+    same.begin(1)
+    assert not board.busy()
     same.take(1)
     assert board.busy()
     same.finish(1)

@@ -47,20 +47,21 @@ INTERNALS = (
 
 
 class Board:
-    """The shared file: the next task, whether all is over, and for each worker what it was sent, has done, and is at.
+    """The shared file: the next task, whether all is over, and where each worker is.
 
+    Of a worker it has what it was sent, has done, and is at, and whether it has begun at all.
     No locks: each number has one writer at a time, and one that holds a lock may be killed.
     """
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
             self._words = memoryview(mmap.mmap(file.fileno(), 0)).cast("q")
-        self.workers = (len(self._words) - 2) // 3
+        self.workers = (len(self._words) - 2) // 4
 
     @classmethod
     def make(cls, path: Path, workers: int) -> Board:
         """A new one, with nothing done."""
-        path.write_bytes(bytes(_WORD * (2 + 3 * workers)))
+        path.write_bytes(bytes(_WORD * (2 + 4 * workers)))
         return cls(path)
 
     @property
@@ -83,24 +84,32 @@ class Board:
 
     def send(self, worker: int) -> None:
         """Count a task that the main process hands to a worker."""
-        self._words[2 + 3 * worker] += 1
+        self._words[2 + 4 * worker] += 1
+
+    def begin(self, worker: int) -> None:
+        """The worker is there, and will take tasks."""
+        self._words[5 + 4 * worker] = 1
 
     def take(self, worker: int) -> None:
         """The worker begins a task."""
-        self._words[4 + 3 * worker] = 1
+        self._words[4 + 4 * worker] = 1
 
     def finish(self, worker: int) -> None:
         """The worker has ended its task."""
-        self._words[3 + 3 * worker] += 1
-        self._words[4 + 3 * worker] = 0
+        self._words[3 + 4 * worker] += 1
+        self._words[4 + 4 * worker] = 0
 
     def idle(self, workers: range) -> bool:
         """Whether these workers have done all that they were sent."""
-        return all(self._words[3 + 3 * each] >= self._words[2 + 3 * each] for each in workers)
+        return all(self._words[3 + 4 * each] >= self._words[2 + 4 * each] for each in workers)
 
     def busy(self) -> bool:
-        """Whether any worker is at a task."""
-        return any(self._words[4 + 3 * each] for each in range(self.workers))
+        """Whether any worker is at a task, or on its way to its first one."""
+        return any(
+            self._words[4 + 4 * each]
+            or (self._words[2 + 4 * each] and not self._words[5 + 4 * each])
+            for each in range(self.workers)
+        )
 
 
 class Turns:
@@ -112,6 +121,7 @@ class Turns:
         self._epoch = 0
         self._task: int | None = None
         self._let_go = False
+        board.begin(worker)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._queue, name)
