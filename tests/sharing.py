@@ -31,9 +31,6 @@ class Forking(Runner):
 
     def run(self, jobs: Sequence[Job]) -> list[Ended]:
         """As `Runner.run`."""
-        for zygote in list(self._zygotes.values()):
-            if zygote.process.poll() is not None:  # another test ended what was below its process
-                self._bury(zygote)
         return super().run([dataclasses.replace(job, fresh=False) for job in jobs])
 
 

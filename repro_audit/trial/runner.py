@@ -249,6 +249,9 @@ class Runner:
     def run(self, jobs: Sequence[Job]) -> list[Ended]:
         """Run all jobs; their ends in the same order."""
         self._ended = {}
+        for zygote in list(self._zygotes.values()):
+            if zygote.process.poll() is not None:  # killed since the last batch
+                self._bury(zygote)
         waiting = deque(enumerate(jobs))
         while len(self._ended) < len(jobs):
             self._start(waiting)
