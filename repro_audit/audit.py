@@ -294,8 +294,9 @@ class Audit:
         measured = self._measured(diverging_pairs, judgements)
         tried = try_fixes(self.sources, diverging_pairs, divergences, self.oracle)
         return tuple(
-            dataclasses.replace(
-                not_tried(source, Verdict(status="not-exercised", reason=untried[name])),
+            not_tried(
+                source,
+                Verdict(status="not-exercised", reason=untried[name]),
                 left_out=self._left_out(source) is not None,
             )
             if name in untried

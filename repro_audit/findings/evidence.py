@@ -334,12 +334,13 @@ def _losses(
     )
 
 
-def not_tried(source: Source, verdict: Verdict) -> SourceResult:
-    """The report's entry for a source that the experiment did not try."""
+def not_tried(source: Source, verdict: Verdict, *, left_out: bool = False) -> SourceResult:
+    """The report's entry for a source that the experiment did not try; `left_out` where the user wants that."""
     return SourceResult(
         id=source.id,
         title=source.title,
         scope=source.scope,
         status=SourceStatus(verdict.status),
         reason=verdict.reason,
+        left_out=left_out,
     )

@@ -83,9 +83,6 @@ ID = "outside-input"
 PINNED, ANEW = "as the first run was told", "anew"
 MOST_SHOWN = 8
 
-_connections: list[Connections] = []
-"""Of the trial under way: what came over them is known only when somebody asks."""
-
 
 def compared(floor: Facts, again: Facts, directory: Path) -> Json:
     """The floor's survey, with what a second run with everything pinned was told otherwise; that is kept for others."""
@@ -129,16 +126,13 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
         Commands(answers, replacements)
         Files(answers, trial, replacements)
         Measures(answers, trial, replacements)
-        connections = Connections(answers, trial, replacements)
-        _connections.append(connections)
-        replacements.callback(_connections.remove, connections)
+        trial.notes[ID] = Connections(answers, trial, replacements)
         yield
 
 
 def survey(trial: TrialContext) -> Json:
     """What the program was told, line by line."""
-    for connections in _connections:
-        connections.end()
+    trial.notes[ID].end()  # what came over a connection is known only when somebody asks
     return {"told": read_answers(trial.directory)}
 
 

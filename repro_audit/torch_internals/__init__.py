@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,10 @@ def lacking(needed: Iterable[Internal]) -> str:
     return ""
 
 
+_signature = lru_cache(maxsize=64)(inspect.signature)
+"""Kept, since calls are bound for each batch."""
+
+
 def bind(function: Callable[..., Any], *args: Any, **kwargs: Any) -> inspect.BoundArguments:
     """The arguments of a call by their names, in `arguments`; `args` and `kwargs` give them back."""
-    return inspect.signature(function).bind(*args, **kwargs)
+    return _signature(function).bind(*args, **kwargs)

@@ -22,7 +22,7 @@ from repro_audit.trial.request import FIRST, TEMPORARY, TrialRequest, Watch
 from repro_audit.trial.runner import Ended, Environment, Job, Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from repro_audit.experiment import RunStatus
@@ -360,11 +360,12 @@ class TrialOracle:
 
     def _resumed(self, setting: Setting) -> bool:
         """Whether a trial under `setting` is the second half of a training."""
-        return any(
-            setting.get(name) == source.resumed
-            for name, source in self.sources.items()
-            if source.resumed is not None
-        )
+        return self._has(setting, lambda source: source.resumed)
+
+    def _has(self, setting: Setting, level_of: Callable[[Source], str | None]) -> bool:
+        """Whether a setting holds the level of some source's that is meant."""
+        chosen = ((setting.get(name), level_of(source)) for name, source in self.sources.items())
+        return any(level is not None and here == level for here, level in chosen)
 
     def environment(self, setting: Setting) -> Environment:
         """What the interpreter of a trial under `setting` needs in its environment."""
@@ -372,11 +373,7 @@ class TrialOracle:
 
     def _request(self, setting: Setting, watch: Watch, number: int) -> TrialRequest:
         trial_id = f"t{len(self.trials) + number:02}"
-        warm = self.floor is not None and any(
-            setting.get(name) == source.after_first_run
-            for name, source in self.sources.items()
-            if source.after_first_run is not None
-        )
+        warm = self.floor is not None and self._has(setting, lambda source: source.after_first_run)
         tree = self._tree(trial_id, warm=warm)
         resumed = self._resumed(setting)
         directory = self.isolation.scratch / "trials" / trial_id

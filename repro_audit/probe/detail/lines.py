@@ -27,6 +27,7 @@ from repro_audit.probe.detail.names import (
     GLOBAL,
     LOCAL,
     Plan,
+    instructions_of,
     is_opaque,
     leaving,
     look_up,
@@ -84,8 +85,9 @@ class _Code:
     def __init__(self, code: CodeType) -> None:
         self.code = code
         self.is_opaque = is_opaque(code)
-        self.plans = {} if self.is_opaque else plans_of(code)
-        self.leaving = frozenset() if self.is_opaque else leaving(code)
+        instructions = [] if self.is_opaque else list(instructions_of(code))
+        self.plans = plans_of(code.co_filename, instructions) if instructions else {}
+        self.leaving = leaving(instructions)
         """Where a `with` block is left: the `return` that does so is at a line before."""
         self.is_function = bool(code.co_flags & inspect.CO_OPTIMIZED)
         """Neither a module nor the body of a class, which return nothing."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import dis
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from repro_audit.probe.detail.statements import extents
 from repro_audit.probe.digest.stored import MISSING, attribute
@@ -132,14 +134,17 @@ class _Reader:
         self._chain, self._is_stored = None, False
 
 
-def plans_of(code: CodeType) -> dict[int, Plan]:
+Instructions: TypeAlias = "list[tuple[int, dis.Instruction]]"
+
+
+def plans_of(filename: str, instructions: Instructions) -> dict[int, Plan]:
     """The plan for every line of a code object."""
     reader = _Reader()
-    for line, instruction in _instructions(code):
+    for line, instruction in instructions:
         reader.read(line, instruction)
     reader.close()
     drafts = reader.drafts
-    for first, last in extents(code.co_filename).items():
+    for first, last in extents(filename).items():
         # A statement ends on its first line, though what it names stands on others.
         if first in drafts:
             for line in range(first + 1, last + 1):
@@ -147,20 +152,16 @@ def plans_of(code: CodeType) -> dict[int, Plan]:
     return {line: draft.plan() for line, draft in drafts.items()}
 
 
-def leaving(code: CodeType) -> frozenset[int]:
+def leaving(instructions: Instructions) -> frozenset[int]:
     """Offsets of the instructions that leave a `with` block: they count as of the line that entered it."""
-    parts: list[tuple[int, list[dis.Instruction]]] = []
-    for line, instruction in _instructions(code):
-        if not parts or parts[-1][0] != line:
-            parts.append((line, []))
-        parts[-1][1].append(instruction)
     entered: set[int] = set()
     found: set[int] = set()
-    for line, instructions in parts:
-        if any(each.opname in _OPENS for each in instructions):
+    for line, stretch in groupby(instructions, key=itemgetter(0)):
+        part = [instruction for _, instruction in stretch]
+        if any(each.opname in _OPENS for each in part):
             entered.add(line)
         elif line in entered:
-            found.update(each.offset for each in instructions)
+            found.update(each.offset for each in part)
     return frozenset(found)
 
 
@@ -170,8 +171,8 @@ def _stores(operation: str, number: int) -> bool:
     return number < len(parts) and parts[number] != "LOAD"
 
 
-def _instructions(code: CodeType) -> Iterator[tuple[int, dis.Instruction]]:
-    """Each instruction with its line; the attributes that `dis` has for it differ from version to version."""
+def instructions_of(code: CodeType) -> Iterator[tuple[int, dis.Instruction]]:
+    """Each instruction of a code object with its line, which `dis` tells in other ways from version to version."""
     spans = [(end, line) for _, end, line in code.co_lines()]
     at = 0
     for instruction in dis.get_instructions(code):

@@ -100,7 +100,7 @@ class Ops(TorchDispatchMode):
         self._forms = Forms(writer.intern)
         self._makers = Makers(writer.intern, sites)
         self._running = self._makers.running
-        self._regions = Regions(self, self)
+        self._regions = Regions(self)
         self._nodes: dict[int, Nodes] = {}
         """By thread, since each counts for itself."""
         self._late: int | None = None

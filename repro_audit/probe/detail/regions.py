@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from torch.utils._python_dispatch import TorchDispatchMode
 
 REGION: Final = "torch.compile"
 _BACKWARD_NODE: Final = "CompiledFunctionBackward"
@@ -38,8 +37,8 @@ _pop_mode: Callable[[None], Any] = internals.POP_MODE.get()
 push_mode: Callable[[Any], None] = internals.PUSH_MODE.get()
 
 
-class Rows(Protocol):
-    """Who writes the row of a region."""
+class Watcher(Protocol):
+    """A mode that watches operators, steps aside while a region runs, and writes the region's row."""
 
     @property
     def active(self) -> bool:
@@ -53,7 +52,7 @@ class Rows(Protocol):
         ...
 
 
-def step_aside(mode: TorchDispatchMode) -> int | None:
+def step_aside(mode: Watcher) -> int | None:
     """Take a mode off the stack; how many lie above it, or None where it is not on it."""
     if not any(_mode_at(at) is mode for at in range(_modes())):
         return None
@@ -65,7 +64,7 @@ def step_aside(mode: TorchDispatchMode) -> int | None:
     return len(above)
 
 
-def step_back(mode: TorchDispatchMode, below: int) -> None:
+def step_back(mode: Watcher, below: int) -> None:
     """Put a mode back on the stack, below so many others."""
     above = [_pop_mode(None) for _ in range(below)]
     push_mode(mode)
@@ -76,10 +75,8 @@ def step_back(mode: TorchDispatchMode, below: int) -> None:
 class Regions:
     """Wraps what `torch.compile` returns."""
 
-    def __init__(self, mode: TorchDispatchMode, rows: Rows) -> None:
-        self._mode = mode
-        """Steps aside while a region runs."""
-        self._rows = rows
+    def __init__(self, ops: Watcher) -> None:
+        self._ops = ops
         self._replacements = Replacements()
         self._owner = 0
         self._wraps = self._sees_backward = False
@@ -126,12 +123,12 @@ class Regions:
         """The JIT's tracer takes numbers for tensors, and fails, under any dispatch mode: its ops are not seen."""
 
         def trace(*args: Any, **kwargs: Any) -> Any:
-            below = step_aside(self._mode) if threading.get_ident() == self._owner else None
+            below = step_aside(self._ops) if threading.get_ident() == self._owner else None
             try:
                 return original(*args, **kwargs)
             finally:
                 if below is not None:
-                    step_back(self._mode, below)
+                    step_back(self._ops, below)
 
         return trace
 
@@ -162,20 +159,20 @@ class Regions:
     def _run(
         self, compiled: Any, function: Any, args: Any, kwargs: Any, frame: FrameType | None
     ) -> Any:
-        below = step_aside(self._mode)
+        below = step_aside(self._ops)
         if below is None:  # in another region
             return compiled(*args, **kwargs)
         try:
-            if not self._rows.active:
+            if not self._ops.active:
                 return compiled(*args, **kwargs)
-            return self._rows.region(
+            return self._ops.region(
                 frame,
                 (args, kwargs, _reachable(function)),
                 lambda: compiled(*args, **kwargs),
                 (args, kwargs, _reachable(function)),
             )
         finally:
-            step_back(self._mode, below)
+            step_back(self._ops, below)
             self._wrap_backward()
 
     def _wrap_backward(self) -> None:
@@ -187,12 +184,12 @@ class Regions:
         original = backward.get()
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            rows = self._rows
+            rows = self._ops
             is_ours = threading.get_ident() == self._owner and rows.active
             node = _current_node() if is_ours else None
             if node is None or node.name() != _BACKWARD_NODE:
                 return original(*args, **kwargs)
-            below = step_aside(self._mode)
+            below = step_aside(self._ops)
             if below is None:
                 return original(*args, **kwargs)
             given = torch_internals.bind(original, *args, **kwargs).arguments["args"]
@@ -200,7 +197,7 @@ class Regions:
                 # What it may write in place are buffers of its own.
                 return rows.region(sys._getframe(1), given, lambda: original(*args, **kwargs), None)
             finally:
-                step_back(self._mode, below)
+                step_back(self._ops, below)
 
         self._patch(*backward.spot(), call)
 

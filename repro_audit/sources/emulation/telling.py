@@ -273,10 +273,7 @@ class Measures:
         self._answers = answers
         self._replacements = replacements
         for module, names in MEASURES.items():
-            if module in ("os", "shutil"):
-                self._show(module, names)
-            else:
-                trial.when_imported(module, partial(self._show, module, names))
+            trial.when_imported(module, partial(self._show, module, names))
 
     def _show(self, module: str, names: tuple[str, ...]) -> None:
         owner = sys.modules[module]
