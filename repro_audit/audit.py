@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from repro_audit.experiment import Factor, Judgement, Outcome, Result, experiment
 from repro_audit.findings import effect_size, summary
-from repro_audit.findings.evidence import finding, measure, not_tried, reference_setting
+from repro_audit.findings.evidence import finding, measure, not_tried, read, reference_setting
 from repro_audit.findings.fix_trials import try_fixes
 from repro_audit.findings.inspection import Suspicion, inspect
 from repro_audit.findings.stakes import nothing_at_stake
@@ -276,15 +276,20 @@ class Audit:
     ) -> tuple[model.SourceResult, ...]:
         """Every source's entry in the report, in the catalogue's order."""
         trials = self.oracle.trials
-        broke = {
-            name: judgement.pair
+        all_facts = {
+            name: self._with_diverged(facts, name, judgement)
             for name, judgement in judgements.items()
-            if judgement.pair is not None
-            and self.sources[name].judge(judgement, facts).status == "broke"
+        }
+        verdicts = {
+            name: read(self.sources[name], judgement, all_facts[name], trials)
+            for name, judgement in judgements.items()
         }
         diverging_pairs = {}
-        for name, (reference, diverged) in broke.items():
-            common = self.oracle.common if judgements[name].narrowed else None
+        for name, judgement in judgements.items():
+            if judgement.pair is None or verdicts[name].status != "broke":
+                continue
+            reference, diverged = judgement.pair
+            common = self.oracle.common if judgement.narrowed else None
             diverging = part(trials[reference], trials[diverged], common)
             if diverging is not None:
                 diverging_pairs[name] = diverging
@@ -303,7 +308,8 @@ class Audit:
             else finding(
                 source,
                 judgements[name],
-                self._with_diverged(facts, name, judgements[name]),
+                verdicts[name],
+                all_facts[name],
                 trials=trials,
                 diverging=diverging_pairs.get(name),
                 divergence=divergences.get(name),

@@ -141,6 +141,7 @@ def _other_samples(difference: Difference) -> bool:
 def finding(
     source: Source,
     judgement: Judgement,
+    verdict: Verdict,
     facts: Facts,
     *,
     trials: Mapping[str, Trial],
@@ -150,7 +151,6 @@ def finding(
     tried: Tried | None = None,
 ) -> SourceResult:
     """The report's entry for a source that the experiment tried; `measured` ends its evidence."""
-    verdict = _explained(source.judge(judgement, facts), judgement, trials)
     broke = verdict.status == "broke"
     together = tuple(name for name in judgement.together or () if name != source.id)
     return SourceResult(
@@ -200,8 +200,11 @@ def _placed(divergence: Divergence | None, source: Source, facts: Facts) -> Dive
     return replace(divergence, cause=replace(first, also=tuple(others)))
 
 
-def _explained(verdict: Verdict, judgement: Judgement, trials: Mapping[str, Trial]) -> Verdict:
-    """The verdict, with a reason where the source itself had none: no level of it could be judged."""
+def read(
+    source: Source, judgement: Judgement, facts: Facts, trials: Mapping[str, Trial]
+) -> Verdict:
+    """The source's verdict, with a reason where the source itself had none: no level of it could be judged."""
+    verdict = source.judge(judgement, facts)
     if judgement.unpinned:
         return replace(
             verdict,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from repro_audit.experiment import Judgement, LevelOutcome
-from repro_audit.findings.evidence import Tried, finding, measure
+from repro_audit.findings.evidence import Tried, finding, measure, read
 from repro_audit.fixes import Proposal
 from repro_audit.report.model import Confidence, DivergenceKind, SourceStatus
 from repro_audit.source import Fix, Levels, Place, Scope, Source, in_words
@@ -126,7 +126,8 @@ BROKE = Judgement(
 
 def said(oracle: FakeOracle, judgement: Judgement, source: Source = SOURCE, **more: Any) -> Any:
     more = {"diverging": None, "divergence": None, **more}
-    return finding(source, judgement, Facts(), trials=oracle.trials, **more)
+    verdict = read(source, judgement, Facts(), oracle.trials)
+    return finding(source, judgement, verdict, Facts(), trials=oracle.trials, **more)
 
 
 def test_levels_that_agree_are_named(oracle: FakeOracle) -> None:
