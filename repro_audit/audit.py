@@ -427,7 +427,9 @@ class Audit:
             status="not-exercised", reason="the target did not get as far as training"
         )
         return model.Report(
-            target=model.Target(spec=oracle.target.spec, mode=oracle.target.mode),
+            target=model.Target(
+                spec=oracle.target.spec, mode=oracle.target.mode, argv=oracle.target.argv
+            ),
             require=self.options.require,
             settings=model.Settings(
                 seed=oracle.seed,

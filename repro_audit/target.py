@@ -1,7 +1,8 @@
 """What is audited: the target on the command line, read without running any of it.
 
-A target names a file (`train.py:build`) or a module (`pkg.mod:build`) and a function in it. Whatever can be known to be
-wrong from the text alone is said here, with the names that come closest, before anything is imported.
+A target names a function (`train.py:build`, `pkg.mod:build`), or a program as Python runs it (`train.py ARGS`,
+`-m pkg.train ARGS`). Whatever can be known to be wrong from the text alone is said here, with the names that come
+closest, before anything is imported.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import pkgutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
-from repro_audit import entry
 from repro_audit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-FORMS = "train.py:build or pkg.mod:build, where build() returns what to train"
-_SCRIPT_MODE = "Only build mode works today: name the function that builds the training."
+Mode = Literal["build", "script"]
+FORMS = "train.py ARGS or -m pkg.train ARGS to run it as Python does, or train.py:build to call a function"
+MODULE = "-m"
 _SEARCHED_FILES, _SEARCHED_DEPTH = 2_000, 2
 _NAMES_SHOWN = 6
 
@@ -34,15 +35,21 @@ class Target:
     """A target that is well formed; its file and function exist as far as their text shows."""
 
     spec: str
-    """As it was given."""
-    function: str
-    """The name in the module, with dots for an attribute of a class."""
+    """As it was given, without the arguments."""
+    function: str = ""
+    """The name in the module, with dots for an attribute of a class; empty for a program that runs as `__main__`."""
     path: str | None = None
     """The file, relative to the working directory or absolute; None for a module."""
     module: str | None = None
     """The module's dotted name; None for a file."""
-    mode: str = "build"
+    mode: Mode = "build"
     argv: tuple[str, ...] = ()
+    """What the program finds in `sys.argv[1:]`."""
+
+
+def is_call(spec: str) -> bool:
+    """Whether a target names a function, which is called, rather than a program, which is run."""
+    return ":" in spec and not Path(spec).is_file()
 
 
 def parse(spec: str, argv: Sequence[str] = ()) -> Target:
@@ -51,16 +58,16 @@ def parse(spec: str, argv: Sequence[str] = ()) -> Target:
     Raises:
         UsageError: it is malformed, or names a file, module or function that does not exist.
     """
-    if spec.startswith("-"):
-        raise UsageError(_SCRIPT_MODE, where=" ".join((spec, *argv)), next_step=f"give {FORMS}")
-    place, colon, function = spec.rpartition(":")
-    if not colon or _is_script(spec):
-        _refuse_script(spec)
+    if spec == MODULE:
+        return _module_script(argv)
+    if not is_call(spec):
+        return _script(spec, argv)
+    place, _, function = spec.rpartition(":")
     if argv:
         raise UsageError(
-            f"{spec} takes no arguments: in build mode a function is called, not a script.",
+            f"{spec} takes no arguments: its function is called, no script is run.",
             where=" ".join(argv),
-            next_step="leave them out, or set them inside the function",
+            next_step=f"leave them out, or have it run as a script: repro-audit check {place} {' '.join(argv)}",
         )
     if not place or not all(part.isidentifier() for part in function.split(".")):
         raise UsageError(f"{spec!r} names no function.", next_step=f"give {FORMS}")
@@ -90,23 +97,80 @@ def suggestion(name: str, candidates: Iterable[str], kind: str) -> str:
     return f"{kind} there: {', '.join(shown)}{more}" if known else ""
 
 
-# Files
+# Programs
 
 
-def _is_script(spec: str) -> bool:
-    return spec.endswith(".py") and Path(spec).is_file()
-
-
-def _refuse_script(spec: str) -> NoReturn:
-    """A spec without a function: a script, which is not audited yet; name the functions that it has."""
+def _script(spec: str, argv: Sequence[str]) -> Target:
+    """A file that runs as `python FILE ARGS` runs it."""
     path = Path(spec)
-    step = ""
-    if path.is_file():
-        tree = _parse(path)
-        step = "" if tree is None else entry.advice(tree, spec)
-    elif not _looks_like_path(spec) and "." not in spec and Path(f"{spec}.py").is_file():
-        spec = f"{spec}.py"
-    raise UsageError(_SCRIPT_MODE, where=spec, next_step=step or f"give {FORMS}")
+    if path.is_dir():
+        near = [f"{file}" for file in sorted(path.glob("*.py"))]
+        raise UsageError(f"{spec} is a directory.", next_step=suggestion(spec, near, "files"))
+    if not path.is_file():
+        _refuse_missing(spec)
+    tree = _parse(path)
+    if tree is not None and _only_defines(tree, "build"):
+        raise UsageError(
+            f"{spec} defines build(), which nothing calls where the file runs as a script.",
+            next_step=f"repro-audit check {spec}:build",
+        )
+    return Target(spec=spec, path=spec, mode="script", argv=tuple(argv))
+
+
+def _only_defines(tree: ast.Module, function: str) -> bool:
+    """Whether a file defines a function, and no code outside of its functions and classes names any of them."""
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    defined = {node.name for node in tree.body if isinstance(node, definitions)}
+    own = [node for node in tree.body if not isinstance(node, definitions)]
+    named = {each.id for node in own for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return function in defined and not named & defined
+
+
+def _refuse_missing(spec: str) -> NoReturn:
+    """A spec that is no file: a module's name, perhaps, or a file's that is misspelt."""
+    if not spec or spec.startswith("-"):
+        raise UsageError("No target is named.", where=spec, next_step=f"give {FORMS}")
+    if Path(f"{spec}.py").is_file():
+        step = f"did you mean {spec}.py?"
+    elif not _looks_like_path(spec) and _is_module(spec):
+        step = f"did you mean -m {spec}?"
+    else:
+        step = suggestion(spec, map(str, _python_files(Path(spec))), "files") or f"give {FORMS}"
+    raise UsageError(f"There is no file {spec}.", next_step=step)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        _locate_module(name, "")
+    except UsageError:
+        return False
+    return True
+
+
+def _module_script(words: Sequence[str]) -> Target:
+    """A module that runs as `python -m MODULE ARGS` runs it."""
+    if not words:
+        raise UsageError("-m needs the name of a module.", next_step="give -m pkg.train ARGS")
+    name, *argv = words
+    if name.endswith(".py"):
+        module = name.removesuffix(".py").replace("/", ".").strip(".")
+        raise UsageError(
+            f"-m takes a module's name, not a file's: {name}",
+            next_step=f"did you mean {name} without -m, or -m {module}?",
+        )
+    package = Path(*name.split("."))
+    if not (package / "__main__.py").is_file():
+        if (package / "__init__.py").is_file():
+            inside = [f"-m {name}.{file.stem}" for file in sorted(package.glob("[!_]*.py"))]
+            raise UsageError(
+                f"The package {name} has no __main__.py, so Python can not run it.",
+                next_step=suggestion(f"-m {name}", inside, "modules"),
+            )
+        _locate_module(name, "")
+    return Target(spec=f"{MODULE} {name}", module=name, mode="script", argv=tuple(argv))
+
+
+# Files
 
 
 def _looks_like_path(place: str) -> bool:
@@ -128,7 +192,8 @@ def _existing_file(place: str, function: str) -> Path:
         raise UsageError(f"{place} is a directory.", next_step=suggestion(place, near, "files"))
     if path.suffix == ".ipynb":
         raise UsageError(
-            f"{place} is a notebook.", next_step="export its code to a .py file and name that"
+            f"{place} is a notebook, whose functions have no names here.",
+            next_step=f"have all of it run: repro-audit check {place}",
         )
     if not path.is_file():
         near = [str(file) for file in _python_files(path)]
@@ -235,12 +300,15 @@ def _check_function(path: Path, place: str, function: str) -> None:
 def _check_hydra(tree: ast.Module, place: str, function: str) -> None:
     """Refuse a function that hydra calls with what it makes of a command line."""
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == function and entry.is_hydras(node):
+        if (
+            isinstance(node, ast.FunctionDef)
+            and node.name == function
+            and any(ast.unparse(each).startswith("hydra.main(") for each in node.decorator_list)
+        ):
             raise UsageError(
                 f"{function} is called by hydra, with what that makes of a command line.",
                 where=f"{place}:{function}",
-                why="in build mode a function is called without arguments",
-                next_step=entry.how_to_call(tree, node, place),
+                next_step=f"have it run as a script: repro-audit check {place} OVERRIDES",
             )
 
 

@@ -12,6 +12,7 @@ import typer
 
 from repro_audit import __version__
 from repro_audit.cli import rng as rng_commands
+from repro_audit.cli.check_command import CheckCommand
 from repro_audit.config import FLAGS
 from repro_audit.errors import InternalError, ReproAuditError, UsageError
 from repro_audit.source import Scope
@@ -94,13 +95,17 @@ def _flag(name: str, *spelt: str, metavar: str | None = None) -> Any:
     )
 
 
-@app.command()
+@app.command(cls=CheckCommand)
 def check(
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="train.py:build or pkg.module:build")
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="train.py or -m pkg.train, as Python runs it; or a function, as train.py:build.",
+        ),
     ],
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="None in build mode.")
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own.")
     ] = None,
     seed: Annotated[int | None, _flag("seed")] = None,
     steps: Annotated[int | None, _flag("steps")] = None,
@@ -117,6 +122,7 @@ def check(
 ) -> None:
     """Audit a training: run it many times, change one thing at a time, and compare every tensor bit by bit.
 
+    Flags stand before the target; what follows a script is the script's.
     What no flag says is taken from the table tool.repro-audit in pyproject.toml.
     """
     from repro_audit.audit import audit

@@ -81,6 +81,8 @@ class Probe:
     """Called first in a worker that begins as a new interpreter, so it must be fit to be pickled."""
     met: Callable[[Any], None] | None = None
     """Called with each module that runs by itself and is not known yet, before it is observed."""
+    enough: Callable[[], None] = lambda: None
+    """Called after the last step that is wanted, before `StopTraining` is raised, which the program may catch."""
 
     steps: int = 0
     """Optimizer steps completed; those of a program without an optimizer, by the changes of its parameters."""
@@ -90,6 +92,8 @@ class Probe:
     step_ends: list[float] = field(default_factory=list)
     """When each step ended, in seconds from no particular moment."""
     backwards: int = 0
+    models: list[str] = field(default_factory=list)
+    """The classes of the modules that ran by themselves."""
     loaders: list[LoaderFacts] = field(default_factory=list)
     _hooks: Hooks | Counters | None = None
 
@@ -110,6 +114,11 @@ class Probe:
         if self._hooks is not None:
             self._hooks.uninstall()
         self._hooks = None
+
+    @property
+    def installed(self) -> bool:
+        """Whether torch is hooked: it is not while a program that runs by itself has not imported it."""
+        return self._hooks is not None
 
     def _installed(self) -> Hooks | Counters:
         if self._hooks is None:

@@ -127,7 +127,9 @@ def _names_in(kind: type) -> set[str]:
     for value in (value for base in kind.__mro__ for value in vars(base).values()):
         is_property = isinstance(value, property)
         for function in (value.fget, value.fset) if is_property else (value,):
-            code = getattr(function, "__code__", None)
+            code = getattr(
+                inspect.unwrap(function) if callable(function) else None, "__code__", None
+            )
             if code is not None:
                 names.update(code.co_names)
                 names.update(each for each in code.co_consts if isinstance(each, str))

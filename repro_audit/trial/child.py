@@ -11,50 +11,40 @@ import sys
 import sysconfig
 import tempfile
 import time
-import traceback
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from repro_audit import entry, rng, torch_internals
+from repro_audit import rng, torch_internals
 from repro_audit.context.checkpoint import Checkpoint
-from repro_audit.errors import (
-    MissingInternalError,
-    NeverTrainedError,
-    SourceFailedError,
-    TargetError,
-)
+from repro_audit.errors import SourceFailedError, TargetError
 from repro_audit.isolation import compiled
 from repro_audit.isolation.processes import STACKS_SIGNAL
-from repro_audit.isolation.room import no_room
 from repro_audit.sources import built_in, of_trial
 from repro_audit.storage.events import DETAIL
-from repro_audit.storage.facts import Facts, Failure
+from repro_audit.storage.facts import Facts
 from repro_audit.storage.trace import TraceWriter
+from repro_audit.trial.failure import failure_of
 from repro_audit.trial.request import FACTS, STACKS
 from repro_audit.trial.spawned import Setting, context_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from repro_audit.context import TrialContext
     from repro_audit.probe import Probe
     from repro_audit.probe.detail.session import Detailed
+    from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.source import Source
-    from repro_audit.storage.facts import Json
     from repro_audit.target import Target
     from repro_audit.trial.driver.loading import Build
     from repro_audit.trial.driver.notes import Notes
     from repro_audit.trial.request import TrialRequest
 
 STACKS_DESCRIPTOR = 200
-_USAGE = 2
-"""What argparse and click exit with where arguments are missing."""
-_NO_ARGUMENTS = "most likely it reads a command line, and in build mode there are no arguments"
-PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 def run_trial(request: TrialRequest) -> int:
@@ -110,50 +100,17 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
 
     notes = Notes()
     try:
-        probe = _train(request, context, notes)
-    except TargetError as error:
-        failure = Failure(
-            what=error.what,
-            whole="".join(traceback.format_exception(error)),
-            traceback=error.where,
-            why=error.why,
-            next_step=error.next_step,
-            stopped_training=isinstance(error, NeverTrainedError),
-        )
-        return Facts(failure=failure)
-    except SystemExit as error:
-        wants_arguments = error.code == _USAGE
-        function = request.target.function
-        return Facts(
-            failure=Failure(
-                what=f"the target called sys.exit({error.code!r})",
-                traceback=_theirs(error),
-                why=_NO_ARGUMENTS if wants_arguments else "",
-                next_step=entry.with_arguments(function) if wants_arguments else "",
-            )
-        )
-    except SourceFailedError:
-        raise
-    except MissingInternalError as error:
-        if request.watch.window is None:
-            raise
-        return Facts(failure=Failure(what=error.what, why=error.why, ours=True))
+        return _train(request, context, notes, fresh=fresh)
     except BaseException as error:  # whatever it is, it is shown; whose it is, further runs tell
-        if _raised_by_us(error) and no_room(error, request.directory) is not None:
-            raise
-        what = "".join(traceback.format_exception_only(error)).strip()
-        failure = Failure(
-            what=what,
-            traceback=_theirs(error),
-            whole="".join(traceback.format_exception(error)),
-            ours=_raised_by_us(error),
-        )
-        return Facts(failure=failure)
-    return _facts(context, notes, probe, fresh=fresh)
+        if notes.facts is not None:
+            return (
+                notes.facts
+            )  # all steps were made: what comes of their end is no part of the training
+        return Facts(failure=failure_of(error, request))
 
 
-def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
-    """Load the target under the setting, and train; the probe of the last run in this process."""
+def _train(request: TrialRequest, context: TrialContext, notes: Notes, *, fresh: bool) -> Facts:
+    """Load the target under the setting, and train; what the last run in this process shows."""
     from repro_audit.probe import files
     from repro_audit.trial.driver import loading
 
@@ -164,33 +121,32 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes) -> Probe:
             files.install(request.tree.map(request.tree.root), request.directory / "files.jsonl")
         for name, level in request.setting.items():
             stack.enter_context(_in_force(sources[name], level, context))
-        if request.setting:
-            _seed(context)
+        _seed(context)
         detailed = _detailed(request)
-        if detailed is not None:
-            stack.enter_context(detailed)
+        stack.enter_context(detailed or nullcontext())
         build = loading.load(_mapped(request, context))
         at_import = tuple(context.reseeds)
-        states = rng.snapshot()
+        states = rng.snapshot() if context.runs > 1 else None
         run = partial(
             _run_once, build, request, context, notes=notes, trace=trace, detailed=detailed
         )
         for _ in range(context.runs - 1):
             run(checkpoint=Checkpoint())
             _note_seedings(context, at_import)
-            _seed_again(states, context.seeded_at_import)
+            if states is not None:
+                _seed_again(states, context.seeded_at_import)
             trace.clear()
             context.models.clear()
-        probe = run(checkpoint=context.checkpoint)
-        _note_seedings(context, at_import)
-        if request.probed:
-            trace.close()
-        for name in request.setting:
-            if lack := torch_internals.lacking(sources[name].internals):
-                context.lacking[name] = lack
-            if sources[name].survey is not None:
-                context.notes[name] = _survey(sources[name], context)
-    return probe
+
+        def told(probe: Probe) -> Facts:
+            _note_seedings(context, at_import)
+            if request.probed:
+                trace.close()
+            _survey({name: sources[name] for name in request.setting}, context)
+            return _facts(context, notes, probe, fresh=fresh)
+
+        probe = run(checkpoint=context.checkpoint, told=told)
+        return notes.facts or told(probe)
 
 
 def _note_seedings(context: TrialContext, at_import: tuple[str, ...]) -> None:
@@ -222,7 +178,6 @@ def _detailed(request: TrialRequest) -> Detailed | None:
         return None
     from repro_audit.probe.detail.ops import Ops
     from repro_audit.probe.detail.session import Detailed
-    from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.storage.values import open_values
 
     given = open_values(Path(watch.fed_by)) if watch.feed else {}
@@ -237,10 +192,19 @@ def _detailed(request: TrialRequest) -> Detailed | None:
             for place in (request.tree.map(request.tree.root), request.tree.elsewhere())
             if place is not None and place != request.tree.root
         },
-        values=ValueWriter(request.directory / "values") if watch.capture else None,
+        values=_value_writer(request),
         capture=frozenset(watch.capture),
         feed={key: given[key] for key in watch.feed if key in given},
     )
+
+
+def _value_writer(request: TrialRequest) -> ValueWriter | None:
+    """Where the values go that were asked for."""
+    if not request.watch.capture:
+        return None
+    from repro_audit.probe.digest.capture import ValueWriter
+
+    return ValueWriter(request.directory / "values")
 
 
 def _keeps_loading(request: TrialRequest) -> bool:
@@ -262,12 +226,17 @@ def _in_force(source: Source, level: str, context: TrialContext) -> Iterator[Non
         yield
 
 
-def _survey(source: Source, context: TrialContext) -> Json:
-    try:
-        return source.survey(context) if source.survey is not None else None
-    except Exception as error:
-        _fails(source, "survey", error, context)
-        return None
+def _survey(sources: Mapping[str, Source], context: TrialContext) -> None:
+    """Note what each source found, and what it lacks of PyTorch's internals."""
+    for name, source in sources.items():
+        if lack := torch_internals.lacking(source.internals):
+            context.lacking[name] = lack
+        if source.survey is not None:
+            context.notes[name] = None
+            try:
+                context.notes[name] = source.survey(context)
+            except Exception as error:
+                _fails(source, "survey", error, context)
 
 
 def _fails(source: Source, what: str, error: Exception, context: TrialContext) -> None:
@@ -287,32 +256,51 @@ def _run_once(
     trace: TraceWriter,
     detailed: Detailed | None,
     checkpoint: Checkpoint,
+    told: Callable[[Probe], Facts] | None = None,
 ) -> Probe:
-    """One run of the program, under a probe of its own."""
+    """One run of the program, under a probe of its own.
+
+    Args:
+        told: of the last run, what it shows. It is saved at once where a program that trains by itself has made all
+            its steps, since that may catch what is to end it, and go on for long.
+    """
     if detailed is not None and not _keeps_loading(request):
         detailed.begin_again()
     from repro_audit.probe import Probe
-    from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.trial.driver import training as driver
+
+    def enough() -> None:
+        if told is None or not notes.trains_itself:
+            return
+        context.training_seconds = time.monotonic() - started
+        driver.conclude(probe, notes, request.steps)
+        if detailed is not None:
+            detailed.save()
+        notes.facts = told(probe)
+        notes.facts.save(request.directory / FACTS)
 
     window = request.watch.window
     steps = request.steps if window is None else min(request.steps, window.last + 1)
     probe = Probe(
         trace=trace,
         detailed=detailed,
-        values=ValueWriter(request.directory / "values") if request.watch.capture else None,
+        values=_value_writer(request),
         capture=frozenset(request.watch.capture),
         max_steps=steps,
         absent=not request.probed,
         workers=request.directory / "workers.jsonl",
         prepare=Setting(str(request.directory), context.processes),
         met=context.met,
+        enough=enough,
     )
     context.processes.restart()
     for callback in context.on_run:
         callback()
     started = time.monotonic()
-    probe.install()
+    if request.target.mode == "script":
+        context.when_imported("torch", probe.install)
+    else:
+        probe.install()
     try:
         driver.train(
             build,
@@ -342,7 +330,9 @@ def _mapped(request: TrialRequest, context: TrialContext) -> Target:
 
 
 def _seed(context: TrialContext) -> None:
-    """Seed every ambient generator, each as soon as its library is there."""
+    """Seed every ambient generator, each as soon as its library is there; none where nothing is pinned."""
+    if not context.setting:
+        return
 
     def seed_numpy() -> None:
         sys.modules["numpy"].random.seed(context.seeds["numpy"])
@@ -436,23 +426,3 @@ def _importable_modules() -> tuple[str, ...]:
         if spec is not None and spec.name == name and origin.startswith(prefixes):
             names.append(name)
     return tuple(names)
-
-
-def _theirs(error: BaseException) -> str:
-    """The traceback of `error` without the tool's frames and the import machinery's."""
-    chain = traceback.TracebackException.from_exception(error)
-    part: traceback.TracebackException | None = chain
-    while part is not None:
-        kept = [frame for frame in part.stack if not _ours(frame.filename)]
-        part.stack = traceback.StackSummary.from_list(kept)
-        part = part.__cause__ or part.__context__
-    return "".join(chain.format())
-
-
-def _raised_by_us(error: BaseException) -> bool:
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(frames) and frames[-1].f_code.co_filename.startswith(PACKAGE)
-
-
-def _ours(filename: str) -> bool:
-    return filename.startswith((PACKAGE, "<frozen importlib"))

@@ -127,7 +127,7 @@ class TrialRequest:
         data = json.loads((directory / "request.json").read_text(encoding="utf-8"))
         return cls(
             directory=directory,
-            target=Target(**data["target"]),
+            target=Target(**{**data["target"], "argv": tuple(data["target"]["argv"])}),
             tree=Tree.from_json(data["tree"]),
             seed=data["seed"],
             steps=data["steps"],

@@ -48,6 +48,8 @@ IDLE_SHARE = 0.02
 """Of one core: a trial that computes gets more, on however busy a machine."""
 STACKS_SECONDS = 0.3
 """How long a trial has to write its stacks."""
+LINGER_SECONDS = 5.0
+"""How long a program may take to end once its trial is over: it may catch what should end it, and go on."""
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 
@@ -138,6 +140,8 @@ class Running:
     watched: tuple[float, float] | None = None
     """A moment before the limit, and the CPU time that the trial had used by then."""
     idle: bool = False
+    over: float | None = None
+    """When its facts were there; None while they are not."""
     timed_out: bool = False
     finished: bool = False
 
@@ -373,9 +377,16 @@ class Runner:
             )
 
     def _check_clocks(self) -> None:
-        """Kill the trials that are past their limit, once they have said where they are."""
+        """Kill the trials that are past their limit, once they have said where they are, and those that linger."""
         now = time.monotonic()
         for running in (*self._running.values(), *self._fresh.values()):
+            if running.over is not None:
+                if now - running.over > LINGER_SECONDS:
+                    kill_group(running.pid)
+                continue
+            if (running.job.request.directory / FACTS).exists():
+                running.over = now
+                continue
             left = self.timeout - (now - running.started)
             if not running.pid or left > min(WATCHED_SECONDS, self.timeout / 2):
                 continue

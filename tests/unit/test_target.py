@@ -67,8 +67,11 @@ def test_a_module(here: Path) -> None:
     [
         ("trian.py:build", "There is no file trian.py", "train.py"),
         ("train.py:biuld", "defines no biuld", "train.py:build"),
-        ("train.py", "build mode", "train.py:build"),
-        ("train", "build mode", "train.py:build"),
+        ("train.py", "which nothing calls", "repro-audit check train.py:build"),
+        ("train", "There is no file train", "train.py"),
+        ("trian.py", "There is no file trian.py", "train.py"),
+        ("pkg.mod", "There is no file pkg.mod", "-m pkg.mod"),
+        ("data", "is a directory", "clean.py"),
         ("pkg.mdo:build", "There is no module pkg.mdo", "pkg.mod"),
         ("pgk.mod:build", "There is no module pgk", "pkg"),
         ("pkg.mod.deep:build", "is a module, not a package", ""),
@@ -76,12 +79,13 @@ def test_a_module(here: Path) -> None:
         ("pkg/:build", "defines no build", ""),
         ("data:build", "is a directory without code", "data.clean:build"),
         ("data/:build", "is a directory", "data/clean.py:build"),
-        ("notes.ipynb:build", "is a notebook", "export"),
-        ("train.py:", "names no function", "train.py:build or"),
+        ("notes.ipynb:build", "is a notebook", "check notes.ipynb"),
+        ("train.py:", "names no function", "train.py:build"),
         (":build", "names no function", ""),
         ("train.py:build it", "names no function", ""),
-        ("", "build mode", ""),
-        ("-m", "build mode", ""),
+        ("", "No target is named", ""),
+        ("--stpes", "No target is named", ""),
+        ("-m", "needs the name of a module", ""),
         ("train.v2:build", "reads as a module in a package", "train.v2.py:build"),
     ],
 )
@@ -100,10 +104,75 @@ def test_a_wrong_spec_is_refused_with_the_nearest_name(
     assert hint in caught.value.next_step
 
 
-def test_arguments_are_refused_in_build_mode(here: Path) -> None:
+def test_arguments_are_refused_where_a_function_is_called(here: Path) -> None:
     write(here / "train.py")
-    with pytest.raises(UsageError, match="takes no arguments"):
+    with pytest.raises(UsageError, match="takes no arguments") as caught:
         parse("train.py:build", ["--lr", "1"])
+    assert "check train.py --lr 1" in caught.value.next_step
+
+
+# Scripts
+
+
+def test_a_script(here: Path) -> None:
+    write(here / "train.py", "print('trains')\n")
+    target = parse("train.py", ["--steps", "1", "x.py:build"])
+    assert (target.mode, target.path, target.function) == ("script", "train.py", "")
+    assert (target.spec, target.argv) == ("train.py", ("--steps", "1", "x.py:build"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def build(): pass\n\nif __name__ == '__main__':\n    build()\n",
+        "def build(): pass\n\nmodel = build()\n",
+        "def build(): pass\n\ndef main(): build()\n\nmain()\n",
+        "x = 1\n",
+    ],
+)
+def test_a_script_that_calls_what_it_defines_is_run(here: Path, text: str) -> None:
+    write(here / "train.py", text)
+    assert parse("train.py").mode == "script"
+
+
+def test_a_module_as_a_script(here: Path) -> None:
+    write(here / "pkg" / "__init__.py", "")
+    write(here / "pkg" / "train.py", "")
+    target = parse("-m", ["pkg.train", "-m", "--lr", "1"])
+    assert (target.mode, target.module, target.path) == ("script", "pkg.train", None)
+    assert (target.spec, target.argv) == ("-m pkg.train", ("-m", "--lr", "1"))
+    with pytest.raises(UsageError, match=r"has no __main__\.py") as caught:
+        parse("-m", ["pkg"])
+    assert "-m pkg.train" in caught.value.next_step
+    write(here / "pkg" / "__main__.py", "")
+    assert parse("-m", ["pkg"]).module == "pkg"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [(["pkg/train.py"], "-m pkg.train"), (["pkg.trian"], "pkg.train"), (["pgk.train"], "pkg")],
+)
+def test_a_wrong_module_is_refused(here: Path, words: list[str], hint: str) -> None:
+    write(here / "pkg" / "__init__.py", "")
+    write(here / "pkg" / "train.py", "")
+    with pytest.raises(UsageError) as caught:
+        parse("-m", words)
+    assert hint in caught.value.next_step
+
+
+HYDRA = """
+import hydra
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(config): ...
+"""
+
+
+def test_hydras_function_is_refused(here: Path) -> None:
+    write(here / "train.py", HYDRA)
+    with pytest.raises(UsageError, match="called by hydra") as caught:
+        parse("train.py:main")
+    assert "check train.py OVERRIDES" in caught.value.next_step
 
 
 @pytest.mark.parametrize(

@@ -213,9 +213,14 @@ class Detailed:
         files.detail(None)
         if self.ops is not None:
             self.ops.uninstall()
-        self._parts.flush()
+        self.save()
         self._parts.writer.close()
         _installed = None
+
+    def save(self) -> None:
+        """Have all rows so far on disk."""
+        self._parts.flush()
+        self._parts.writer.flush()
 
     def __enter__(self) -> Detailed:
         self.install()

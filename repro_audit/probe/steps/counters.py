@@ -45,6 +45,7 @@ class Counters:
         """Count a step, and end the training with the last one."""
         self._probe.steps += 1
         if self._probe.steps >= self._probe.max_steps:
+            self._probe.enough()
             raise StopTraining
 
     def _count_backward(self, *args: Any, **kwargs: Any) -> None:

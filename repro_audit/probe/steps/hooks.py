@@ -180,8 +180,10 @@ class Hooks:
         self._begin()
         self._clock.phase = _FORWARD
         with reading(_MODULE):
-            if self._probe.met is not None and not self._models.knows(module):
-                self._probe.met(module)
+            if not self._models.knows(module):
+                self._probe.models.append(type(module).__name__)
+                if self._probe.met is not None:
+                    self._probe.met(module)
             self._models.module(module)
         self._in_module = True
         try:
@@ -300,6 +302,7 @@ class Hooks:
         if self._probe.steps >= self._probe.max_steps:
             self._enough = True
             self.stop()  # what the program does as it unwinds is no training
+            self._probe.enough()
             raise StopTraining
 
     # Steps by hand

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from repro_audit.errors import TargetError
 from repro_audit.target import suggestion
+from repro_audit.trial.driver.script import Script
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -37,13 +38,15 @@ exec(compile(__import__("pathlib").Path(__file__).read_bytes(), __file__, "exec"
 
 
 def load(target: Target) -> Build:
-    """Import the target's module and return its function.
+    """Import the target's module and return its function; of a script return what runs it.
 
     What the module itself raises passes through.
 
     Raises:
         TargetError: the module has no such function, or its name is taken.
     """
+    if target.mode == "script":
+        return Script(target)
     if target.path is not None:
         path = Path(os.path.realpath(target.path))
         sys.argv = [str(path)]

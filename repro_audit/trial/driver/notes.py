@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from repro_audit.storage.facts import Facts
 
 
 @dataclass(slots=True, kw_only=True)
 class Notes:
     """What a training showed of the program, besides the trace."""
 
+    facts: Facts | None = None
+    """What the trial learnt, once a training that the program does by itself has made all its steps."""
     assumptions: list[str] = field(default_factory=list)
     """What the program left open and the driver chose, a line each."""
+    what: str = ""
+    """What trains, in words for messages."""
     accepts_seed: bool = False
     trains_itself: bool = False
     """No loop of the driver's own: `build` trained, or returned what does."""

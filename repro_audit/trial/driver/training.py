@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.errors import NeverTrainedError, TargetError
 from repro_audit.probe import StopTraining
+from repro_audit.trial.driver.script import Script
 
 if TYPE_CHECKING:
     from repro_audit.probe import LoaderFacts, Probe
@@ -47,13 +48,14 @@ def train(
     """
     notes.assumptions.clear()
     notes.left_early = None
-    what = f"{_name(build)}()"
     cut = checkpoint or Checkpoint()
     cut.procedure = notes.trains_itself = True  # unless it hands over parts to train
+    notes.what = build.name if isinstance(build, Script) else f"{_name(build)}()"
     try:
-        bundle = _build(build, probe, seed, notes)
-        if bundle is not None:
-            what = _train(
+        if isinstance(build, Script):
+            _run(build, probe)
+        elif (bundle := _build(build, probe, seed, notes)) is not None:
+            _train(
                 bundle,
                 probe=probe,
                 steps=steps,
@@ -66,10 +68,30 @@ def train(
         pass
     finally:
         _fill(notes, probe.loaders)
+    conclude(probe, notes, steps)
+
+
+def conclude(probe: Probe, notes: Notes, steps: int) -> None:
+    """Note and observe what is known at the end of a training of `steps` steps, or of one that ended earlier.
+
+    Raises:
+        NeverTrainedError: nothing trained.
+    """
+    _fill(notes, probe.loaders)
     notes.ended = notes.trains_itself and probe.steps < steps
-    probe.finish()
+    if probe.installed:
+        probe.finish()
     if not probe.steps:
-        raise _never_trained(what, probe, notes)
+        raise _never_trained(probe, notes)
+
+
+def _run(script: Script, probe: Probe) -> None:
+    """Run a script. One that exits with success once it has trained came to its end."""
+    try:
+        script()
+    except SystemExit as error:
+        if error.code not in {None, 0} or not probe.steps:
+            raise
 
 
 def _build(build: Build, probe: Probe, seed: int, notes: Notes) -> Bundle | None:
@@ -131,8 +153,8 @@ def _train(
     notes: Notes,
     checkpoint: Checkpoint,
     whole_epochs: bool,
-) -> str:
-    """Train what `build` returned; its name for messages."""
+) -> None:
+    """Train what `build` returned."""
     from repro_audit.trial.driver.bundle import Procedure
     from repro_audit.trial.driver.loop import Loop
 
@@ -140,8 +162,10 @@ def _train(
     if bundle.model is not None:
         probe.module(bundle.model)
     if isinstance(bundle, Procedure):
+        notes.what = bundle.what
         bundle.run()
-        return bundle.what
+        return
+    notes.what = "train_step" if bundle.train_step is not None else "the loop over the loader"
     checkpoint.procedure = notes.trains_itself = False
     Loop(
         bundle,
@@ -151,7 +175,6 @@ def _train(
         checkpoint=checkpoint,
         whole_epochs=whole_epochs,
     ).run()
-    return "train_step" if bundle.train_step is not None else "the loop over the loader"
 
 
 def _fill(notes: Notes, seen: list[LoaderFacts]) -> None:
@@ -179,11 +202,17 @@ def _fill(notes: Notes, seen: list[LoaderFacts]) -> None:
     notes.epochs = max((each.epochs for each in training), default=0)
 
 
-def _never_trained(what: str, probe: Probe, notes: Notes) -> NeverTrainedError:
+def _never_trained(probe: Probe, notes: Notes) -> NeverTrainedError:
+    seen = "torch was never imported"
+    if probe.installed:
+        models = ", ".join(probe.models) or "none"
+        seen = (
+            f"{notes.batches_seen} batches were read, {probe.backwards} losses were backpropagated, and the models "
+            f"that ran are: {models}"
+        )
     return NeverTrainedError(
-        f"The target never trained: {what} ended without a step of an optimizer.",
-        why=f"{notes.batches_seen} batches were read, and {probe.backwards} losses were backpropagated",
+        f"The target never trained: {notes.what} ended without a step of an optimizer.",
+        why=seen,
         next_step="steps are counted at step() of a torch.optim.Optimizer, or where parameters change after a "
-        "backward(); "
-        "see that the training that build() returns makes at least one",
+        "backward(); see that the training makes at least one, in this process",
     )
