@@ -16,6 +16,7 @@ from repro_audit.experiment import (
     Outcome,
     Result,
     Run,
+    Setting,
     experiment,
 )
 
@@ -214,6 +215,15 @@ def overlooked(result: Result, guilty: set[str]) -> set[str]:
 def unproven(result: Result) -> set[str]:
     blamed = {name: each for name, each in result.judgements.items() if each.status == "broke"}
     return {name for name, each in blamed.items() if each.confidence != "proven"}
+
+
+def interactions(result: Result) -> list[Setting]:
+    """List the settings of several factors that diverge only together, each once."""
+    found: list[Setting] = []
+    for each in result.judgements.values():
+        if each.together is not None and each.together not in found:
+            found.append(each.together)
+    return found
 
 
 def baseless(program: Program, result: Result) -> list[str]:

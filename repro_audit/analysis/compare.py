@@ -59,8 +59,6 @@ class Difference:
     context: tuple[Mismatch, ...]
     """Circumstances that differ before `first` or in its step and phase, in execution order: of each name the last,
     then the earliest, up to `MAX_CONTEXT`."""
-    per_step: tuple[tuple[int, int], ...]
-    """Each step that has mismatched outcomes, and how many."""
 
 
 class _Pairing:
@@ -163,7 +161,6 @@ def compare(a: Trace, b: Trace) -> Difference | None:
             _limit(outcomes.order_a, a, place),
             _limit(outcomes.order_b, b, place),
         ),
-        per_step=_per_step(outcomes, wrong),
     )
 
 
@@ -257,18 +254,6 @@ def _until(trace: Trace, rows: Rows, limit: int, first: Mismatch) -> Flags:
     together = (trace.step[rows] == first.step) & (trace.phase[rows] == first.phase)
     wanted: Flags = (rows < limit) | together
     return wanted
-
-
-def _per_step(outcomes: _Pairing, wrong: Flags) -> tuple[tuple[int, int], ...]:
-    steps = np.concatenate(
-        (
-            outcomes.a.step[outcomes.order_a[wrong]],
-            outcomes.b.step[outcomes.order_b[outcomes.only_b]],
-        )
-    )
-    return tuple(
-        zip(*(each.tolist() for each in np.unique(steps, return_counts=True)), strict=True)
-    )
 
 
 def common_numbers(

@@ -148,11 +148,6 @@ def _experiment(store: EvidenceStore) -> Plan[Result]:
     yield from remove_all(store)
     return Result(
         judgements=conclude(store),
-        interactions=tuple(
-            found.setting
-            for found in store.conjunctions
-            if all(map(store.diverged, found.failures)) and unpinned(store) is None
-        ),
         unexplained=_unexplained(store) if unpinned(store) is None else None,
     )
 

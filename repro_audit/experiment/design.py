@@ -175,8 +175,6 @@ class Result:
     """All judgements, in the order of the factors, and what no factor accounts for."""
 
     judgements: dict[str, Judgement]
-    interactions: tuple[Setting, ...] = ()
-    """The smallest settings of two or more factors that diverge only together."""
     unexplained: tuple[str, str] | None = None
     """Two trials that differ with no factor to blame. Where pinned runs differ, nothing was judged."""
     noise: tuple[str, ...] = ()

