@@ -15,7 +15,7 @@ from repro_audit.experiment.design import (
     Setting,
 )
 from repro_audit.experiment.evidence_store import EvidenceStore, in_step
-from repro_audit.experiment.grouping import clear, reduce
+from repro_audit.experiment.grouping import clear, reduce, rounds
 from repro_audit.experiment.judging import finding, spared
 
 if TYPE_CHECKING:
@@ -120,8 +120,11 @@ def convict_all(store: EvidenceStore) -> Plan[Result | None]:
         if any(store.base.items() & each.setting.items() for each in store.conjunctions):
             # Who needs the base stood for one who is guilty by itself: groups were cleared without it.
             store.base = {}
-            grouped = (factor for factor in store.factors.values() if factor.grouped)
-            yield from clear(store, {factor.id: factor.levels.open for factor in grouped})
+            grouped = [factor for factor in store.factors.values() if factor.grouped]
+            together = {factor.id: factor.levels.open for factor in grouped}
+            more = [group for group in rounds(grouped, at_least=1) if group != together]
+            for group in (together, *more):
+                yield from clear(store, group)
         elif not suspects:
             break
     # What differs only at times is held against as many pinned runs.
