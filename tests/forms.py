@@ -10,6 +10,7 @@ import concurrent.futures
 import datetime as dt
 import io
 import os
+import pwd
 import queue
 import random
 import resource
@@ -407,8 +408,11 @@ _NUMBERS = (
     "os.getcwd",
     "os.getcwdb",
     "os.cpu_count",
+    "os.getuid",
+    "os.geteuid",
     "threading.get_ident",
     "threading.get_native_id",
+    "uuid.getnode",
 )
 _OF_PROCESS = (
     "os.getpgid",
@@ -421,7 +425,7 @@ _OF_PROCESS = (
 
 def _named(name: str) -> Any:
     module, _, function = name.rpartition(".")
-    return getattr({"os": os, "threading": threading}[module], function)
+    return getattr({"os": os, "threading": threading, "uuid": uuid}[module], function)
 
 
 def _asks(name: str) -> dict[str, Callable[[], Any]]:
@@ -873,6 +877,8 @@ FORMS: dict[str, dict[str, Callable[[], Any]]] = {
         "path": lambda: os.statvfs(Path("/")),
         "by keyword": lambda: os.statvfs(path="/"),
         "descriptor": lambda: os.statvfs(0),
+        "a field": lambda: os.statvfs("/").f_fsid,
+        "supports descriptors": lambda: int(os.statvfs in os.supports_fd),
         "no such file": lambda: os.statvfs("/no/such/file"),
     },
     "os.fstatvfs": {
@@ -918,6 +924,20 @@ FORMS: dict[str, dict[str, Callable[[], Any]]] = {
         "name": lambda: os.sysconf("SC_PHYS_PAGES"),
         "number": lambda: os.sysconf(os.sysconf_names["SC_NPROCESSORS_ONLN"]),
         "no such name": lambda: os.sysconf("SC_NOTHING"),
+    },
+    "pwd.getpwuid": {
+        "own": lambda: pwd.getpwuid(os.getuid()),
+        "a field": lambda: pwd.getpwuid(0).pw_name,
+        "nobody's": lambda: pwd.getpwuid(987_654),
+        "text": lambda: pwd.getpwuid("0"),
+        "by keyword": lambda: pwd.getpwuid(uidobj=0),
+        "nothing": lambda: pwd.getpwuid(),
+    },
+    "pwd.getpwnam": {
+        "root": lambda: pwd.getpwnam("root").pw_uid,
+        "nobody's": lambda: pwd.getpwnam("no such user"),
+        "a number": lambda: pwd.getpwnam(0),
+        "by keyword": lambda: pwd.getpwnam(name="root"),
     },
     "signal.pthread_kill": {
         "itself": lambda: signal.pthread_kill(threading.get_ident(), 0),

@@ -3,15 +3,18 @@
 ## What it does
 The audit runs the program as it finds the machine (pinned), then with one thing changed at a time: another time zone
 (`TZ`), another locale (`LC_ALL` and `LANG`; one that is installed), the same working directory under another path,
-another host name, another user name, another umask. Where a line of the program, or a library that it calls, asks for
-them, these too: the directory for temporary files (`tempfile`, `TMPDIR`), the one in which the program is started
-(`os.getcwd`, `os.path.relpath`, `Path.cwd`), the times of its files (in reverse order, and in the order of their names)
-and their inode numbers, as a copy or a checkout has others (`os.stat`, `Path.stat`, `os.path.getmtime`, entries of
-`os.scandir`), the number of CPUs (`os.cpu_count`, `os.sched_getaffinity`), and the size of the memory (`os.sysconf`,
-`psutil.virtual_memory`). Another result convicts it, and the report says which of them moved it. It breaks the promise
-`portable`, and is emulated: host, user, files, CPUs and memory change for Python's functions and in the environment,
-not for C code, and files are not touched. The paths can be changed where trials see the tree through an overlay.
-`HOME` stays, since data and models are cached below it. *Held*: none of them changes anything.
+another host (`socket.gethostname`, `platform.node`; `uuid.getnode`, and so `uuid.uuid1`), another user
+(`getpass.getuser`, `os.getlogin`, `os.getuid`, and the same home directory under another path: `HOME`, `Path.home`,
+`os.path.expanduser`), another umask. Where a line of the program, or a library that it calls, asks for them, these too:
+the directory for temporary files (`tempfile`, `TMPDIR`), the one in which the program is started (`os.getcwd`,
+`os.path.relpath`, `Path.cwd`), the times of its files (in reverse order, and in the order of their names) and their
+inode numbers, as a copy or a checkout has others (`os.stat`, `Path.stat`, `os.path.getmtime`, entries of `os.scandir`),
+the number of CPUs (`os.cpu_count`, `os.sched_getaffinity`), the size of the memory (`os.sysconf`,
+`psutil.virtual_memory`) and that of the disk (`shutil.disk_usage`, `os.statvfs`, `psutil.disk_usage`). Another result
+convicts it, and the report says which of them moved it. It breaks the promise `portable`, and is emulated: host, user,
+files, CPUs, memory and disk change for Python's functions and in the environment, not for C code, and files are not
+touched. The paths can be changed where trials see the tree through an overlay. What is free of the memory is shown as a
+share that is the same in all runs. *Held*: none of them changes anything.
 
 ## Why it breaks reproducibility
 A machine's settings reach a program by ways that nobody thinks of. Local time gives another hour, and at times another
@@ -73,18 +76,17 @@ from __future__ import annotations
 
 import locale
 import os
-import platform
-import socket
 import tempfile
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source
 from repro_audit.sources._program import evidence, noted, verdict
 from repro_audit.sources.emulation import machine as _machine
+from repro_audit.sources.emulation import names
+from repro_audit.sources.emulation.names import variables
 from repro_audit.storage import reads
 
 if TYPE_CHECKING:
@@ -102,11 +104,6 @@ WORKING_DIRECTORY = "working directory"
 MOVING = (WORKING_DIRECTORY, _machine.START)
 """Levels that need the tree under another path."""
 
-NOBODY = "somebody-else"
-NOWHERE = "another-host"
-NAMES_OF_USER = ("LOGNAME", "USER", "LNAME", "USERNAME")
-"""Where `getpass.getuser` looks, in its order."""
-
 EAST, WEST = "<+14>-14", "<-10>+10"
 """Zones as POSIX writes them, which need no database. At noon in London it is 2 o'clock there, east a day later."""
 FAR_EAST = 6 * 3600
@@ -118,25 +115,10 @@ PLAIN = ("C.UTF-8", "C", "POSIX")
 
 
 @contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for a while."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
 def time_zone(_trial: TrialContext) -> Iterator[None]:
     """A zone in which most hours are of another day."""
     try:
-        with _variables({"TZ": WEST if time.localtime().tm_gmtoff > FAR_EAST else EAST}):
+        with variables({"TZ": WEST if time.localtime().tm_gmtoff > FAR_EAST else EAST}):
             time.tzset()
             yield
     finally:
@@ -147,7 +129,7 @@ def time_zone(_trial: TrialContext) -> Iterator[None]:
 def language(_trial: TrialContext) -> Iterator[None]:
     """A locale that compares strings otherwise, where one is installed."""
     other = other_locale(os.environ)
-    with _variables({"LC_ALL": other, "LANG": other}):
+    with variables({"LC_ALL": other, "LANG": other}):
         yield
 
 
@@ -183,7 +165,7 @@ def working_directory(trial: TrialContext) -> Iterator[None]:
     there = os.path.relpath(before, trial.root)
     os.chdir(trial.elsewhere / there)
     try:
-        with _variables({"PWD": os.getcwd()}):  # noqa: PTH109 - what a shell would put there
+        with variables({"PWD": os.getcwd()}):  # noqa: PTH109 - what a shell would put there
             yield
     finally:
         os.chdir(before)
@@ -206,32 +188,11 @@ def temporary_directory(trial: TrialContext) -> Iterator[None]:
     *_, other = trial.temporary
     before = tempfile.tempdir
     try:
-        with _variables({"TMPDIR": str(other)}):
+        with variables({"TMPDIR": str(other)}):
             tempfile.tempdir = None
             yield
     finally:
         tempfile.tempdir = before
-
-
-@contextmanager
-def host_name(_trial: TrialContext) -> Iterator[None]:
-    """Another name for `socket.gethostname`, `platform.node`, `os.uname` and `HOSTNAME`."""
-    uname = os.uname()
-    other = os.uname_result((uname.sysname, NOWHERE, uname.release, uname.version, uname.machine))
-    with Replacements() as replacements:
-        replacements.attribute(os, "uname", lambda: other)
-        replacements.attribute(socket, "gethostname", lambda: NOWHERE)
-        replacements.attribute(platform, "_uname_cache", None)  # it is filled from `os.uname`
-        with _variables({"HOSTNAME": NOWHERE} if "HOSTNAME" in os.environ else {}):
-            yield
-
-
-@contextmanager
-def user_name(_trial: TrialContext) -> Iterator[None]:
-    """Another name for `getpass.getuser`, `os.getlogin` and the environment."""
-    with Replacements() as replacements, _variables(dict.fromkeys(NAMES_OF_USER, NOBODY)):
-        replacements.attribute(os, "getlogin", lambda: NOBODY)
-        yield
 
 
 @contextmanager
@@ -256,8 +217,8 @@ LEVELS: dict[str, Callable[[TrialContext], AbstractContextManager[None]]] = {
     "time zone": time_zone,
     "locale": language,
     WORKING_DIRECTORY: working_directory,
-    "host name": host_name,
-    "user name": user_name,
+    names.HOST: names.another_host,
+    names.USER: names.another_user,
     "umask": umask,
     _machine.START: start_directory,
     _machine.TEMPORARY: temporary_directory,
@@ -284,12 +245,13 @@ FIXES = {
         summary="Let no absolute path decide anything: make keys, seeds and orders from paths below the data's root.",
         snippet="key = str(path.relative_to(root))  # not str(path.resolve())",
     ),
-    "host name": Fix(
-        summary="Let no host name decide anything: pass what differs between machines as an argument.",
+    names.HOST: Fix(
+        summary="Let nothing that names the host decide anything: pass what differs between machines as an argument.",
         snippet='parser.add_argument("--shard", type=int, required=True)',
     ),
-    "user name": Fix(
-        summary="Let no user name decide anything: pass what differs between users as an argument.",
+    names.USER: Fix(
+        summary="Let neither the user's name or number nor the path of the home directory decide anything: pass what "
+        "differs between users as an argument.",
         snippet='parser.add_argument("--seed", type=int, default=0)',
     ),
     "umask": Fix(
@@ -320,6 +282,10 @@ FIXES = {
     _machine.MEMORY: Fix(
         summary="Take sizes that decide the result, such as the batch's, from the caller.",
         snippet='parser.add_argument("--batch-size", type=int, default=64)',
+    ),
+    _machine.DISK: Fix(
+        summary="Take sizes that decide the result, such as how much is cached, from the caller.",
+        snippet='parser.add_argument("--cached-samples", type=int, default=10_000)',
     ),
 }
 

@@ -102,6 +102,8 @@ LOG = "entropy.jsonl"
 SEED_BYTES = 32
 GENERATOR_BITS = 53
 """`torch.Generator.seed` draws as many, which a double holds."""
+MADE_UP = 1 << 40
+"""Set in a host's number that is no hardware address."""
 
 _PRIVATE = (
     tempfile.__file__,
@@ -245,15 +247,34 @@ def _replace_seeding(streams: Streams, replacements: Replacements) -> None:
 
 
 def _replace_uuids(streams: Streams, replacements: Replacements) -> None:
-    """`uuid1`, which C code makes up; `uuid4` asks `os.urandom`."""
+    """`uuid1`, which C code makes up but for the host's number; `uuid4` asks `os.urandom`.
+
+    That number is made up too, once a process, where the host has no network: a bit says so.
+    """
     uuid = sys.modules["uuid"]
-    original = uuid.uuid1
+    original, host = uuid.uuid1, uuid.getnode
+    made_up: list[int] = []
+
+    def getnode() -> int:
+        number: int = host()
+        if not number & MADE_UP:
+            return number
+        if not made_up:
+            drawn = streams.draw_for_program(6, sys._getframe(1))
+            if drawn is None:
+                return number
+            made_up.append(int.from_bytes(drawn, "big") | MADE_UP)
+        return made_up[0]
 
     def uuid1(node: int | None = None, clock_seq: int | None = None) -> Any:
         drawn = streams.draw(16, sys._getframe(1)) if node is clock_seq is None else None
-        return original(node, clock_seq) if drawn is None else uuid.UUID(bytes=drawn, version=1)
+        if drawn is None:
+            return original(node, clock_seq)
+        fields = uuid.UUID(bytes=drawn, version=1).fields
+        return uuid.UUID(fields=(*fields[:5], uuid.getnode()))
 
     replacements.attribute(uuid, "uuid1", uuid1)
+    replacements.attribute(uuid, "getnode", getnode)
 
 
 def _replace_generator(streams: Streams, replacements: Replacements) -> None:

@@ -7,10 +7,13 @@ import locale
 import multiprocessing
 import os
 import platform
+import pwd
+import shutil
 import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,7 @@ from repro_audit.source import Levels
 from repro_audit.sources.emulation.machine import (
     ASKS,
     CPUS,
+    DISK,
     INODES,
     MEMORY,
     REVERSED_TIMES,
@@ -28,6 +32,7 @@ from repro_audit.sources.emulation.machine import (
     START,
     TEMPORARY,
 )
+from repro_audit.sources.emulation.names import HOST, USER
 from repro_audit.sources.environment import LEVELS, PINNED, SOURCE, WORKING_DIRECTORY, other_locale
 from repro_audit.storage.facts import Facts
 from tests.auditing import check, write_target
@@ -59,6 +64,11 @@ def entry() -> os.DirEntry[str]:
         return next(each for each in entries if each.name == "old.txt")
 
 
+def on_disk(function: Callable[[int], Any]) -> Any:
+    with Path("old.txt").open(encoding="utf-8") as file:
+        return function(file.fileno())
+
+
 SEEN: dict[str, tuple[Callable[[], Any], ...]] = {
     "time zone": (
         lambda: time.localtime(STAMP),
@@ -67,12 +77,21 @@ SEEN: dict[str, tuple[Callable[[], Any], ...]] = {
     ),
     "locale": (lambda: os.environ.get("LC_ALL"),),
     WORKING_DIRECTORY: (os.getcwd, lambda: os.path.abspath("data")),  # noqa: PTH100
-    "host name": (
+    HOST: (
         lambda: socket.gethostname(),  # noqa: PLW0108 - looked up when it is called
         platform.node,
         lambda: os.uname().nodename,
+        lambda: uuid.getnode(),  # noqa: PLW0108
     ),
-    "user name": (getpass.getuser, lambda: os.environ.get("USER")),
+    USER: (
+        getpass.getuser,
+        lambda: os.environ.get("USER"),
+        lambda: os.getuid(),  # noqa: PLW0108
+        lambda: os.geteuid(),  # noqa: PLW0108
+        Path.home,
+        lambda: os.path.expanduser("~/data"),  # noqa: PTH111
+        lambda: Path("old.txt").stat().st_uid,
+    ),
     "umask": (mode_of_new_files,),
     TEMPORARY: (
         lambda: tempfile.gettempdir(),  # noqa: PLW0108
@@ -92,6 +111,11 @@ SEEN: dict[str, tuple[Callable[[], Any], ...]] = {
         lambda: len(os.sched_getaffinity(0)),
     ),
     MEMORY: (lambda: os.sysconf("SC_PHYS_PAGES"), lambda: os.sysconf("SC_AVPHYS_PAGES")),
+    DISK: (
+        lambda: shutil.disk_usage(".").total,
+        lambda: os.statvfs(".").f_blocks,
+        lambda: on_disk(os.fstatvfs).f_blocks,
+    ),
 }
 SEEN_AS = {REVERSED_TIMES: FILE_TIMES, SORTED_TIMES: FILE_TIMES}
 
@@ -103,6 +127,8 @@ def _in_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other" / "tree").mkdir(parents=True)  # stands in for a mount
     (tmp_path / "other" / "tree" / "old.txt").hardlink_to(tmp_path / "tree" / "old.txt")
     monkeypatch.chdir(tmp_path / "tree")
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
 @pytest.mark.parametrize("level", [level for level in LEVELS if level != START])
@@ -144,6 +170,37 @@ def test_from_another_directory_relative_paths_lead_to_the_same_files(tmp_path: 
         assert Path("old.txt").exists()
         assert trial.start == tmp_path / "tree"
     assert trial.start is None
+
+
+def test_what_the_other_names_lead_to_is_there(tmp_path: Path) -> None:
+    home = Path.home()
+    (home / "data.txt").write_text("12", encoding="utf-8")
+    real = os.getuid()
+    trial = context(tmp_path, SOURCE, USER, temporary=(tmp_path, tmp_path / "other"))
+    with in_force(SOURCE, USER, trial):
+        assert Path.home() != home
+        assert Path("~/data.txt").expanduser().read_text(encoding="utf-8") == "12"
+        assert pwd.getpwuid(os.getuid()) == pwd.getpwnam(getpass.getuser())
+        assert pwd.getpwuid(os.getuid()).pw_dir == str(Path.home())
+        assert Path("old.txt").stat().st_uid == os.getuid() not in {0, real}
+        assert os.environ["HOME"] == str(Path.home())
+    with in_force(SOURCE, USER, context(tmp_path, SOURCE, USER)):
+        assert Path.home() == home  # where no other path is the same in all trials
+    with in_force(SOURCE, HOST, context(tmp_path, SOURCE, HOST)):
+        assert socket.gethostbyname(socket.gethostname()) == socket.gethostbyname("localhost")
+
+
+def test_a_disk_of_half_the_size_agrees_with_itself(tmp_path: Path) -> None:
+    real = shutil.disk_usage(".")
+    with in_force(SOURCE, DISK, context(tmp_path, SOURCE, DISK)) as trial:
+        usage, state = shutil.disk_usage("."), os.statvfs(".")
+    size = state.f_frsize
+    assert abs(usage.total - size * state.f_blocks) <= size
+    assert abs(usage.free - size * state.f_bavail) < 1e8  # others write meanwhile
+    assert usage.total == real.total // 2 == usage.used + usage.free
+    assert state.f_fsid == os.statvfs(".").f_fsid
+    assert SOURCE.survey is not None
+    assert len(SOURCE.survey(trial)["asked"][DISK]) == 1  # both on one line
 
 
 def test_files_of_one_moment_are_told_apart_by_their_names(tmp_path: Path) -> None:
@@ -247,9 +304,9 @@ def test_alone_by_two_of_its_levels(tmp_path: Path) -> None:
     """
     audited = audit(tmp_path, body)
     assert (audited.broke, audited.exit_code) == ({"environment"}, 0)
-    assert moved(audited) == {"host name", "time zone"}
+    assert moved(audited) == {HOST, "time zone"}
     assert audited.source("environment")["confidence"] == "proven"
-    assert "time zone, host name" in audited.source("environment")["reason"]
+    assert "time zone, host" in audited.source("environment")["reason"]
 
 
 def test_among_several_causes(tmp_path: Path) -> None:
@@ -262,7 +319,7 @@ def test_among_several_causes(tmp_path: Path) -> None:
     only = ("environment", "python-rng", "os-entropy", "clock")
     audited = audit(tmp_path, body, *(f"--only={name}" for name in only))
     assert audited.broke == {"environment", "python-rng", "os-entropy"}
-    assert moved(audited) == {"user name"}
+    assert moved(audited) == {USER}
 
 
 def test_another_path_finds_the_same_files(tmp_path: Path) -> None:
@@ -285,3 +342,46 @@ def test_another_path_finds_the_same_files(tmp_path: Path) -> None:
         *("--only", "environment"),
     )
     assert moved(by_path) == {WORKING_DIRECTORY, START, TEMPORARY}
+
+
+PLACES = """
+    import shutil
+    import uuid
+
+    def build(seed=0):
+        torch.manual_seed(seed)
+        shift = sum(str(Path.home()).encode()) * 1e-4
+        shift += os.getuid() * 1e-4
+        shift += uuid.getnode() % 1000 * 1e-3
+        shift += shutil.disk_usage(".").total % 1001 * 1e-3
+        return parts(shift)
+"""
+PLACES_FIXED = """
+    import shutil
+    import uuid
+
+    def build(seed=0):
+        torch.manual_seed(seed)
+        os.makedirs(Path.home() / "data" / str(os.getuid()), exist_ok=True)
+        (Path.home() / "data" / "shift.txt").write_text("0.5")
+        shift = float(Path(os.path.expanduser("~/data/shift.txt")).read_text())
+        run = f"{uuid.getnode():x}-{socket.gethostbyname(socket.gethostname())}"
+        print(run, os.stat("train.py").st_uid == os.getuid())
+        assert shutil.disk_usage(".").free > 1000
+        return parts(shift)
+"""
+
+
+def test_by_what_names_a_host_a_user_and_a_disk(tmp_path: Path) -> None:
+    audited = audit(tmp_path, PLACES, "--only", "environment")
+    assert moved(audited) == {HOST, USER, DISK}, audited.terminal
+    code = audited.source("environment")["divergence"]["location"]["code"]
+    assert code == "shift += uuid.getnode() % 1000 * 1e-3"  # the host comes first among the levels
+
+
+def test_programs_that_only_use_what_they_name_hold(tmp_path: Path) -> None:
+    audited = audit(tmp_path, PLACES_FIXED, "--only", "environment")
+    assert audited.source("environment")["status"] == "held", audited.terminal
+    assert {DISK, HOST, USER} <= {
+        level["level"] for level in audited.source("environment")["levels"]
+    }

@@ -93,6 +93,23 @@ def test_afterwards_the_operating_system_decides_again(name: str, tmp_path: Path
     assert [DRAWS[name](), DRAWS[name]()] != first
 
 
+@pytest.mark.parametrize(
+    ("number", "is_drawn"), [(0x02FC_0000_0001, False), (0x6F43_A4F6_6EC3, True)]
+)
+def test_the_number_of_a_host_is_drawn_where_it_has_no_network(
+    number: int, is_drawn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uuid, "getnode", lambda: number)
+
+    def asked(level: str) -> set[int]:
+        with in_force(SOURCE, level, context(tmp_path, SOURCE, level)):
+            return {uuid.getnode(), uuid.getnode(), uuid.uuid1().node}
+
+    (first,), (again,), (other,) = asked("A"), asked("A"), asked("B")
+    assert first == again
+    assert (first != number, other != first) == (is_drawn, is_drawn)
+
+
 def test_ambient_generators_that_are_reseeded_without_a_seed(tmp_path: Path) -> None:
     def ambient() -> tuple[float, float, int]:
         with in_force(SOURCE, "A", context(tmp_path, SOURCE, "A")):

@@ -31,7 +31,7 @@ _MODULES: dict[str, dict[str, str]] = {
     "secrets": dict.fromkeys(
         ("token_bytes", "token_hex", "token_urlsafe", "randbits", "randbelow", "choice"), ENTROPY
     ),
-    "uuid": {"uuid1": ENTROPY, "uuid4": ENTROPY},
+    "uuid": {"uuid1": ENTROPY, "uuid4": ENTROPY, "getnode": ENVIRONMENT},
     "random": {"SystemRandom": ENTROPY},
     "torch.random": {"seed": ENTROPY},
     "glob": {"glob": LISTING, "iglob": LISTING},
@@ -39,9 +39,15 @@ _MODULES: dict[str, dict[str, str]] = {
         **dict.fromkeys(("urandom", "getrandom"), ENTROPY),
         **dict.fromkeys(("listdir", "scandir", "walk", "fwalk"), LISTING),
         **dict.fromkeys(
-            ("getenv", "environ", "getcwd", "uname", "getlogin", "cpu_count", "getpid"), ENVIRONMENT
+            (
+                *("getenv", "environ", "getcwd", "uname", "getlogin", "getuid", "geteuid"),
+                *("cpu_count", "getpid", "statvfs"),
+            ),
+            ENVIRONMENT,
         ),
     },
+    "posixpath": {"expanduser": ENVIRONMENT},
+    "shutil": {"disk_usage": ENVIRONMENT},
     "socket": {"gethostname": ENVIRONMENT, "getfqdn": ENVIRONMENT},
     "platform": {"node": ENVIRONMENT, "uname": ENVIRONMENT},
     "getpass": {"getuser": ENVIRONMENT},

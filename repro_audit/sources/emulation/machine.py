@@ -9,11 +9,13 @@ import os
 import sys
 import tempfile
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from repro_audit.replacements import Replacements
 from repro_audit.sources._program import Lines, read_lines
+from repro_audit.sources.emulation import names
 from repro_audit.sources.emulation.callers import asker
 from repro_audit.sources.emulation.stat import (
     STAT,
@@ -23,17 +25,18 @@ from repro_audit.sources.emulation.stat import (
     altered,
     began,
     note_by_kind,
+    replace_with_support,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from repro_audit.context import TrialContext
 
 START = "start directory"
 TEMPORARY = "temporary directory"
 REVERSED_TIMES, SORTED_TIMES = "file times, reversed", "file times, by name"
-INODES, CPUS, MEMORY = "inode numbers", "CPU count", "memory"
+INODES, CPUS, MEMORY, DISK = "inode numbers", "CPU count", "memory", "disk"
 
 ASKS = {
     START: "asks for the working directory",
@@ -43,6 +46,7 @@ ASKS = {
     INODES: "asks for the inode number of a file",
     CPUS: "asks for the number of CPUs",
     MEMORY: "asks for the size of the memory",
+    DISK: "asks for the size of the disk",
 }
 """Levels that are tried only where a line of the program asks for what they change; what such a line does."""
 _LOGS = {SORTED_TIMES: REVERSED_TIMES}
@@ -75,6 +79,7 @@ def watched(level: str, trial: TrialContext) -> Iterator[None]:
         _watch_temporary(lines[TEMPORARY], replacements)
         _show_cpus(lines[CPUS], replacements, trial, other=level == CPUS)
         _show_memory(lines[MEMORY], replacements, trial, other=level == MEMORY)
+        _show_disk(lines[DISK], replacements, trial, other=level == DISK)
         files = _Files(level, trial)
         noticed = note_by_kind(lines[REVERSED_TIMES], lines[INODES])
         Face(change=files.change, noticed=noticed).show(replacements)
@@ -197,6 +202,48 @@ def _show_memory(
     trial.when_imported("psutil", show_psutil)
 
 
+def _show_disk(
+    lines: Lines, replacements: Replacements, trial: TrialContext, *, other: bool
+) -> None:
+    """The size of the disk, and of what is free of it; how that changes from run to run is another source's."""
+
+    def show(owner: Any, name: str, halved: Callable[[Any], Any]) -> None:
+        original = getattr(owner, name)
+
+        def function(*args: Any, **kwargs: Any) -> Any:
+            found = original(*args, **kwargs)
+            users = asker(sys._getframe(1))
+            if users is None:
+                return found
+            lines.note(users)
+            return halved(found) if other else found
+
+        function.__name__ = function.__qualname__ = name
+        function.__module__ = owner.__name__
+        replace_with_support(owner, name, function, replacements)
+
+    show(os, "statvfs", _half_of_blocks)
+    show(os, "fstatvfs", _half_of_blocks)
+    for module in ("shutil", "psutil"):
+        trial.when_imported(
+            module, partial(lambda name: show(sys.modules[name], "disk_usage", _half), module)
+        )
+
+
+def _half(found: Any) -> Any:
+    """What `disk_usage` says of a disk of half the size."""
+    total, free = found.total // 2, found.free // 2
+    return found._replace(total=total, used=total - free, free=free)
+
+
+def _half_of_blocks(found: os.statvfs_result) -> os.statvfs_result:
+    """What `os.statvfs` says of a disk of half the size."""
+    values, _names = cast("Any", found.__reduce__())[1]
+    return os.statvfs_result(
+        (*values[:2], *(value // 2 for value in values[2:8]), *values[8:]), _names
+    )
+
+
 class _Files:
     """The times and numbers of files that the run has not written, as another machine has them."""
 
@@ -212,6 +259,8 @@ class _Files:
         if self._level in (REVERSED_TIMES, SORTED_TIMES):
             name = Path(os.fsdecode(path)).name if isinstance(path, _PATH) else ""
             return altered(seen, **self._stamps(real, name))
+        if self._level == names.USER and real.st_uid == names.REAL_UID:
+            seen = altered(seen, uid=names.other_uid())
         if self._level == INODES and real.st_ctime_ns < self._began:
             seen = altered(seen, ino=(1 << 40) - real.st_ino)
         if real.st_mtime_ns < self._began and isinstance(path, (str, os.PathLike)):

@@ -29,6 +29,8 @@ STAT, LSTAT, FSTAT, ENTRY = os.stat, os.lstat, os.fstat, os.DirEntry.stat
 """The originals, whatever stands in for them."""
 
 TIMES = ("atime", "mtime", "ctime")
+_NUMBERS = {"ino": 1, "uid": 4}
+"""Fields of a state by their place."""
 _ASKING = {
     "genericpath": ("getmtime", "getatime", "getctime"),
     "pathlib": ("stat", "lstat"),
@@ -77,7 +79,9 @@ class Face:
             for name, made in (("stat", self._stat), ("lstat", self._lstat)):
                 held = vars(owner).get(name)
                 if held is not None:
-                    _replace(owner, name, made(getattr(held, "__func__", held)), replacements)
+                    replace_with_support(
+                        owner, name, made(getattr(held, "__func__", held)), replacements
+                    )
         replacements.attribute(os, "fstat", self._fstat(os.fstat))
         self._show_entries(replacements)
 
@@ -171,7 +175,8 @@ def _may_hand_on(frame: FrameType | None, module: str) -> bool:
     return True
 
 
-def _replace(owner: Any, name: str, new: Any, replacements: Replacements) -> None:
+def replace_with_support(owner: Any, name: str, new: Any, replacements: Replacements) -> None:
+    """Replace a function of `os`, also where that tells which arguments it supports."""
     old = vars(owner)[name]
     replacements.attribute(owner, name, staticmethod(new) if isinstance(owner, type) else new)
     for group in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks):
@@ -181,13 +186,13 @@ def _replace(owner: Any, name: str, new: Any, replacements: Replacements) -> Non
 
 
 def altered(seen: os.stat_result, **fields: int) -> os.stat_result:
-    """A state with other times, in nanoseconds, or another number: `mtime=...`, `ino=...`."""
+    """A state with other times, in nanoseconds, or other numbers: `mtime=...`, `ino=...`, `uid=...`."""
     visible, more = cast("Any", seen.__reduce__())[1]
     values = list(visible)
     named = dict(more)
     for name, value in fields.items():
-        if name == "ino":
-            values[1] = value
+        if name in _NUMBERS:
+            values[_NUMBERS[name]] = value
             continue
         values[7 + TIMES.index(name)] = value // 10**9
         named[f"st_{name}"] = value / 10**9
