@@ -103,7 +103,7 @@ def suggestion(name: str, candidates: Iterable[str], kind: str) -> str:
 def _script(spec: str, argv: Sequence[str]) -> Target:
     """A file that runs as `python FILE ARGS` runs it."""
     path = Path(spec)
-    if path.is_dir():
+    if spec and path.is_dir():
         near = [f"{file}" for file in sorted(path.glob("*.py"))]
         raise UsageError(f"{spec} is a directory.", next_step=suggestion(spec, near, "files"))
     if not path.is_file():

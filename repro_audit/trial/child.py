@@ -232,10 +232,10 @@ def _survey(sources: Mapping[str, Source], context: TrialContext) -> None:
         if lack := torch_internals.lacking(source.internals):
             context.lacking[name] = lack
         if source.survey is not None:
-            context.notes[name] = None
             try:
                 context.notes[name] = source.survey(context)
             except Exception as error:
+                context.notes[name] = None
                 _fails(source, "survey", error, context)
 
 
