@@ -1,6 +1,6 @@
 """What to write where a source is to blame: the edit of the program's own line, where its table has one. Pure.
 
-`code` reads the program, `remedies` has the kinds of edits, each source's file the table of its own.
+`code` reads the program, `remedies` and `seeding` have the kinds of edits, each source's file the table of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from repro_audit.fixes.code import diff, replaced
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from repro_audit.fixes.code import Code
+    from repro_audit.fixes.code import Code, Edit
     from repro_audit.fixes.remedies import Remedy
 
 __all__ = ["Proposal", "propose"]
@@ -35,20 +35,22 @@ class Proposal:
 
 
 def propose(remedies: Iterable[Remedy], code: Code) -> Proposal | None:
-    """The first remedy that fits a line to blame, applied to all that it fits; None where none does."""
+    """The first remedy that fits, for each of the lines to blame; None where none fits any."""
     statements = [each for line in code.lines[:MOST_LINES] for each in code.at(line)]
+    edits: list[Edit] = []
+    summaries: list[str] = []
     for remedy in remedies:
         found = [list(remedy.edits(code, statement)) for statement in statements]
-        named = [name for edits in found for name, _ in edits]
-        if not named:
+        fitting = [(name, edit) for each in found for name, edit in each]
+        both = [*edits, *(edit for _, edit in fitting)]
+        if not fitting or replaced(code, both) is None:
             continue
-        text = replaced(code, [edit for edits in found for _, edit in edits])
-        if text is None:
-            continue
-        return Proposal(
-            file=code.file,
-            text=text,
-            summary=remedy.summary.replace("{call}", named[0]),
-            diff=diff(code, text),
-        )
-    return None
+        edits = both
+        summaries.append(remedy.summary.replace("{call}", fitting[0][0]))
+        statements = [
+            statement for statement, each in zip(statements, found, strict=True) if not each
+        ]
+    text = replaced(code, edits)
+    if text is None:
+        return None
+    return Proposal(file=code.file, text=text, summary=" ".join(summaries), diff=diff(code, text))

@@ -34,7 +34,7 @@ class Remedy(Protocol):
         ...
 
 
-def _whole(node: ast.expr, text: str) -> Edit:
+def whole(node: ast.expr, text: str) -> Edit:
     """Put a text in the place of an expression."""
     return Edit(
         start=(node.lineno, node.col_offset),
@@ -43,7 +43,7 @@ def _whole(node: ast.expr, text: str) -> Edit:
     )
 
 
-def _called(
+def called(
     code: Code, statement: ast.stmt, calls: tuple[str, ...]
 ) -> Iterator[tuple[str, ast.Call]]:
     """The calls of a statement that are among some."""
@@ -51,50 +51,6 @@ def _called(
         name = code.dotted(call.func)
         if name in calls or f".{name.rpartition('.')[2]}" in calls:
             yield code.source(call.func), call
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Argument:
-    """Pass a seed, where none is passed."""
-
-    calls: tuple[str, ...]
-    keyword: str = ""
-    """By name; empty for the first argument, of a call that has none."""
-    summary: str
-
-    def edits(self, code: Code, statement: ast.stmt) -> Iterator[tuple[str, Edit]]:
-        """Add the argument, or take the place of a None."""
-        for name, call in _called(code, statement, self.calls):
-            seed = code.seed(call)
-            if any(each.arg is None for each in call.keywords):
-                continue
-            given = next(
-                (each for each in call.keywords if each.arg == (self.keyword or "seed")), None
-            )
-            if given is None and not self.keyword and call.args:
-                first = call.args[0]
-                given = ast.keyword(arg="", value=first) if _is_none(first) else None
-                if given is None:
-                    continue
-            if given is not None:
-                if _is_none(given.value):
-                    yield name, _whole(given.value, seed)
-                continue
-            yield name, self._added(call, seed)
-
-    def _added(self, call: ast.Call, seed: str) -> Edit:
-        text = f"{self.keyword}={seed}" if self.keyword else seed
-        arguments = [*call.args, *(each.value for each in call.keywords)]
-        if not arguments:
-            place = (call.end_lineno or 0, (call.end_col_offset or 1) - 1)
-            return Edit(start=place, end=place, text=text)
-        last = max(arguments, key=lambda each: (each.end_lineno or 0, each.end_col_offset or 0))
-        place = (last.end_lineno or 0, last.end_col_offset or 0)
-        return Edit(start=place, end=place, text=f", {text}")
-
-
-def _is_none(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +65,9 @@ class Sort:
     def edits(self, code: Code, statement: ast.stmt) -> Iterator[tuple[str, Edit]]:
         """Put `sorted` around it, unless whoever takes it cares for no order."""
         key = f", key={self.key}" if self.key else ""
-        for name, call in _called(code, statement, self.calls):
+        for name, call in called(code, statement, self.calls):
             if not _is_orderless(code, call):
-                yield name, _whole(call, f"sorted({code.source(call)}{key})")
+                yield name, whole(call, f"sorted({code.source(call)}{key})")
 
 
 def _is_orderless(code: Code, node: ast.AST) -> bool:
@@ -142,7 +98,7 @@ class SetOrder:
                 if not inner:
                     continue
                 text = self.template.replace("{0}", inner)
-                yield code.source(iterated), _whole(iterated, text)
+                yield code.source(iterated), whole(iterated, text)
 
 
 def _items(code: Code, node: ast.expr) -> str:
@@ -189,7 +145,7 @@ class Instead:
 
     def edits(self, code: Code, statement: ast.stmt) -> Iterator[tuple[str, Edit]]:
         """Replace the call, and import what that takes."""
-        for name, call in _called(code, statement, self.calls):
+        for name, call in called(code, statement, self.calls):
             if self.arguments is not None and (len(call.args) != self.arguments or call.keywords):
                 continue
             if self.ordered and not _is_list(code, call.args[0]):
@@ -202,7 +158,7 @@ class Instead:
             text = text.replace("{call}", name)
             if call.args:
                 text = text.replace("{0}", code.source(call.args[0]))
-            yield name, _whole(place, text)
+            yield name, whole(place, text)
             if self.imports and self.imports not in code.imported:
                 yield name, imported(code, self.imports)
 
@@ -219,7 +175,7 @@ class Rename:
 
     def edits(self, code: Code, statement: ast.stmt) -> Iterator[tuple[str, Edit]]:
         """Rewrite the name, where it is an attribute: one that was imported may mean something else."""
-        for name, call in _called(code, statement, self.calls):
+        for name, call in called(code, statement, self.calls):
             if isinstance(call.func, ast.Attribute):
                 end = (call.func.end_lineno or 0, call.func.end_col_offset or 0)
                 start = (end[0], end[1] - len(call.func.attr))
@@ -262,79 +218,6 @@ def _is_list(code: Code, node: ast.expr) -> bool:
         if isinstance(each, ast.Assign) and any(code.source(t) == node.id for t in each.targets)
     ]
     return bool(values) and all(isinstance(value, (ast.List, ast.ListComp)) for value in values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedBeside:
-    """Seed a library's generator where the program seeds another one, or where it starts."""
-
-    function: str
-    """`numpy.random.seed`."""
-    summary: str
-
-    def edits(self, code: Code, statement: ast.stmt) -> Iterator[tuple[str, Edit]]:
-        """Insert a line."""
-        module, _, name = self.function.rpartition(".")
-        called = _name_of(code, module)
-        beside = _seeding(code, self.function)
-        if beside is not None:
-            seeding, value = beside
-            place = (seeding.end_lineno or 0, seeding.end_col_offset or 0)
-            indent = " " * seeding.col_offset
-            text = f"\n{indent}{called or module}.{name}({value})"
-        else:
-            function = _entry(code)
-            if function is None or statement is None:
-                return
-            first = function.body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and len(function.body) > 1
-            ):
-                first = function.body[1]
-            place = (first.lineno, first.col_offset)
-            text = f"{called or module}.{name}({code.seed(first)})\n{' ' * first.col_offset}"
-        yield self.function, Edit(start=place, end=place, text=text)
-        if not called:
-            yield self.function, imported(code, module)
-
-
-def _name_of(code: Code, module: str) -> str:
-    """How a file calls a module; empty where it has not imported it."""
-    parent, _, last = module.rpartition(".")
-    for name, known in code.imported.items():
-        if known == module:
-            return name
-        if known == parent and parent:
-            return f"{name}.{last}"
-    return ""
-
-
-_SEEDINGS = (
-    "torch.manual_seed", "numpy.random.seed", "random.seed", "torch.cuda.manual_seed_all", "torch.cuda.manual_seed",
-)  # fmt: skip
-
-
-def _seeding(code: Code, but: str) -> tuple[ast.stmt, str] | None:
-    """The first statement that seeds a generator, with the seed as it is written there."""
-    for node in ast.walk(code.tree) if code.tree else ():
-        if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call):
-            continue
-        call = node.value
-        if (
-            code.dotted(call.func) in _SEEDINGS
-            and code.dotted(call.func) != but
-            and len(call.args) == 1
-        ):
-            return node, code.source(call.args[0])
-    return None
-
-
-def _entry(code: Code) -> ast.FunctionDef | None:
-    """The function that the audit calls."""
-    body = code.tree.body if code.tree else []
-    return next((n for n in body if isinstance(n, ast.FunctionDef) and n.name == code.target), None)
 
 
 def imported(code: Code, module: str) -> Edit:

@@ -77,7 +77,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.context.numbering import position
-from repro_audit.fixes.remedies import Argument, Instead
+from repro_audit.fixes.remedies import Instead
+from repro_audit.fixes.seeding import Argument, SeedOnce
 from repro_audit.probe.files import is_users
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source
@@ -322,6 +323,9 @@ def fix(_facts: Facts) -> Fix:
 
 _SEEDED = "Give {call} a seed: without one it asks the operating system."
 _A_NUMBER = "Seed with a number, not with what {call} draws from the operating system."
+_FIRST_RESET = (
+    "Give the first reset() of an environment a seed; without one it asks the operating system."
+)
 REMEDIES = (
     Argument(
         calls=(
@@ -363,7 +367,15 @@ REMEDIES = (
     Argument(
         calls=(".reset",),
         keyword="seed",
-        summary="Give the first reset() of an environment a seed; without one it asks the operating system.",
+        once=True,
+        summary=_FIRST_RESET,
+    ),
+    SeedOnce(calls=(".reset",), template="{owner}.reset(seed={seed})", summary=_FIRST_RESET),
+    SeedOnce(
+        calls=(".sample",),
+        template="{owner}.seed({seed})",
+        owners=("space",),
+        summary="Seed the space that {call}() draws from: the seed of the environment does not reach it.",
     ),
     Argument(
         calls=("albumentations.Compose",),

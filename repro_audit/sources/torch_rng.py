@@ -66,7 +66,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from repro_audit.fixes.remedies import SeedBeside
+from repro_audit.fixes.seeding import SeedBeside
 from repro_audit.source import Fix, Scope, Source, Verdict
 from repro_audit.sources import _ambient
 

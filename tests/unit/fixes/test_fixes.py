@@ -95,6 +95,71 @@ def test_a_call_that_takes_a_random_state(imports: str, line: str, fixed: str) -
     assert rewritten("numpy-rng", f"{head}{line}\n", 4 if "\n" in line else 3) == f"{head}{fixed}\n"
 
 
+MADE = "import gymnasium as gym\ndef build(seed):\n    env = gym.make('CartPole-v1')\n"
+METHODS = """\
+import gymnasium as gym
+
+class Agent:
+    def __init__(self, seed):
+        self.env = gym.make("CartPole-v1")
+
+    def train(self):
+        self.env.reset()
+        return self.env.action_space.sample()
+"""
+
+
+def test_an_environment_is_seeded_once_where_its_reset_is_repeated() -> None:
+    loop = "    for _ in range(9):\n        x, _ = env.reset()\n"
+    assert rewritten("os-entropy", MADE + loop) == f"{MADE}    env.reset(seed=seed)\n{loop}"
+    assert rewritten("os-entropy", f"{MADE}    x, _ = env.reset()\n") == (
+        f"{MADE}    x, _ = env.reset(seed=seed)\n"
+    )
+    episode = "def episode(env):\n    return env.reset()\n"
+    assert rewritten("os-entropy", MADE + episode) == f"{MADE}    env.reset(seed=seed)\n{episode}"
+    unknown = "def episodes(env):\n    return [env.reset() for _ in range(9)]\n"
+    assert rewritten("os-entropy", unknown) is None
+
+
+def test_a_space_is_seeded_beside_its_environment() -> None:
+    loop = "    for _ in range(9):\n        a = env.action_space.sample()\n"
+    assert rewritten("os-entropy", MADE + loop) == (
+        f"{MADE}    env.action_space.seed(seed)\n{loop}"
+    )
+    space = "from gymnasium.spaces import Discrete\nspace = Discrete(3)\n"
+    assert rewritten("os-entropy", f"{space}a = space.sample()\n") == (
+        f"{space}space.seed(0)\na = space.sample()\n"
+    )
+    assert rewritten("os-entropy", "import torch\nx = f()\na = x.sample()\n") is None
+
+
+def test_all_that_an_agent_draws_from_is_seeded() -> None:
+    made = '        self.env = gym.make("CartPole-v1")\n'
+    seeded = "        self.env.reset(seed=seed)\n        self.env.action_space.seed(seed)\n"
+    both = rewritten("os-entropy", METHODS, 8, 9)
+    assert both in {
+        METHODS.replace(made, made + seeded),
+        METHODS.replace(made, made + "".join(reversed(seeded.splitlines(keepends=True)))),
+    }
+
+
+def test_each_line_has_the_first_remedy_that_fits_it() -> None:
+    program = "import numpy as np, torch\na = np.random.default_rng()\ntorch.seed()\n"
+    assert rewritten("os-entropy", program, 2, 3) == program.replace(
+        "default_rng()", "default_rng(0)"
+    ).replace("torch.seed()", "torch.manual_seed(0)")
+
+
+def test_transforms_that_draw_from_pytorch_are_seeded_by_it() -> None:
+    program = (
+        "from torchvision.transforms import v2\n\ndef build():\n"
+        "    augment = v2.RandomHorizontalFlip()\n    return augment(x)\n"
+    )
+    assert rewritten("torch-rng", program) == "import torch\n" + program.replace(
+        "    augment =", "    torch.manual_seed(0)\n    augment ="
+    )
+
+
 def test_a_hash_becomes_a_digest_that_is_imported() -> None:
     program = '"""A program."""\nimport os\nkeep = hash(name) % 10 < 8\n'
     assert rewritten("hash-seed", program) == (
