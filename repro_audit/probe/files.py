@@ -15,10 +15,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 EMBEDDING = ("torch.nn.modules.sparse", "Embedding")
 _WRITING = os.O_WRONLY | os.O_RDWR
@@ -217,3 +218,15 @@ def is_users(filename: str) -> bool:
     if compiled and filename.startswith(compiled.rstrip(os.sep) + os.sep):
         return False
     return not filename.startswith(("<", *_LIBRARIES)) and "site-packages" not in filename
+
+
+def program_modules() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The program's own modules that are loaded: the name, the file, and what is at the top level."""
+    modules: dict[str, Any] = dict(sys.modules)
+    for name, module in modules.items():
+        if isinstance(module, ModuleType):
+            # Past a lazy module's own way of getting attributes, which would import it.
+            contents = object.__getattribute__(module, "__dict__")
+            file = contents.get("__file__")
+            if isinstance(file, str) and is_users(file):
+                yield name, file, contents

@@ -35,7 +35,7 @@ from repro_audit.probe.detail.names import (
 )
 from repro_audit.probe.detail.rng_log import module_name
 from repro_audit.probe.digest.limited import digest
-from repro_audit.probe.digest.stored import MISSING, is_watchable
+from repro_audit.probe.digest.stored import MISSING, is_generator
 from repro_audit.storage.events import Kind, Line
 from repro_audit.torch_internals import compiler
 
@@ -401,8 +401,8 @@ class Lines:
         for chain in plan.chains:
             value, depth = look_up(chain, variables, module)
             # Where a generator stands is for the ledger: the line only has it.
-            values.append(type(value) if is_watchable(value) else value)
-            if is_watchable(value):
+            values.append(type(value) if is_generator(value) else value)
+            if is_generator(value):
                 name = _place(chain, depth, running.code, module)
                 self._ledger.look(value, name, running.site, seeds=plan.seeds)
         return values
@@ -413,7 +413,7 @@ class Lines:
         new = False
         for chain in plan.chains:
             value, depth = look_up(chain, variables, module)
-            if not is_watchable(value):
+            if not is_generator(value):
                 name = _place(chain, depth, running.code, module)
                 new |= self._ledger.search(value, name, running.site)
         return new

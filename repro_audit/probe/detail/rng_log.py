@@ -16,20 +16,19 @@ from __future__ import annotations
 
 import sys
 import weakref
-from functools import partial
 from pathlib import Path
-from types import FunctionType, MethodType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
 
 from repro_audit.probe.digest import generators
-from repro_audit.probe.digest.stored import is_watchable, stored_in
+from repro_audit.probe.digest.stored import inside, is_generator
 from repro_audit.storage.events import NOTHING, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from repro_audit.probe.clock import Clock
     from repro_audit.storage.events import DetailWriter
@@ -191,7 +190,7 @@ class RngLog:
         """Watch the generators at the top level of a module."""
         prefix = module_name(module)
         for name, value in list(module.items()):
-            if is_watchable(value):
+            if is_generator(value):
                 self.look(value, f"{prefix}.{name}", site)
 
     def _wake(self, watched: _Watched) -> None:
@@ -238,41 +237,11 @@ def module_name(module: dict[str, Any]) -> str:
 
 def _held(value: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
     """The generators inside an object, by where they are."""
-    for key, inner in _members(value):
+    if issubclass(type(value), _LEAVES):
+        return
+    for key, inner in inside(value, _MOST_MEMBERS):
         path = f"{name}.{key}"
-        if is_watchable(inner):
+        if is_generator(inner):
             yield path, inner
-        elif depth > 1 and not issubclass(type(inner), _LEAVES):
+        elif depth > 1:
             yield from _held(inner, path, depth - 1)
-
-
-def _members(value: Any) -> Iterable[tuple[object, Any]]:
-    """What an object holds, by name or position; nothing is called."""
-    kind = type(value)
-    if issubclass(kind, _LEAVES):
-        return ()
-    if kind is dict:
-        found: Any = [
-            (key, inner) for key, inner in list(value.items())[:_MOST_MEMBERS] if type(key) is str
-        ]
-    elif kind in {list, tuple}:
-        found = enumerate(value[:_MOST_MEMBERS])
-    elif kind is FunctionType:
-        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
-        found = [(key, cell.cell_contents) for key, cell in cells if _is_filled(cell)]
-        found += enumerate(value.__defaults__ or ())
-    elif kind is MethodType:
-        found = [("__self__", value.__self__)]
-    elif kind is partial:
-        found = [("func", value.func), ("args", value.args), ("keywords", value.keywords)]
-    else:
-        found = list(stored_in(value).items())
-    return found  # type: ignore[no-any-return]  # of values of any type
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018 - it raises where there is nothing
-    except ValueError:
-        return False
-    return True

@@ -169,13 +169,8 @@ KINDS = (
 """What counts as a generator where an object of the program's owns one."""
 
 
-def is_generator(value: object) -> bool:
-    """Whether a value is a generator with a state; `SystemRandom` has none."""
-    return isinstance(value, KINDS) and not isinstance(value, random.SystemRandom)
-
-
 def digest_of(generator: Any) -> bytes:
-    """Digest of the state of any generator that `is_generator` accepts."""
+    """Digest of the state of any generator that `stored.is_generator` accepts."""
     if isinstance(generator, torch.Generator):
         return torch_digest(generator)
     if isinstance(generator, random.Random):

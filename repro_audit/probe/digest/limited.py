@@ -25,7 +25,7 @@ import xxhash
 
 from repro_audit.probe.digest.generators import KINDS, digest_of
 from repro_audit.probe.digest.plain import NUMBERS, encode, frame, type_name
-from repro_audit.probe.digest.stored import MISSING, is_watchable, per_type, stored_in
+from repro_audit.probe.digest.stored import MISSING, is_generator, per_type, stored_in
 from repro_audit.probe.digest.tensors import describe, is_being_captured, plainly
 from repro_audit.probe.digest.tensors import digest as digest_whole
 from repro_audit.torch_internals import tensors as internals
@@ -169,7 +169,7 @@ def _known(value: Any) -> bytes:
 
 
 def _generator(value: Any) -> bytes:
-    return digest_of(value) if is_watchable(value) else _by_type(value)
+    return digest_of(value) if is_generator(value) else _by_type(value)
 
 
 def _text(value: Any) -> bytes:

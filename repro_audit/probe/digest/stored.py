@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import random
 import sys
-from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from types import (
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -15,10 +25,12 @@ from repro_audit.probe.files import is_users
 from repro_audit.torch_internals.tensors import BUFFERS, MODULES, PARAMETERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 T = TypeVar("T")
 
+_MOST_OBJECTS = 4_000
+_MOST_ITEMS = 256
 MISSING: Any = object()
 """Stands for a variable or an attribute that has no value."""
 
@@ -64,13 +76,67 @@ def attribute(value: Any, name: str) -> Any:
 
 
 @per_type
-def _is_watchable(kind: type) -> bool:
+def _is_generator(kind: type) -> bool:
     return issubclass(kind, KINDS) and not issubclass(kind, random.SystemRandom)
 
 
-def is_watchable(value: object) -> bool:
-    """Whether a value is a generator with a state, without asking the value."""
-    return _is_watchable(type(value))
+def is_generator(value: object) -> bool:
+    """Whether a value is a generator with a state, which `SystemRandom` has not; without asking the value."""
+    return _is_generator(type(value))
+
+
+def walk(
+    roots: Iterable[tuple[str, Any]],
+    items: Callable[[Any], Iterable[tuple[object, Any]] | None],
+) -> Iterator[tuple[str, Any]]:
+    """Each object once, by the shortest name that leads to it; what has None for `items` as often as it comes."""
+    waiting = deque(roots)
+    seen: dict[int, Any] = {}
+    while waiting and len(seen) < _MOST_OBJECTS:
+        name, value = waiting.popleft()
+        if id(value) in seen:
+            continue
+        inner = items(value)
+        if inner is not None:
+            seen[id(value)] = value  # held, so that its id stays its own
+        yield name, value
+        waiting.extend((f"{name}.{key}", item) for key, item in inner or ())
+
+
+def inside(value: Any, most: int = _MOST_ITEMS) -> Iterator[tuple[object, Any]]:
+    """What an object holds, by name or position, with names that are alike in every process; `most` of a container."""
+    kind = type(value)
+    if issubclass(kind, dict):
+        for index, (key, item) in enumerate(list(islice(dict.items(value), most))):
+            yield key if type(key) in {str, int} else index, item
+    elif issubclass(kind, list):
+        yield from enumerate(list(islice(list.__iter__(value), most)))
+    elif issubclass(kind, tuple):
+        yield from enumerate(islice(tuple.__iter__(value), most))
+    elif kind is FunctionType:
+        for key, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
+            with suppress(ValueError):  # an empty cell
+                yield key, cell.cell_contents
+        yield from enumerate(value.__defaults__ or ())
+    elif kind is MethodType:
+        yield from (("__self__", value.__self__), ("__func__", value.__func__))
+    elif kind is partial:
+        yield from (("func", value.func), ("args", value.args), ("keywords", value.keywords))
+    elif not issubclass(kind, (str, bytes, int, float, type, ModuleType)):
+        yield from _attributes(value)
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    """What an object stores, in its dictionary and its slots, and what a class of the program's own has for it."""
+    yield from list(stored_in(value).items())
+    for base in type(value).__mro__[:-1]:
+        is_own = _is_users_class(base)
+        for key, item in list(vars(base).items()):
+            if type(item) is MemberDescriptorType:
+                with suppress(AttributeError):  # a slot without a value
+                    yield key, item.__get__(value)
+            elif is_own and type(item) is not FunctionType:
+                yield key, item
 
 
 def stored_in(value: Any) -> dict[str, Any]:

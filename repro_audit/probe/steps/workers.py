@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections import defaultdict, deque
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from repro_audit import torch_internals
 from repro_audit.torch_internals import loaders as internals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,84 +311,19 @@ class _Watched:
 
 # Finding generators
 
-_MOST_OBJECTS = 4_000
-_MOST_ITEMS = 256
-
 
 def owned_generators(roots: dict[str, Any]) -> dict[str, Any]:
-    """The generators that objects hold, and those at the top level of the program's modules, by where they are.
+    """The generators that objects hold, and those at the top level of the program's modules, by where they are."""
+    from repro_audit.probe.digest.stored import inside, is_generator, walk
+    from repro_audit.probe.files import program_modules
 
-    Reads attributes as they are stored; calls no property and no method of the program's.
-    """
-    from repro_audit.probe.digest.generators import is_generator
-
-    found: dict[str, Any] = {}
-    seen: dict[int, Any] = {}
-    waiting = deque((*roots.items(), *_module_generators()))
-    while waiting and len(seen) < _MOST_OBJECTS:
-        name, value = waiting.popleft()
-        if id(value) in seen:
-            continue
-        seen[id(value)] = value  # held, so that its id stays its own
-        if is_generator(value):
-            found[name] = value
-            continue
-        waiting.extend((f"{name}.{key}", item) for key, item in inside(value))
-    return found
-
-
-def _module_generators() -> Iterator[tuple[str, Any]]:
-    from repro_audit.probe.digest.generators import is_generator
-    from repro_audit.probe.files import is_users
-
-    modules: dict[str, Any] = dict(sys.modules)
-    for module_name, module in modules.items():
-        if not isinstance(module, ModuleType):
-            continue
-        # Past a lazy module's own way of getting attributes, which would import it.
-        contents = object.__getattribute__(module, "__dict__")
-        file = contents.get("__file__")
-        if isinstance(file, str) and is_users(file):
-            for key, value in list(contents.items()):
-                if is_generator(value):
-                    yield f"{module_name}.{key}", value
-
-
-def inside(value: Any) -> Iterator[tuple[object, Any]]:
-    """What an object holds, by name or position."""
-    if isinstance(value, dict):
-        yield from islice(value.items(), _MOST_ITEMS)
-    elif isinstance(value, (list, tuple)):
-        yield from enumerate(value[:_MOST_ITEMS])
-    elif isinstance(value, FunctionType):
-        for key, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
-            with suppress(ValueError):  # an empty cell
-                yield key, cell.cell_contents
-        yield from enumerate(value.__defaults__ or ())
-    elif isinstance(value, MethodType):
-        yield "__self__", value.__self__
-        yield "__func__", value.__func__
-    elif isinstance(value, partial):
-        yield "func", value.func
-        yield "args", value.args
-        yield "keywords", value.keywords
-    elif not isinstance(value, (str, bytes, int, float, type, ModuleType)):
-        yield from _attributes(value)
-
-
-def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
-    from repro_audit.probe.files import is_users
-
-    with suppress(TypeError):  # no __dict__
-        yield from list(vars(value).items())
-    for cls in type(value).__mro__[:-1]:
-        for key, item in list(vars(cls).items()):
-            if isinstance(item, MemberDescriptorType):
-                with suppress(AttributeError):  # a slot without a value
-                    yield key, item.__get__(value)
-            elif not isinstance(item, FunctionType) and is_users(_file_of(cls)):
-                yield key, item
-
-
-def _file_of(cls: type) -> str:
-    return getattr(sys.modules.get(cls.__module__), "__file__", None) or "<unknown>"
+    at_top = (
+        (f"{module}.{key}", value)
+        for module, _, contents in program_modules()
+        for key, value in list(contents.items())
+        if is_generator(value)
+    )
+    found = walk(
+        (*roots.items(), *at_top), lambda value: () if is_generator(value) else inside(value)
+    )
+    return {name: value for name, value in found if is_generator(value)}

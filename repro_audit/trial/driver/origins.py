@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from repro_audit.probe.digest.generators import is_generator
-from repro_audit.probe.files import is_users
+from repro_audit.probe.digest.stored import is_generator
+from repro_audit.probe.files import is_users, program_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -219,13 +219,10 @@ def _variable(function: FunctionType, key: str) -> _Place | None:
 
 def _set_from_outside(key: str) -> _Place | None:
     """Where any of the program's modules sets an attribute of this name."""
-    modules: dict[str, Any] = dict(sys.modules)
-    for module in modules.values():
-        file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
-        if isinstance(file, str) and is_users(file) and key.isidentifier():
-            line = _attribute(_parsed(file), key)
-            if line:
-                return _found(file, line, None)
+    for _, file, _ in program_modules() if key.isidentifier() else ():
+        line = _attribute(_parsed(file), key)
+        if line:
+            return _found(file, line, None)
     return None
 
 

@@ -7,8 +7,6 @@ they are stored, and calls nothing of the program's but `state_dict` and `load_s
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections import deque
 from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,19 +18,18 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Sampler
 
 from repro_audit import rng
-from repro_audit.probe.digest.generators import digest_of, is_generator
+from repro_audit.probe.digest.generators import digest_of
 from repro_audit.probe.digest.plain import encode
+from repro_audit.probe.digest.stored import inside, is_generator, walk
 from repro_audit.probe.digest.tensors import describe, digest
-from repro_audit.probe.files import is_users
-from repro_audit.probe.steps.workers import inside
+from repro_audit.probe.files import program_modules
 from repro_audit.torch_internals.compiler import COMPILED_MODULE, ORIGINAL_MODULE
 from repro_audit.torch_internals.tensors import BUFFERS, MODULES, UNSAVED_BUFFERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-MOST_OBJECTS = 4_000
 Ledger = dict[str, list[str]]
 """By name: the kind of a value, and the digest of its form and bytes."""
 
@@ -75,13 +72,8 @@ def has_state(name: str, roots: Mapping[str, Any]) -> bool:
 
 def _stateful(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Everything that can save and load itself, the outermost of several that are inside one another."""
-    return (
-        (name, value) for name, value in _walk(roots, enter=_is_no_state) if _saves_itself(value)
-    )
-
-
-def _is_no_state(value: Any) -> bool:
-    return not _saves_itself(value)
+    found = _walk(roots, closed=_saves_itself)
+    return ((name, value) for name, value in found if _saves_itself(value))
 
 
 def _saves_itself(value: Any) -> bool:
@@ -93,7 +85,7 @@ def _saves_itself(value: Any) -> bool:
 
 def _loaders_generators(roots: Mapping[str, Any]) -> Iterator[tuple[str, torch.Generator]]:
     """The generators that DataLoaders and their samplers were given."""
-    for name, value in _walk(roots, enter=_is_no_state):
+    for name, value in _walk(roots, closed=_saves_itself):
         if isinstance(value, (DataLoader, Sampler)):
             generator = vars(value).get("generator")
             if isinstance(generator, torch.Generator):
@@ -103,40 +95,21 @@ def _loaders_generators(roots: Mapping[str, Any]) -> Iterator[tuple[str, torch.G
 # The walk
 
 
-def _walk(roots: Mapping[str, Any], *, enter: Any) -> Iterator[tuple[str, Any]]:
-    """Each object once, by the shortest name that leads to it; those that `enter` declines are not entered."""
-    waiting = deque((*roots.items(), *_globals()))
-    seen: dict[int, Any] = {}
-    while waiting and len(seen) < MOST_OBJECTS:
-        name, value = waiting.popleft()
-        if _is_leaf(value):
-            yield name, value
-            continue
-        if id(value) in seen:
-            continue
-        seen[id(value)] = value  # held, so that its id stays its own
-        yield name, value
-        if enter(value):
-            waiting.extend((f"{name}.{key}", item) for key, item in _items(value))
+def _walk(roots: Mapping[str, Any], *, closed: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    """Each object once, by the shortest name that leads to it; those that are `closed` are not entered."""
+    at_top = (
+        (f"{module}.{key}", value)
+        for module, _, contents in program_modules()
+        for key, value in list(contents.items())
+        if not isinstance(value, (ModuleType, FunctionType, type)) and not key.startswith("__")
+    )
 
+    def items(value: Any) -> Iterable[tuple[object, Any]] | None:
+        if isinstance(value, (torch.Tensor, np.ndarray, str, bytes, int, float, type(None))):
+            return None
+        return () if closed(value) else _items(value)
 
-def _is_leaf(value: Any) -> bool:
-    return isinstance(value, (torch.Tensor, np.ndarray, str, bytes, int, float, type(None)))
-
-
-def _globals() -> Iterator[tuple[str, Any]]:
-    """What the program's own modules hold at their top level, but for code."""
-    modules: dict[str, Any] = dict(sys.modules)
-    for module_name, module in modules.items():
-        if not isinstance(module, ModuleType):
-            continue
-        contents = object.__getattribute__(module, "__dict__")
-        file = contents.get("__file__")
-        if isinstance(file, str) and is_users(file):
-            for key, value in list(contents.items()):
-                code = isinstance(value, (ModuleType, FunctionType, type))
-                if not code and not key.startswith("__"):
-                    yield f"{module_name}.{key}", value
+    return walk((*roots.items(), *at_top), items)
 
 
 def _items(value: Any) -> Iterable[tuple[object, Any]]:
@@ -148,12 +121,7 @@ def _items(value: Any) -> Iterable[tuple[object, Any]]:
         return _items_of_module(value)
     if isinstance(value, DataLoader):
         return [(key, vars(value).get(key)) for key in _LOADER_PARTS]
-    if isinstance(value, dict):
-        named = enumerate(list(value.items()))
-        return [
-            (key if isinstance(key, (str, int)) else index, item) for index, (key, item) in named
-        ]
-    return inside(value)
+    return inside(value, len(value)) if isinstance(value, dict) else inside(value)
 
 
 def _items_of_module(module: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -172,7 +140,7 @@ def ledger(roots: Mapping[str, Any]) -> Ledger:
     found: Ledger = {}
     loaders = {id(generator) for _, generator in _loaders_generators(roots)}
     buffers = _buffers(roots)
-    for name, value in _walk(roots, enter=lambda each: not isinstance(each, _TORCHS_OWN)):
+    for name, value in values(roots).items():
         kind = _kind(name, value, buffers, roots)
         if is_generator(value):
             if id(value) not in loaders:
@@ -189,7 +157,7 @@ def _buffers(roots: Mapping[str, Any]) -> set[int]:
     """The ids of buffers that no `state_dict` holds; the modules keep them alive."""
     return {
         id(BUFFERS.of(module).get(key))
-        for _, module in _walk(roots, enter=lambda each: not isinstance(each, _TORCHS_OWN))
+        for module in values(roots).values()
         if isinstance(module, nn.Module)
         for key in UNSAVED_BUFFERS.of(module)
         if BUFFERS.of(module).get(key) is not None
@@ -211,7 +179,7 @@ def _kind(name: str, value: Any, buffers: set[int], roots: Mapping[str, Any]) ->
 
 def values(roots: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the ledger's walk meets, by its name."""
-    return dict(_walk(roots, enter=lambda each: not isinstance(each, _TORCHS_OWN)))
+    return dict(_walk(roots, closed=lambda each: isinstance(each, _TORCHS_OWN)))
 
 
 def lost(before: Ledger, after: Ledger) -> list[list[str]]:

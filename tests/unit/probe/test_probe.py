@@ -22,6 +22,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, TensorD
 from repro_audit.probe import Probe, StopTraining
 from repro_audit.probe.digest import generators
 from repro_audit.probe.digest.capture import ValueWriter
+from repro_audit.probe.digest.stored import is_generator
 from repro_audit.probe.digest.tensors import digest
 from repro_audit.probe.steps.recorder import Recorder, TensorSlot
 from repro_audit.storage.trace import Phase, TraceWriter
@@ -685,7 +686,7 @@ GENERATORS: dict[str, Callable[[int], Any]] = {
 def test_whether_a_state_was_reached_by_drawing(kind: str) -> None:
     make = GENERATORS[kind]
     generator = make(3)
-    assert generators.is_generator(generator)
+    assert is_generator(generator)
     follows, start = generators.begin(generator), generators.digest_of(generator)
     assert generators.digest_of(make(3)) == start != generators.digest_of(make(4))
     for _ in range(5):
@@ -705,9 +706,7 @@ def test_where_it_can_not_be_told() -> None:
 
 
 def test_what_is_no_generator() -> None:
-    assert not any(
-        map(generators.is_generator, (random, np.random, random.SystemRandom(), 3, None))
-    )
+    assert not any(map(is_generator, (random, np.random, random.SystemRandom(), 3, None)))
 
 
 # Recorder
