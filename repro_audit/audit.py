@@ -70,6 +70,7 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
                 target=target,
                 seed=options.seed,
                 steps=options.steps,
+                until_epoch=options.until_epoch,
                 fresh=options.fresh,
             )
             report = Audit(oracle, options).report()
@@ -157,6 +158,8 @@ class Audit:
             floor = self.oracle.begin_again()
         self.oracle.runner.preload(floor.facts.modules)
         facts = floor.facts
+        # An interpreter that has imported PyTorch before the program runs would hide what they change.
+        self.oracle.fresh = self.oracle.fresh or bool(facts.set_before_torch)
         if self.options.jobs is None and (
             facts.training_seconds > SHORT_TRAINING or facts.cuda_share > SMALL_SHARE
         ):
@@ -184,6 +187,9 @@ class Audit:
         """Why the user does not want a source tried."""
         if self.options.only and source.id not in self.options.only:
             return "left out by --only"
+        scope = self.options.scope
+        if scope is not None and source.scope not in model.required_promises(scope):
+            return "left out by --scope"
         return "left out by --skip" if source.id in self.options.skip else None
 
     def _levels(self, facts: Facts) -> tuple[dict[str, Levels], dict[str, str]]:
@@ -433,7 +439,7 @@ class Audit:
             require=self.options.require,
             settings=model.Settings(
                 seed=oracle.seed,
-                steps=oracle.steps,
+                steps=facts.steps if self.options.until_epoch else oracle.steps,
                 fresh=oracle.fresh,
                 isolation=oracle.isolation.kind,
             ),
@@ -446,7 +452,7 @@ class Audit:
             inconclusive=inconclusive,
             nothing_at_stake=nothing_at_stake(facts, floor.trace) if floor.digest else None,
             failure=failure,
-            assumptions=facts.assumptions,
+            assumptions=(*facts.assumptions, *summary.fresh_throughout(facts)),
             coverage=summary.coverage(facts),
             further=summary.further(floor, oracle.target, Path.cwd()),
             notes=(

@@ -35,6 +35,13 @@ _FLAGS = (
     ),
     Option(name="steps", kind=Kind.INTEGER, default=8, minimum=1, help="Optimizer steps a trial."),
     Option(
+        name="until-epoch",
+        kind=Kind.INTEGER,
+        default=None,
+        minimum=1,
+        help="Go on to the end of this epoch of a training loader, however many steps that takes.",
+    ),
+    Option(
         name="runs",
         kind=Kind.INTEGER,
         default=3,
@@ -48,6 +55,13 @@ _FLAGS = (
         choices=tuple(scope.value for scope in Scope if scope is not Scope.NONE),
         help="Promise that the exit code enforces.",
     ),
+    Option(
+        name="scope",
+        kind=Kind.TEXT,
+        default=None,
+        choices=tuple(scope.value for scope in Scope if scope is not Scope.NONE),
+        help="Try only what can break this promise or a narrower one.",
+    ),
     Option(name="only", kind=Kind.TEXTS, default=(), help="Try only this source; repeatable."),
     Option(name="skip", kind=Kind.TEXTS, default=(), help="Leave this source out; repeatable."),
     Option(name="jobs", kind=Kind.INTEGER, default=None, minimum=1, help="Trials side by side."),
@@ -56,7 +70,7 @@ _FLAGS = (
         kind=Kind.NUMBER,
         default=300.0,
         minimum=0.1,
-        help="Seconds that a trial may take.",
+        help="Seconds that a trial may take before its first step, and again after it.",
     ),
     Option(
         name="fresh",
@@ -95,8 +109,10 @@ class Options:
 
     seed: int = 0
     steps: int = 8
+    until_epoch: int | None = None
     runs: int = 3
     require: Scope = Scope.RERUN
+    scope: Scope | None = None
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     jobs: int | None = None
@@ -145,8 +161,10 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
         options=Options(
             seed=chosen["seed"],
             steps=chosen["steps"],
+            until_epoch=chosen["until-epoch"],
             runs=chosen["runs"],
             require=Scope(chosen["require"]),
+            scope=Scope(chosen["scope"]) if chosen["scope"] else None,
             only=chosen["only"],
             skip=chosen["skip"],
             jobs=chosen["jobs"],

@@ -32,6 +32,13 @@ PROGRAMS = Path(__file__).resolve().parents[1] / "sample_models"
 EXPECT = re.compile(r"^# expect (.*)$", re.MULTILINE)
 
 
+def expected(text: str) -> dict[str, Any]:
+    """What a program's text says that an audit must find."""
+    (table,) = EXPECT.findall(text)
+    found: dict[str, Any] = tomllib.loads(f"expect = {{ {table} }}")["expect"]
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One program and what its audit must say."""
@@ -48,8 +55,7 @@ class Sample:
     @classmethod
     def read(cls, name: str, text: str) -> Sample:
         """The sample with a program's name and text."""
-        (expected,) = EXPECT.findall(text)
-        table = tomllib.loads(f"expect = {{ {expected} }}")["expect"]
+        table = expected(text)
         return cls(name=name, **{**table, "broke": tuple(sorted(table["broke"]))})
 
     @property

@@ -63,7 +63,7 @@ class Interpreters:
             patched.chdir(cwd)
             for name, value in environment(baseline=baseline).items():
                 patched.setenv(name, value)
-            arguments = ["repro-audit", "check", spec, *options, "--json", str(saved)]
+            arguments = ["repro-audit", "check", "--json", str(saved), spec, *options]
             patched.setattr("sys.argv", arguments)
             with pytest.raises(SystemExit) as ended:
                 cli.main()

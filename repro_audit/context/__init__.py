@@ -60,8 +60,12 @@ class TrialContext:
     """Ambient generators that the program seeded itself, in order."""
     seeded_at_import: list[str] = field(default_factory=list)
     """Those that it seeded as it was imported, and not again in its last run."""
+    set_before_torch: list[str] = field(default_factory=list)
+    """Variables that the program sets before it imports PyTorch, which reads them then."""
     training_seconds: float = 0.0
     """How long the last run took."""
+    loading_seconds: float = 0.0
+    """How long it took to come to its first step."""
     sleep: Callable[[float], None] = time.sleep
     """Lets a thread of the program sleep; whoever keeps threads in order puts another way here."""
     notes: dict[str, Json] = field(default_factory=dict)

@@ -42,6 +42,13 @@ def failure(floor: Trial) -> model.TargetFailure:
     )
 
 
+def fresh_throughout(facts: Facts) -> tuple[str, ...]:
+    """Say why no trial was forked, where the program itself makes that necessary."""
+    names = ", ".join(facts.set_before_torch)
+    why = "before it imports PyTorch, so each trial has an interpreter of its own"
+    return (f"fresh: the program sets {names} {why}",) if names else ()
+
+
 def timed_out(floor: Trial) -> str | None:
     """Why nothing can be said, where the first run took too long."""
     if floor.ended.status != "timeout":
@@ -181,6 +188,8 @@ def coverage(facts: Facts) -> str:
     parts.append(f"{facts.steps} steps")
     if facts.epochs:
         parts.append(f"{facts.epochs} epoch{'s' if facts.epochs != 1 else ''}")
+    if facts.trains_itself:
+        parts.append(f"the first one after {facts.loading_seconds:.1f} s")
     seen = ", ".join(parts)
     if facts.trains_itself:
         whole = f"--steps {_further_steps(facts)} looks further"

@@ -71,6 +71,8 @@ class Probe:
     capture: frozenset[Key] = frozenset()
     """Observations whose values go to `values`."""
     max_steps: int
+    until_epoch: int | None = None
+    """If given, training ends with this epoch of a loader that is read for training."""
     absent: bool = False
     """Observe nothing, only count the steps."""
     workers: Path | None = None
@@ -81,8 +83,12 @@ class Probe:
     """Called first in a worker that begins as a new interpreter, so it must be fit to be pickled."""
     met: Callable[[Any], None] | None = None
     """Called with each module that runs by itself and is not known yet, before it is observed."""
+    begun: Callable[[], None] = lambda: None
+    """Called after the first step."""
     enough: Callable[[], None] = lambda: None
     """Called after the last step that is wanted, before `StopTraining` is raised, which the program may catch."""
+    stopped: bool = False
+    """The training was not left to come to its own end."""
 
     steps: int = 0
     """Optimizer steps completed; those of a program without an optimizer, by the changes of its parameters."""

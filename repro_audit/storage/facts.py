@@ -91,7 +91,11 @@ class Facts:
     """For a source's `judge`: what its survey found in the run that differed."""
     options: dict[str, Json] = field(default_factory=dict)
     """For a source's own functions: what the user chose of its options, by name; see `Option.of`."""
+    set_before_torch: tuple[str, ...] = ()
+    """Variables that the program sets before it imports PyTorch, which may read them then."""
     training_seconds: float = 0.0
+    loading_seconds: float = 0.0
+    """From the program's start to the end of its first step; 0 where it made none."""
     step_seconds: float = 0.0
     """From one optimizer step to the next, the median; 0 where there were too few."""
     failing: dict[str, str] = field(default_factory=dict)

@@ -28,7 +28,7 @@ from repro_audit.storage.events import DETAIL
 from repro_audit.storage.facts import Facts
 from repro_audit.storage.trace import TraceWriter
 from repro_audit.trial.failure import failure_of
-from repro_audit.trial.request import FACTS, STACKS
+from repro_audit.trial.request import BEGUN, FACTS, STACKS
 from repro_audit.trial.spawned import Setting, context_of
 
 if TYPE_CHECKING:
@@ -45,6 +45,13 @@ if TYPE_CHECKING:
     from repro_audit.trial.request import TrialRequest
 
 STACKS_DESCRIPTOR = 200
+READ_AT_IMPORT = (
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "NPY_", "ATEN_", "ONEDNN_", "DNNL_"),
+    *("CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_", "TORCH_", "PYTORCH_", "TORCHINDUCTOR_"),
+)
+"""How variables begin that PyTorch and what it loads may read once, when they are loaded."""
+_ENDLESS = 1 << 40
+"""Steps that no trial makes."""
 
 
 def run_trial(request: TrialRequest) -> int:
@@ -124,6 +131,8 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes, *, fresh:
         _seed(context)
         detailed = _detailed(request)
         stack.enter_context(detailed or nullcontext())
+        if fresh:
+            context.when_imported("torch", partial(_note_environment, context, dict(os.environ)))
         build = loading.load(_mapped(request, context))
         at_import = tuple(context.reseeds)
         states = rng.snapshot() if context.runs > 1 else None
@@ -147,6 +156,13 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes, *, fresh:
 
         probe = run(checkpoint=context.checkpoint, told=told)
         return notes.facts or told(probe)
+
+
+def _note_environment(context: TrialContext, before: dict[str, str]) -> None:
+    """Note which variables the program has set before PyTorch was imported, of those that are read by then."""
+    changed = {name for name, value in os.environ.items() if before.get(name) != value}
+    changed |= before.keys() - os.environ.keys()
+    context.set_before_torch = sorted(name for name in changed if name.startswith(READ_AT_IMPORT))
 
 
 def _note_seedings(context: TrialContext, at_import: tuple[str, ...]) -> None:
@@ -273,24 +289,31 @@ def _run_once(
         if told is None or not notes.trains_itself:
             return
         context.training_seconds = time.monotonic() - started
-        driver.conclude(probe, notes, request.steps)
+        driver.conclude(probe, notes)
         if detailed is not None:
             detailed.save()
         notes.facts = told(probe)
         notes.facts.save(request.directory / FACTS)
 
+    def begun() -> None:
+        context.loading_seconds = time.monotonic() - started
+        (request.directory / BEGUN).touch()
+
     window = request.watch.window
-    steps = request.steps if window is None else min(request.steps, window.last + 1)
+    most = request.steps if request.until_epoch is None else _ENDLESS
+    steps = most if window is None else min(most, window.last + 1)
     probe = Probe(
         trace=trace,
         detailed=detailed,
         values=_value_writer(request),
         capture=frozenset(request.watch.capture),
         max_steps=steps,
+        until_epoch=request.until_epoch,
         absent=not request.probed,
         workers=request.directory / "workers.jsonl",
         prepare=Setting(str(request.directory), context.processes),
         met=context.met,
+        begun=begun,
         enough=enough,
     )
     context.processes.restart()
@@ -306,7 +329,7 @@ def _run_once(
             build,
             probe=probe,
             seed=context.seed,
-            steps=request.steps,
+            steps=most,
             built=context.built,
             notes=notes,
             checkpoint=checkpoint,
@@ -368,6 +391,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         steps=probe.steps,
         runs=context.runs,
         training_seconds=context.training_seconds,
+        loading_seconds=context.loading_seconds,
         step_seconds=_median_step(probe.step_ends),
         losses=tuple(probe.losses),
         finite=tuple(probe.stakes.finite),
@@ -398,6 +422,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         unpinned={name: lines for name, lines in context.unpinned.items() if lines},
         failing=context.failing,
         lacking=context.lacking,
+        set_before_torch=tuple(context.set_before_torch),
     )
 
 

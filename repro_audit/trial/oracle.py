@@ -124,6 +124,7 @@ class TrialOracle:
         seed: int,
         steps: int,
         fresh: bool,
+        until_epoch: int | None = None,
     ) -> None:
         self.runner = runner
         self.isolation = isolation
@@ -131,6 +132,7 @@ class TrialOracle:
         self.target = target
         self.seed = seed
         self.steps = steps
+        self.until_epoch = until_epoch
         self.fresh = fresh
         self.instant = int(time.time()) // DAY * DAY + DAY // 2
         self.trials: dict[str, Trial] = {}
@@ -385,6 +387,7 @@ class TrialOracle:
             tree=tree,
             seed=self.seed,
             steps=self.steps,
+            until_epoch=self.until_epoch,
             setting={**pinned, **setting},
             watch=watch,
             plugins={

@@ -21,6 +21,8 @@ TEMPORARY = "tmp"
 FACTS = "facts.json"
 """In a trial's directory: what it learnt."""
 
+BEGUN = "begun"
+"""In a trial's directory: an empty file, made at its first step."""
 STACKS = "stacks.txt"
 """In a trial's directory: where each of its threads was when it ran out of time."""
 
@@ -61,6 +63,9 @@ class TrialRequest:
     tree: Tree
     seed: int
     steps: int
+    """Optimizer steps after which it ends."""
+    until_epoch: int | None = None
+    """If given: it ends with this epoch of a training loader instead."""
     setting: dict[str, str] = field(default_factory=dict)
     """Source id to level, for every source of the catalogue that has a level in this trial."""
     watch: Watch = field(default_factory=Watch)
@@ -103,6 +108,7 @@ class TrialRequest:
             "tree": self.tree.to_json(),
             "seed": self.seed,
             "steps": self.steps,
+            "until_epoch": self.until_epoch,
             "setting": self.setting,
             "watch": dataclasses.asdict(self.watch),
             "plugins": self.plugins,
@@ -131,6 +137,7 @@ class TrialRequest:
             tree=Tree.from_json(data["tree"]),
             seed=data["seed"],
             steps=data["steps"],
+            until_epoch=data["until_epoch"],
             setting=data["setting"],
             watch=_watch(data["watch"]),
             plugins=data["plugins"],

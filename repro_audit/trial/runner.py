@@ -28,7 +28,7 @@ from repro_audit.isolation.processes import (
 )
 from repro_audit.storage.facts import Facts
 from repro_audit.trial.interpreter import DEFECT, PRELOADED
-from repro_audit.trial.request import FACTS, STACKS
+from repro_audit.trial.request import BEGUN, FACTS, STACKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -140,6 +140,8 @@ class Running:
     watched: tuple[float, float] | None = None
     """A moment before the limit, and the CPU time that the trial had used by then."""
     idle: bool = False
+    began: float | None = None
+    """When it had made a step; None while it has not. It is given its time anew then."""
     over: float | None = None
     """When its facts were there; None while they are not."""
     timed_out: bool = False
@@ -387,7 +389,9 @@ class Runner:
             if (running.job.request.directory / FACTS).exists():
                 running.over = now
                 continue
-            left = self.timeout - (now - running.started)
+            if running.began is None and (running.job.request.directory / BEGUN).exists():
+                running.began, running.watched = now, None
+            left = self.timeout - (now - (running.began or running.started))
             if not running.pid or left > min(WATCHED_SECONDS, self.timeout / 2):
                 continue
             if running.watched is None:
@@ -430,7 +434,7 @@ class Runner:
             seconds=time.monotonic() - running.started,
             output=running.output.text(),
             facts=facts,
-            exit=_exit_in_words(code, timeout=self.timeout if running.timed_out else None),
+            exit=_exit_in_words(code, running, self.timeout),
             stacks=stacks,
             idle=running.idle,
         )
@@ -448,10 +452,11 @@ def _status(facts: Facts | None, *, timed_out: bool) -> RunStatus:
     return "ok"
 
 
-def _exit_in_words(code: int, *, timeout: float | None) -> str:
+def _exit_in_words(code: int, running: Running, timeout: float) -> str:
     """How a process ended."""
-    if timeout is not None:
-        return f"was stopped after {timeout:g} s (--timeout)"
+    if running.timed_out:
+        where = "after its first step" if running.began else "before it made a step"
+        return f"was stopped {timeout:g} s {where} (--timeout)"
     if code < 0:
         with suppress(ValueError):
             return f"was killed by {signal.Signals(-code).name}"

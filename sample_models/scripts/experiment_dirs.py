@@ -1,5 +1,5 @@
 """A program that works in a directory of its own for each run, and caches what it computed."""
-# expect broke = ["artifact-cache"], line = 48
+# expect broke = ["artifact-cache"], line = 49
 
 import argparse
 import os

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from repro_audit.probe import Probe
     from repro_audit.storage.trace import Trace
 
-MOST_BACKWARDS = 64
-"""Losses for each step that is wanted, after which a training without an optimizer of torch's is stopped."""
+MOST_BACKWARDS = 512
+"""Losses after which a training that has made no step is stopped."""
 
 
 class Counters:
@@ -44,7 +44,10 @@ class Counters:
     def stepped(self) -> None:
         """Count a step, and end the training with the last one."""
         self._probe.steps += 1
+        if self._probe.steps == 1:
+            self._probe.begun()
         if self._probe.steps >= self._probe.max_steps:
+            self._probe.stopped = True
             self._probe.enough()
             raise StopTraining
 
@@ -52,7 +55,7 @@ class Counters:
         self._backward(*args, **kwargs)
         self._probe.backwards += 1
         self._probe.losses.append(0.0)  # a scheduler of the driver's loop may ask for it
-        if self._probe.backwards > MOST_BACKWARDS * self._probe.max_steps and not self._probe.steps:
+        if self._probe.backwards > MOST_BACKWARDS and not self._probe.steps:
             raise StopTraining
 
     def resume(self, earlier: Trace, *, by_hand: bool) -> None:

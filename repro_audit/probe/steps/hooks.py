@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch.optim import optimizer as torch_optimizer
@@ -22,6 +22,7 @@ from repro_audit.probe import StopTraining
 from repro_audit.probe.clock import Clock
 from repro_audit.probe.digest.generators import ambient
 from repro_audit.probe.digest.tensors import pass_over, reading
+from repro_audit.probe.steps.counters import MOST_BACKWARDS
 from repro_audit.probe.steps.loaders import Loaders
 from repro_audit.probe.steps.models import Models
 from repro_audit.probe.steps.recorder import Recorder
@@ -256,6 +257,8 @@ class Hooks:
             if self._loss is None:
                 self._loss = value
         self._probe.backwards += 1
+        if not self._probe.steps and self._probe.backwards > MOST_BACKWARDS:
+            raise StopTraining
         self._remember_parameters()
 
     # Steps
@@ -296,14 +299,20 @@ class Hooks:
         self._stakes.step_over()
         self._probe.step_ends.append(_clock())
         self._probe.steps += 1
+        if self._probe.steps == 1:
+            self._probe.begun()
         self.recorder.step = self._probe.steps
         if self._probe.detailed is not None:
             self._probe.detailed.step_ended(self._probe.steps - 1)
         if self._probe.steps >= self._probe.max_steps:
-            self._enough = True
-            self.stop()  # what the program does as it unwinds is no training
-            self._probe.enough()
-            raise StopTraining
+            self.end()
+
+    def end(self) -> NoReturn:
+        """End the training, which has made the steps that are wanted."""
+        self._enough = self._probe.stopped = True
+        self.stop()  # what the program does as it unwinds is no training
+        self._probe.enough()
+        raise StopTraining
 
     # Steps by hand
 

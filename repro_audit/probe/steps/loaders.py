@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import operator
 from array import array
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import torch
 import xxhash
@@ -67,6 +67,10 @@ class Training(Protocol):
 
     def generators(self, phase: int) -> None:
         """Observe the ambient generators."""
+        ...
+
+    def end(self) -> NoReturn:
+        """End the training."""
         ...
 
 
@@ -133,6 +137,8 @@ class Loaders:
         self._known: ByIdentity[int] = ByIdentity()
         self._unreferable: list[tuple[object, int]] = []
         self._distinct: list[set[int]] = []
+        self._epochs: Counter[tuple[object, ...]] = Counter()
+        """By what kind of loader they are of: those that came to their end."""
         self._replacements = Replacements()
         self._worker_loop = internals.WORKER_LOOP.get()
         self._inside = 0
@@ -232,6 +238,9 @@ class Loaders:
             try:
                 with self._hooks.fetching():
                     data = original(iterator)
+            except StopIteration:
+                self._epoch_over(epoch.facts)
+                raise
             finally:
                 self._inside -= 1
             self._observe(epoch, data)
@@ -240,6 +249,14 @@ class Loaders:
             return data
 
         return __next__
+
+    def _epoch_over(self, facts: LoaderFacts) -> None:
+        """End the training with its last epoch; loaders that are made anew for each epoch count as one."""
+        if facts.training:
+            kind = (facts.dataset, facts.samples_total, facts.batch_size)
+            self._epochs[kind] += 1
+            if self._epochs[kind] == self._probe.until_epoch:
+                self._hooks.end()
 
     def _watch_fetcher(self, iterator: Any, epoch: Epoch) -> None:
         """At the first batch: the iterator makes its fetcher after all that is hooked in its making."""

@@ -68,17 +68,17 @@ def train(
         pass
     finally:
         _fill(notes, probe.loaders)
-    conclude(probe, notes, steps)
+    conclude(probe, notes)
 
 
-def conclude(probe: Probe, notes: Notes, steps: int) -> None:
-    """Note and observe what is known at the end of a training of `steps` steps, or of one that ended earlier.
+def conclude(probe: Probe, notes: Notes) -> None:
+    """Note and observe what is known at the end of a training.
 
     Raises:
         NeverTrainedError: nothing trained.
     """
     _fill(notes, probe.loaders)
-    notes.ended = notes.trains_itself and probe.steps < steps
+    notes.ended = notes.trains_itself and not probe.stopped
     if probe.installed:
         probe.finish()
     if not probe.steps:
