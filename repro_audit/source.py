@@ -66,6 +66,16 @@ class Verdict:
     condition: str = ""
     """Of a delegated one: what its caller must seed, and by which call."""
 
+    @classmethod
+    def of(
+        cls, judgement: Judgement, *, held: str, broke: str, evidence: tuple[str, ...] = ()
+    ) -> Verdict:
+        """The outcome in words, with its evidence where the source broke."""
+        if judgement.status == "broke":
+            return cls(status="broke", reason=broke, evidence=evidence)
+        words = held if judgement.status == "held" else ""
+        return cls(status=judgement.status, reason=judgement.note or words)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixCost:
@@ -93,14 +103,7 @@ class SecondFloor:
 
 def in_words(*, held: str, broke: str) -> Callable[[Judgement, Facts], Verdict]:
     """A `judge` for sources whose outcome needs no reading of their own."""
-
-    def judge(judgement: Judgement, _facts: Facts) -> Verdict:
-        reasons = {"held": judgement.note or held, "broke": broke}
-        return Verdict(
-            status=judgement.status, reason=reasons.get(judgement.status, judgement.note or "")
-        )
-
-    return judge
+    return lambda judgement, _facts: Verdict.of(judgement, held=held, broke=broke)
 
 
 def _nothing(_level: str, _trial: TrialContext) -> AbstractContextManager[None]:

@@ -72,19 +72,7 @@ def judge(name: str, judgement: Judgement, facts: Facts, *, call: str) -> Verdic
         facts: of the floor.
         call: what seeds it.
     """
-    if judgement.status == "held":
-        return Verdict(
-            status="held", reason=f"another state of {name} at the start changes nothing"
-        )
-    if judgement.status != "broke":
-        return Verdict(status=judgement.status, reason=judgement.note or "")
-    if facts.never_seeded:
-        return Verdict(
-            status="broke",
-            reason=f"the program trains by itself and draws from {name}, but nothing seeds it: "
-            "each run starts it elsewhere",
-        )
-    if not facts.seeds_something:
+    if judgement.status == "broke" and not (facts.never_seeded or facts.seeds_something):
         return Verdict(
             status="delegated",
             reason=f"the program draws from {name} and leaves its seed to the caller; the audit seeded it",
@@ -95,7 +83,10 @@ def judge(name: str, judgement: Judgement, facts: Facts, *, call: str) -> Verdic
         if facts.accepts_seed
         else f"the program seeds {' and '.join(facts.reseeds)} itself"
     )
-    return Verdict(
-        status="broke",
-        reason=f"{promise}, but results depend on the state in which it finds {name}",
+    return Verdict.of(
+        judgement,
+        held=f"another state of {name} at the start changes nothing",
+        broke=f"the program trains by itself and draws from {name}, but nothing seeds it: each run starts it elsewhere"
+        if facts.never_seeded
+        else f"{promise}, but results depend on the state in which it finds {name}",
     )

@@ -70,12 +70,10 @@ def judge(flag: str) -> Callable[[Judgement, Facts], Verdict]:
                 reason=f"as written the result is that of the pinned flag; with torch.backends.cudnn.{flag} set "
                 "otherwise around the program, cuDNN takes other algorithms",
             )
-        reasons = {
-            "held": f"other settings of torch.backends.cudnn.{flag} change nothing",
-            "broke": f"another setting of torch.backends.cudnn.{flag} gives another result",
-        }
-        return Verdict(
-            status=judgement.status, reason=reasons.get(judgement.status, judgement.note or "")
+        return Verdict.of(
+            judgement,
+            held=f"other settings of torch.backends.cudnn.{flag} change nothing",
+            broke=f"another setting of torch.backends.cudnn.{flag} gives another result",
         )
 
     return read

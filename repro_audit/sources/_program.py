@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.files import is_users
-from repro_audit.source import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType
 
-    from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Json
 
 _IMPORTING = ("<frozen importlib", str(Path(importlib.__file__).parent))
@@ -101,13 +99,3 @@ def evidence(lines: Iterable[Iterable[Any]], verb: str) -> tuple[str, ...]:
     more = len(places) - LINES_SHOWN
     shown = [f"{place} {verb}" for place in places[:LINES_SHOWN]]
     return (*shown, f"and {more} more lines") if more > 0 else tuple(shown)
-
-
-def verdict(
-    judgement: Judgement, *, held: str, broke: str, evidence: tuple[str, ...] = ()
-) -> Verdict:
-    """The outcome in words, with its evidence where the source broke."""
-    if judgement.status == "broke":
-        return Verdict(status="broke", reason=broke, evidence=evidence)
-    words = held if judgement.status == "held" else ""
-    return Verdict(status=judgement.status, reason=judgement.note or words)

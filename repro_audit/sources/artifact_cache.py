@@ -100,17 +100,13 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the files."""
     shown, more = facts.written[:FILES_SHOWN], len(facts.written) - FILES_SHOWN
     files = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-    reasons = {
-        "broke": f"a run that finds what an earlier run wrote ({files}) gives another result",
-        "held": f"a run that finds what an earlier run wrote ({files}) gives the same",
-    }
-    reads = facts.diverged or () if judgement.status == "broke" else ()
-    return Verdict(
-        status=judgement.status,
-        reason=reasons.get(judgement.status, judgement.note or ""),
+    return Verdict.of(
+        judgement,
+        held=f"a run that finds what an earlier run wrote ({files}) gives the same",
+        broke=f"a run that finds what an earlier run wrote ({files}) gives another result",
         evidence=tuple(
             f"run 1 wrote {path}; run 2 read it at {place(file, line)}"
-            for path, file, line in reads
+            for path, file, line in facts.diverged or ()
         ),
     )
 

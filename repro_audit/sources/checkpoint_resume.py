@@ -129,21 +129,18 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name what was lost."""
     found = facts.survey.get(SOURCE.id) or {}
     after = f"resumed after step {found.get('steps')} in a new process"
-    if judgement.status == "held":
-        return Verdict(
-            status="held", reason=judgement.note or f"{after}, the training goes on just the same"
-        )
-    if judgement.status != "broke":
-        return Verdict(status=judgement.status, reason=judgement.note or "")
     lost = _lost(facts)
-    if not lost:
-        reason = "what was lost can not be seen from outside: the state of an iterator, a worker or a library"
-        return Verdict(status="broke", reason=f"{after}, the training goes on otherwise; {reason}")
     shown = [f"{name} ({KINDS[kind]})" for name, kind in lost[:MOST_NAMED]]
     more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
-    return Verdict(
-        status="broke",
-        reason=f"{after}, the training goes on without {', '.join(shown)}{more}",
+    how = (
+        f"without {', '.join(shown)}{more}"
+        if lost
+        else "otherwise; what was lost can not be seen from outside: the state of an iterator, a worker or a library"
+    )
+    return Verdict.of(
+        judgement,
+        held=f"{after}, the training goes on just the same",
+        broke=f"{after}, the training goes on {how}",
     )
 
 

@@ -71,8 +71,8 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.fixes.remedies import Instead
 from repro_audit.replacements import Replacements
-from repro_audit.source import Fix, Levels, Scope, Source
-from repro_audit.sources._program import Lines, evidence, noted, read_lines, verdict
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.sources._program import Lines, evidence, noted, read_lines
 from repro_audit.sources.emulation.callers import asker
 from repro_audit.sources.emulation.ticking import SECOND, Clock, Pace
 from repro_audit.storage import reads
@@ -83,7 +83,6 @@ if TYPE_CHECKING:
 
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.source import Verdict
     from repro_audit.storage.facts import Facts, Json
 
 ID = "clock"
@@ -254,7 +253,7 @@ def survey(trial: TrialContext) -> Json:
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Say how far apart two runs must be, and name the lines that read a clock."""
     apart = " and ".join(level.level for level in judgement.levels if level.diverged)
-    return verdict(
+    return Verdict.of(
         judgement,
         held="the program reads the clock, and gives the same at any time",
         broke=f"the program reads the clock, and gives another result {apart or 'at another time'}",

@@ -229,13 +229,12 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     if judgement.status == "held" and (facts.survey.get(SOURCE.id) or {}).get("compiled"):
         reason = f"{COMPILED}; NumPy's and OpenBLAS' kernels, capped, change nothing"
         return Verdict(status="not-exercised", reason=reason)
-    if judgement.status == "held":
-        reason = judgement.note or "lower instruction sets, emulated on this CPU, change nothing"
-        return Verdict(status="held", reason=reason)
-    if judgement.status != "broke":
-        return Verdict(status=judgement.status, reason=judgement.note or "")
-    reason = "another CPU's instruction set, emulated by caps on this one, gives other bits"
-    return Verdict(status="broke", reason=f"{reason}{_by_whom(judgement)}")
+    return Verdict.of(
+        judgement,
+        held="lower instruction sets, emulated on this CPU, change nothing",
+        broke="another CPU's instruction set, emulated by caps on this one, gives other bits"
+        f"{_by_whom(judgement)}",
+    )
 
 
 def _by_whom(judgement: Judgement) -> str:

@@ -121,12 +121,10 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
             status="not-exercised",
             reason=f"{facts.no_cuda}; the program does not look at {VARIABLE} either",
         )
-    reasons = {
-        "held": f"other values of {VARIABLE} change nothing",
-        "broke": f"another value of {VARIABLE} gives another result",
-    }
-    return Verdict(
-        status=judgement.status, reason=reasons.get(judgement.status, judgement.note or "")
+    return Verdict.of(
+        judgement,
+        held=f"other values of {VARIABLE} change nothing",
+        broke=f"another value of {VARIABLE} gives another result",
     )
 
 

@@ -82,8 +82,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro_audit.source import Fix, Levels, Scope, Source
-from repro_audit.sources._program import evidence, noted, verdict
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.sources._program import evidence, noted
 from repro_audit.sources.emulation import machine as _machine
 from repro_audit.sources.emulation import names
 from repro_audit.sources.emulation.names import variables
@@ -95,7 +95,6 @@ if TYPE_CHECKING:
 
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.source import Verdict
     from repro_audit.storage.facts import Facts, Json
 
 ID = "environment"
@@ -338,7 +337,7 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
         for level in moved
         for line in evidence(asked.get(level) or (), _machine.ASKS.get(level, ""))
     ]
-    return verdict(
+    return Verdict.of(
         judgement,
         held=f"another one of these changes nothing: {tried}{rest}",
         broke=f"the result depends on the machine's settings: {', '.join(moved)}{rest}",

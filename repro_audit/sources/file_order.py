@@ -84,14 +84,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from repro_audit.fixes.remedies import Sort
 from repro_audit.probe.files import is_users
 from repro_audit.replacements import Replacements
-from repro_audit.source import Fix, Levels, Scope, Source
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._program import (
     Lines,
     behind,
     evidence,
     noted,
     read_lines,
-    verdict,
 )
 from repro_audit.storage import reads
 
@@ -101,7 +100,6 @@ if TYPE_CHECKING:
 
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.source import Verdict
     from repro_audit.storage.facts import Facts, Json
 
 ID = "file-order"
@@ -229,7 +227,7 @@ def survey(trial: TrialContext) -> Json:
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the lines that listed."""
-    return verdict(
+    return Verdict.of(
         judgement,
         held="other orders of files in their directories change nothing",
         broke="the result follows the order in which directories list their files; another disk or machine has "

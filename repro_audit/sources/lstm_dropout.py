@@ -177,20 +177,16 @@ def _watch(level: str, trial: TrialContext, replacements: Replacements) -> None:
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Say what was shown, and what only a device with cuDNN can show."""
-    if judgement.status == "broke":
-        return Verdict(
-            status="broke",
-            reason="a reseeded second run in the same process differs, and agrees once the dropout is taken out",
-        )
     own = any((facts.survey.get(ID) or {}).values())
     if judgement.status == "held" and not facts.cuda and not own:
         return Verdict(
             status="not-exercised",
             reason=f"{facts.no_cuda}: a reseeded second run agreed, but on CPU kernels, which keep no dropout state",
         )
-    return Verdict(
-        status=judgement.status,
-        reason=judgement.note or "a reseeded second run in the same process gives the same",
+    return Verdict.of(
+        judgement,
+        held="a reseeded second run in the same process gives the same",
+        broke="a reseeded second run in the same process differs, and agrees once the dropout is taken out",
     )
 
 

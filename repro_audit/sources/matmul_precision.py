@@ -167,15 +167,11 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
             reason=f"no kernel obeys the setting: {facts.no_cuda}, and no bfloat16 in oneDNN on this CPU; "
             "the program does not branch on it either",
         )
-    if judgement.status == "held":
-        return Verdict(
-            status="held", reason=judgement.note or "lower precisions of products change nothing"
-        )
-    if judgement.status != "broke":
-        return Verdict(status=judgement.status, reason=judgement.note or "")
-    if AS_WRITTEN in diverged:
-        reason = "as written, the program does not compute at the highest precision"
-    elif facts.cuda or (diverged == {MEDIUM} and obeys):
+    if (
+        judgement.status == "broke"
+        and AS_WRITTEN not in diverged
+        and (facts.cuda or (diverged == {MEDIUM} and obeys))
+    ):
         kernels = "the CUDA device's kernels obey" if facts.cuda else "oneDNN obeys"
         lower = " and ".join(f'"{level}"' for level in (HIGH, MEDIUM) if level in diverged)
         here = "" if facts.cuda else " on this CPU"
@@ -183,9 +179,13 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
             status="delegated",
             reason=f"the program leaves the precision at PyTorch's default; {kernels} {lower}{here}",
         )
-    else:
-        reason = "a lower precision that is set around the program gives another result"
-    return Verdict(status="broke", reason=reason)
+    return Verdict.of(
+        judgement,
+        held="lower precisions of products change nothing",
+        broke="as written, the program does not compute at the highest precision"
+        if AS_WRITTEN in diverged
+        else "a lower precision that is set around the program gives another result",
+    )
 
 
 def fix(_facts: Facts) -> Fix:

@@ -195,16 +195,12 @@ def survey(trial: TrialContext) -> Json:
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Say how many of how many runs differed, and what has no deterministic form."""
     differed, total = judgement.race or (0, 0)
-    if judgement.status == "broke":
-        return Verdict(
-            status="broke",
-            reason=f"{differed} of {total} runs differ from the deterministic algorithms' result; those agree",
-            evidence=tuple(map(_in_words, facts.survey.get(ID) or ())),
-        )
-    reason = (
-        judgement.note or "the program's own algorithms give the same as the deterministic ones"
+    return Verdict.of(
+        judgement,
+        held="the program's own algorithms give the same as the deterministic ones",
+        broke=f"{differed} of {total} runs differ from the deterministic algorithms' result; those agree",
+        evidence=tuple(map(_in_words, facts.survey.get(ID) or ())),
     )
-    return Verdict(status=judgement.status, reason=reason)
 
 
 def _in_words(heard: dict[str, Any]) -> str:

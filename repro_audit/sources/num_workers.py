@@ -195,12 +195,10 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the numbers that were tried."""
     *head, last = map(str, WORKERS.of(facts))
     counts = f"{', '.join(head)} and {last}" if head else last
-    reasons = {
-        "held": judgement.note or f"{counts} workers give the same",
-        "broke": "another number of DataLoader workers gives other samples, or another order of them",
-    }
-    return Verdict(
-        status=judgement.status, reason=reasons.get(judgement.status, judgement.note or "")
+    return Verdict.of(
+        judgement,
+        held=f"{counts} workers give the same",
+        broke="another number of DataLoader workers gives other samples, or another order of them",
     )
 
 

@@ -139,15 +139,13 @@ def survey(trial: TrialContext) -> Json:
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the lines that hash objects."""
-    if judgement.status == "broke":
-        by_heap = [level.level for level in judgement.levels if level.diverged] == [HEAP]
-        return Verdict(
-            status="broke",
-            reason="the place of objects in memory decides the result, and it differs from run to run",
-            evidence=() if by_heap else _lines(facts.survey.get(ID) or {}),
-        )
-    held = "other addresses of objects, and another layout of the heap, change nothing"
-    return Verdict(status=judgement.status, reason=judgement.note or held)
+    by_heap = [level.level for level in judgement.levels if level.diverged] == [HEAP]
+    return Verdict.of(
+        judgement,
+        held="other addresses of objects, and another layout of the heap, change nothing",
+        broke="the place of objects in memory decides the result, and it differs from run to run",
+        evidence=() if by_heap else _lines(facts.survey.get(ID) or {}),
+    )
 
 
 def hashed(found: Json) -> Iterator[tuple[str, int]]:

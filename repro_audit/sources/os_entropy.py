@@ -81,9 +81,9 @@ from repro_audit.fixes.remedies import Instead
 from repro_audit.fixes.seeding import Argument, SeedOnce
 from repro_audit.probe.files import is_users
 from repro_audit.replacements import Replacements
-from repro_audit.source import Fix, Levels, Scope, Source
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._ambient import OTHER, PINNED
-from repro_audit.sources._program import Lines, evidence, noted, read_lines, verdict
+from repro_audit.sources._program import Lines, evidence, noted, read_lines
 from repro_audit.sources.emulation.callers import asker
 from repro_audit.sources.emulation.devices import replace_devices, replace_names
 from repro_audit.storage import reads
@@ -95,7 +95,6 @@ if TYPE_CHECKING:
     from repro_audit.context import TrialContext
     from repro_audit.context.numbering import Numbering
     from repro_audit.experiment import Judgement
-    from repro_audit.source import Verdict
     from repro_audit.storage.facts import Facts, Json
 
 ID = "os-entropy"
@@ -301,7 +300,7 @@ def survey(trial: TrialContext) -> Json:
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the lines that drew."""
-    return verdict(
+    return Verdict.of(
         judgement,
         held="other random numbers of the operating system change nothing",
         broke="the program draws random numbers from the operating system, which hands out others in each run",

@@ -65,8 +65,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.replacements import Replacements
-from repro_audit.source import Fix, Levels, Scope, SecondFloor, Source
-from repro_audit.sources._program import verdict
+from repro_audit.source import Fix, Levels, Scope, SecondFloor, Source, Verdict
 from repro_audit.sources.emulation.outside import Answers, changed, keep, read_answers
 from repro_audit.sources.emulation.telling import Commands, Connections, Files, Measures
 
@@ -76,7 +75,6 @@ if TYPE_CHECKING:
 
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.source import Verdict
     from repro_audit.storage.facts import Facts, Json
 
 ID = "outside-input"
@@ -140,7 +138,7 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the lines that were told other things, and what they ask."""
     found = (facts.survey.get(ID) or {}).get("changed") or []
     asked = dict.fromkeys(f"{_place(entry)} {entry['what']}" for entry in found)
-    return verdict(
+    return Verdict.of(
         judgement,
         held=f"what the program is told from outside changes from run to run, and changes nothing: {_listed(asked)}",
         broke="the result depends on what the program is told from outside, which is something else in each run: "

@@ -78,8 +78,8 @@ from typing import TYPE_CHECKING
 
 from repro_audit.fixes.remedies import Instead
 from repro_audit.replacements import Replacements
-from repro_audit.source import Fix, Levels, Scope, Source
-from repro_audit.sources._program import Lines, evidence, noted, read_lines, verdict
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.sources._program import Lines, evidence, noted, read_lines
 from repro_audit.sources.emulation.identity import Identities, Numbers
 from repro_audit.sources.emulation.stat import Face, OwnFiles, began, note_by_kind
 
@@ -88,7 +88,6 @@ if TYPE_CHECKING:
 
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.source import Verdict
     from repro_audit.storage.facts import Facts, Json
 
 ID = "process-identity"
@@ -185,7 +184,7 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Say which of them moved the result, and name the lines that asked for it."""
     asked = facts.survey.get(ID) or {}
     moved = [level.level for level in judgement.levels if level.diverged]
-    return verdict(
+    return Verdict.of(
         judgement,
         held=f"other {_listed([kind for kind in ASKS if asked.get(kind)])} change nothing",
         broke=f"the program's result depends on its {_listed(moved)}, which are others in each run",

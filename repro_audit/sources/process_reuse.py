@@ -106,18 +106,15 @@ _LIBRARIES = {"python": "random", "numpy": "NumPy", "torch": "PyTorch", "cuda": 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Say what was put back between the two runs, and what was not."""
     seeded = [_LIBRARIES[library] for library in facts.survey.get(SOURCE.id) or ()]
-    broke = "a second run in the same process differs, though every ambient generator was put back"
-    if seeded:
-        broke = (
-            f"a second run in the same process differs: the program seeds {' and '.join(seeded)} when it is imported, "
-            "and not again for each run"
-        )
-    reasons = {
-        "held": judgement.note or "a second run in the same process, reseeded, gives the same",
-        "broke": broke,
-    }
-    return Verdict(
-        status=judgement.status, reason=reasons.get(judgement.status, judgement.note or "")
+    why = (
+        f": the program seeds {' and '.join(seeded)} when it is imported, and not again for each run"
+        if seeded
+        else ", though every ambient generator was put back"
+    )
+    return Verdict.of(
+        judgement,
+        held="a second run in the same process, reseeded, gives the same",
+        broke=f"a second run in the same process differs{why}",
     )
 
 

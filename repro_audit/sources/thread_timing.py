@@ -170,17 +170,12 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
         reason = f"the program's threads could not be kept in order: {stuck[0]}"
         return Verdict(status="not-exercised", reason=reason)
     started = (facts.survey.get(ID) or {}).get("started", ())
-    if judgement.status == "broke":
-        return Verdict(
-            status="broke",
-            reason=f"{differed} of {total} runs with the threads in another order, or left to themselves, differ",
-            evidence=(
-                *(f"threads are started at {where}" for where in started),
-                *stuck,
-            ),
-        )
-    held = "threads in another order, or left to themselves under load, change nothing"
-    return Verdict(status=judgement.status, reason=judgement.note or held)
+    return Verdict.of(
+        judgement,
+        held="threads in another order, or left to themselves under load, change nothing",
+        broke=f"{differed} of {total} runs with the threads in another order, or left to themselves, differ",
+        evidence=(*(f"threads are started at {where}" for where in started), *stuck),
+    )
 
 
 def fix(_facts: Facts) -> Fix:

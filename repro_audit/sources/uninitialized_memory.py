@@ -89,7 +89,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.fixes.remedies import Rename
 from repro_audit.replacements import Replacements
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict, in_words
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -172,11 +172,11 @@ def _filled(make: Callable[..., Any], byte: int) -> Callable[..., Any]:
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Put the outcome in words; what CUDA's allocator hands out nobody fills."""
     device = "; the memory of CUDA devices was not filled" if facts.cuda else ""
-    read = in_words(
+    return Verdict.of(
+        judgement,
         held=f"what uninitialised memory holds changes nothing{device}",
         broke="memory is read that was never written, and holds something else in each run",
     )
-    return read(judgement, facts)
 
 
 def fix(_facts: Facts) -> Fix:

@@ -96,13 +96,11 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
 def judge(judgement: Judgement, _facts: Facts) -> Verdict:
     """Say how many of how many runs differed."""
     differed, total = judgement.race or (0, 0)
-    if judgement.status == "broke":
-        return Verdict(
-            status="broke",
-            reason=f"{differed} of {total} runs with a worker held back differ from those with each in its turn",
-        )
-    held = "workers that are late, or early, change nothing"
-    return Verdict(status=judgement.status, reason=judgement.note or held)
+    return Verdict.of(
+        judgement,
+        held="workers that are late, or early, change nothing",
+        broke=f"{differed} of {total} runs with a worker held back differ from those with each in its turn",
+    )
 
 
 def fix(_facts: Facts) -> Fix:
