@@ -9,13 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.replacements import Replacements
-from repro_audit.source import Levels, Verdict
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
+    from repro_audit.fixes.remedies import Remedy
     from repro_audit.storage.facts import Facts
 
 PINNED, OTHER = "A", "B"
@@ -30,19 +31,56 @@ def levels(facts: Facts) -> Levels:
     return Levels(varied=(OTHER,), alone=not facts.seeds_something)
 
 
-@contextmanager
-def vary(library: str, level: str, trial: TrialContext, *, seeded_by: str = "") -> Iterator[None]:
-    """Start `library`'s ambient generator from the level's state, and note where the program seeds it by a function."""
-    if level == OTHER:
-        trial.seeds[library] += OTHER_SEED
-    module, _, function = seeded_by.rpartition(".")
-    with Replacements() as replacements:
-        if module:
-            trial.when_imported(
-                module.partition(".")[0],
-                lambda: _watch(import_module(module), function, library, trial, replacements),
-            )
-        yield
+def source(
+    name: str,
+    doc: str | None,
+    *,
+    library: str,
+    generator: str,
+    call: str,
+    fix: Fix,
+    levels: Callable[[Facts], Levels | str] = levels,
+    seeded_by: str = "",
+    remedies: tuple[Remedy, ...] = (),
+) -> Source:
+    """The source of a module.
+
+    Args:
+        name: of the module.
+        doc: its docstring.
+        library: whose ambient generator it is about, as `repro_audit.rng` calls it.
+        generator: what to call that.
+        call: what seeds it.
+        fix: what to write.
+        levels: for a program.
+        seeded_by: the function that seeds it, where calls of the program's are to be noted.
+        remedies: for the line to blame.
+    """
+
+    @contextmanager
+    def apply(level: str, trial: TrialContext) -> Iterator[None]:
+        if level == OTHER:
+            trial.seeds[library] += OTHER_SEED
+        module, _, function = seeded_by.rpartition(".")
+        with Replacements() as replacements:
+            if module:
+                trial.when_imported(
+                    module.partition(".")[0],
+                    lambda: _watch(import_module(module), function, library, trial, replacements),
+                )
+            yield
+
+    return Source(
+        name=name,
+        doc=doc,
+        scope=Scope.RERUN,
+        pinned=PINNED,
+        levels=levels,
+        apply=apply,
+        judge=functools.partial(_judge, generator, call),
+        fix=lambda _facts: fix,
+        remedies=remedies,
+    )
 
 
 def _watch(
@@ -63,15 +101,8 @@ def _watch(
     replacements.attribute(owner, function, seed)
 
 
-def judge(name: str, judgement: Judgement, facts: Facts, *, call: str) -> Verdict:
-    """A divergence is the program's own where it seeds or trains by itself, its caller's otherwise.
-
-    Args:
-        name: of the generator, in words.
-        judgement: of the experiment.
-        facts: of the floor.
-        call: what seeds it.
-    """
+def _judge(name: str, call: str, judgement: Judgement, facts: Facts) -> Verdict:
+    """A divergence is the program's own where it seeds or trains by itself, its caller's otherwise."""
     if judgement.status == "broke" and not (facts.never_seeded or facts.seeds_something):
         return Verdict(
             status="delegated",

@@ -61,42 +61,9 @@ def build(seed):
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
 from repro_audit.fixes.seeding import Argument, SeedBeside
-from repro_audit.source import Fix, Scope, Source, Verdict
+from repro_audit.source import Fix
 from repro_audit.sources import _ambient
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
-
-NAME = "NumPy's global generator"
-
-
-@contextmanager
-def apply(level: str, trial: TrialContext) -> Iterator[None]:
-    """Start the generator from the level's state, and note where the program seeds it."""
-    with _ambient.vary("numpy", level, trial, seeded_by="numpy.random.seed"):
-        yield
-
-
-def judge(judgement: Judgement, facts: Facts) -> Verdict:
-    """Put the outcome in words."""
-    return _ambient.judge(NAME, judgement, facts, call="np.random.seed")
-
-
-def fix(_facts: Facts) -> Fix:
-    """Seed it where the program starts."""
-    return Fix(
-        summary="Seed it before anything draws from it, or better, draw from a numpy Generator of your own.",
-        snippet="import numpy as np\n\nnp.random.seed(seed)",
-    )
-
 
 _KEEPS = "Give {call} a random_state; without one it draws from NumPy's global generator."
 REMEDIES = (
@@ -141,15 +108,16 @@ REMEDIES = (
     ),
 )
 
-
-SOURCE = Source(
-    name=__name__,
-    doc=__doc__,
-    scope=Scope.RERUN,
-    pinned=_ambient.PINNED,
-    levels=_ambient.levels,
-    apply=apply,
-    judge=judge,
-    fix=fix,
+SOURCE = _ambient.source(
+    __name__,
+    __doc__,
+    library="numpy",
+    generator="NumPy's global generator",
+    call="np.random.seed",
+    seeded_by="numpy.random.seed",
+    fix=Fix(
+        summary="Seed it before anything draws from it, or better, draw from a numpy Generator of your own.",
+        snippet="import numpy as np\n\nnp.random.seed(seed)",
+    ),
     remedies=REMEDIES,
 )

@@ -59,58 +59,24 @@ def build(seed):
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
 from repro_audit.fixes.seeding import SeedBeside
-from repro_audit.source import Fix, Scope, Source, Verdict
+from repro_audit.source import Fix
 from repro_audit.sources import _ambient
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
-
-NAME = "Python's random"
-
-
-@contextmanager
-def apply(level: str, trial: TrialContext) -> Iterator[None]:
-    """Start the generator from the level's state, and note where the program seeds it."""
-    with _ambient.vary("python", level, trial, seeded_by="random.seed"):
-        yield
-
-
-def judge(judgement: Judgement, facts: Facts) -> Verdict:
-    """Put the outcome in words."""
-    return _ambient.judge(NAME, judgement, facts, call="random.seed")
-
-
-def fix(_facts: Facts) -> Fix:
-    """Seed it where the program starts."""
-    return Fix(
+SOURCE = _ambient.source(
+    __name__,
+    __doc__,
+    library="python",
+    generator="Python's random",
+    call="random.seed",
+    seeded_by="random.seed",
+    fix=Fix(
         summary="Seed it before anything draws from it, with the seed that build() was given.",
         snippet="import random\n\nrandom.seed(seed)",
-    )
-
-
-REMEDIES = (
-    SeedBeside(
-        function="random.seed", summary="Seed Python's random too: no other seed reaches it."
     ),
-)
-
-
-SOURCE = Source(
-    name=__name__,
-    doc=__doc__,
-    scope=Scope.RERUN,
-    pinned=_ambient.PINNED,
-    levels=_ambient.levels,
-    apply=apply,
-    judge=judge,
-    fix=fix,
-    remedies=REMEDIES,
+    remedies=(
+        SeedBeside(
+            function="random.seed", summary="Seed Python's random too: no other seed reaches it."
+        ),
+    ),
 )

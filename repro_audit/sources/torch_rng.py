@@ -63,56 +63,24 @@ def build(seed):
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
 from repro_audit.fixes.seeding import SeedBeside
-from repro_audit.source import Fix, Scope, Source, Verdict
+from repro_audit.source import Fix
 from repro_audit.sources import _ambient
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
-
-NAME = "PyTorch's CPU generator"
-
-
-@contextmanager
-def apply(level: str, trial: TrialContext) -> Iterator[None]:
-    """Start the generator from the level's state, and note where the program seeds it."""
-    with _ambient.vary("torch", level, trial, seeded_by="torch.manual_seed"):
-        yield
-
-
-def judge(judgement: Judgement, facts: Facts) -> Verdict:
-    """Put the outcome in words."""
-    return _ambient.judge(NAME, judgement, facts, call="torch.manual_seed")
-
-
-def fix(_facts: Facts) -> Fix:
-    """Seed it where the program starts."""
-    return Fix(
+SOURCE = _ambient.source(
+    __name__,
+    __doc__,
+    library="torch",
+    generator="PyTorch's CPU generator",
+    call="torch.manual_seed",
+    seeded_by="torch.manual_seed",
+    fix=Fix(
         summary="Seed it before the model is built and the loader is iterated.",
         snippet="import torch\n\ntorch.manual_seed(seed)",
-    )
-
-
-REMEDIES = (
-    SeedBeside(function="torch.manual_seed", summary="Seed PyTorch too: no other seed reaches it."),
-)
-
-
-SOURCE = Source(
-    name=__name__,
-    doc=__doc__,
-    scope=Scope.RERUN,
-    pinned=_ambient.PINNED,
-    levels=_ambient.levels,
-    apply=apply,
-    judge=judge,
-    fix=fix,
-    remedies=REMEDIES,
+    ),
+    remedies=(
+        SeedBeside(
+            function="torch.manual_seed", summary="Seed PyTorch too: no other seed reaches it."
+        ),
+    ),
 )
