@@ -1,8 +1,8 @@
 """What is audited: the target on the command line, read without running any of it.
 
-A target names a function (`train.py:build`, `pkg.mod:build`), or a program as Python runs it (`train.py ARGS`,
-`-m pkg.train ARGS`). Whatever can be known to be wrong from the text alone is said here, with the names that come
-closest, before anything is imported.
+A target names a function (`train.py:build`, `pkg.mod:build`), a program as Python runs it (`train.py ARGS`,
+`-m pkg.train ARGS`), or a notebook. Whatever can be known to be wrong from the text alone is said here, with the names
+that come closest, before anything is imported.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
+from repro_audit import notebook
 from repro_audit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Target:
     mode: Mode = "build"
     argv: tuple[str, ...] = ()
     """What the program finds in `sys.argv[1:]`."""
+
+    @property
+    def is_notebook(self) -> bool:
+        """Whether it is a notebook, whose cells run one after the other."""
+        return self.mode == "script" and (self.path or "").endswith(notebook.SUFFIX)
 
 
 def is_call(spec: str) -> bool:
@@ -108,6 +114,8 @@ def _script(spec: str, argv: Sequence[str]) -> Target:
         raise UsageError(f"{spec} is a directory.", next_step=suggestion(spec, near, "files"))
     if not path.is_file():
         _refuse_missing(spec)
+    if path.suffix == notebook.SUFFIX:
+        return _notebook(spec, argv)
     tree = _parse(path)
     if tree is not None and _only_defines(tree, "build"):
         raise UsageError(
@@ -115,6 +123,22 @@ def _script(spec: str, argv: Sequence[str]) -> Target:
             next_step=f"repro-audit check {spec}:build",
         )
     return Target(spec=spec, path=spec, mode="script", argv=tuple(argv))
+
+
+def _notebook(spec: str, argv: Sequence[str]) -> Target:
+    """A notebook, whose cells run in their order."""
+    if argv:
+        raise UsageError(
+            f"{spec} takes no arguments: a notebook has no command line.", where=" ".join(argv)
+        )
+    magic = next((cell for cell in notebook.read(Path(spec)).cells if cell.magic), None)
+    if magic is not None and importlib.util.find_spec("IPython") is None:
+        raise UsageError(
+            f"Cell {magic.number} of {spec} has a magic, which only IPython understands.",
+            where=magic.magic,
+            next_step="pip install ipython, or take such lines out",
+        )
+    return Target(spec=spec, path=spec, mode="script")
 
 
 def _only_defines(tree: ast.Module, function: str) -> bool:
@@ -190,7 +214,7 @@ def _existing_file(place: str, function: str) -> Path:
             return inside
         near = [f"{file}:{function}" for file in sorted(path.glob("*.py"))]
         raise UsageError(f"{place} is a directory.", next_step=suggestion(place, near, "files"))
-    if path.suffix == ".ipynb":
+    if path.suffix == notebook.SUFFIX:
         raise UsageError(
             f"{place} is a notebook, whose functions have no names here.",
             next_step=f"have all of it run: repro-audit check {place}",

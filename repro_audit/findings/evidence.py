@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from repro_audit.analysis.compare import way
+from repro_audit.notebook import of_file
 from repro_audit.report.model import (
     Cause,
     Confidence,
@@ -191,13 +192,19 @@ def _placed(divergence: Divergence | None, source: Source, facts: Facts) -> Dive
             what=place.what,
             step=divergence.step or 0,
             phase=divergence.phase or "",
-            location=Location(
-                file=place.file, line=place.line, function=place.function, code=place.code or None
-            ),
+            location=located(place.file, place.line, place.function, place.code),
         )
         for place in places
     )
     return replace(divergence, cause=replace(first, also=tuple(others)))
+
+
+def located(file: str, line: int, function: str | None, code: str) -> Location:
+    """A line of the program, as a report has it."""
+    notebook, cell = of_file(file), None
+    if notebook is not None:
+        cell, line = notebook.place(line)
+    return Location(file=file, line=line, function=function, code=code or None, cell=cell)
 
 
 def read(

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from repro_audit.findings.evidence import Tried, reference_setting
 from repro_audit.fixes import propose
 from repro_audit.fixes.code import Code
+from repro_audit.notebook import of_file
 from repro_audit.trial.request import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from repro_audit.notebook import Notebook
     from repro_audit.report import model
     from repro_audit.source import Source
     from repro_audit.target import Target
@@ -47,7 +49,7 @@ def try_fixes(
             trials = oracle.try_settings(
                 [(setting, Watch()) for setting in settings],
                 whole_epochs=diverging.diverged.whole_epochs,
-                edited={place: proposal.text},
+                edited={place: proposal.written},
             )
             agreed[name] = _agree(diverging.reference, *trials)
     return {
@@ -74,19 +76,34 @@ def _code(
     if not source.remedies or cause is None or cause.location is None:
         return None
     file = cause.location.file
-    places = [(each.location.file, each.location.line) for each in _all(cause) if each.location]
+    notebook = of_file(file)
+    places = [
+        (each.location.file, _line(each.location, notebook))
+        for each in _all(cause)
+        if each.location
+    ]
     places += source.lines(diverging.reference.facts.survey.get(source.id))
     try:
         path = Path(file)
         text = path.read_bytes().decode() if path.stat().st_size <= MOST_BYTES else ""
     except (OSError, ValueError):
         return None
+    if notebook is not None:
+        text = notebook.python
     return Code(
         file=file,
         text=text,
+        notebook=notebook,
         lines=tuple(dict.fromkeys(line for name, line in places if name == file)),
         target=target.function if target.path and Path(target.path).name == Path(file).name else "",
     )
+
+
+def _line(location: model.Location, notebook: Notebook | None) -> int:
+    """Where a line is in the text of its file."""
+    if notebook is None or location.cell is None:
+        return location.line
+    return notebook.line(location.cell, location.line)
 
 
 def _all(cause: model.Cause) -> Iterator[model.Cause]:

@@ -10,8 +10,11 @@ import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from repro_audit.notebook import place
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 _SAVES = {
     **{f"torch.{name}": 1 for name in ("save", "jit.save")},
@@ -56,10 +59,6 @@ class _Use:
         """The path, in quotes where it is an expression."""
         return self.path if self.known else f"`{self.path}`"
 
-    @property
-    def place(self) -> str:
-        return f"{self.file}:{self.line}"
-
 
 def unreached(
     sources: Mapping[str, str],
@@ -67,6 +66,7 @@ def unreached(
     *,
     written: Mapping[str, bool],
     opened: Collection[tuple[str, int]],
+    root: Path | None = None,
 ) -> tuple[str, ...]:
     """Say of each file that is written and read by lines of the program, and that no trial came to write, where.
 
@@ -75,6 +75,7 @@ def unreached(
         function: the one under audit.
         written: files that a trial wrote, and whether it was seen at which line.
         opened: places in the program at which it opened a file to write.
+        root: where the files are; None for the working directory.
     """
     uses = list(_uses(sources, function))
     unseen = not all(written.values())
@@ -87,10 +88,13 @@ def unreached(
             continue
         reader = _reader(use, uses)
         if reader is not None:
-            same = f"which {reader.place} {reader.does}"
-            other = f"and {reader.place} {reader.does} {reader.name}, perhaps the same"
+            there = place(reader.file, reader.line, root)
+            same = f"which {there} {reader.does}"
+            other = f"and {there} {reader.does} {reader.name}, perhaps the same"
             how = same if reader.path == use.path else other
-            hints.setdefault(use.path, f"{use.place} may write {use.name}, {how}")
+            hints.setdefault(
+                use.path, f"{place(use.file, use.line, root)} may write {use.name}, {how}"
+            )
     return tuple(hints.values())[:_MOST_HINTS]
 
 

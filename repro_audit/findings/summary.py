@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.findings import outlook
+from repro_audit.notebook import of_file
 from repro_audit.probe.files import read_openings
 from repro_audit.report import model
 
@@ -129,12 +130,16 @@ def further(floor: Trial, target: Target, root: Path) -> tuple[str, ...]:
             for opening in openings
             if opening.file is not None and opening.line is not None
         },
+        root=root,
     )
     look = f"a second run may differ then: look further with --steps {_further_steps(facts)}"
     return tuple(f"{hint}, but not {facts.within}; {look}" for hint in hints)
 
 
 def _text(path: Path) -> str:
+    notebook = of_file(path)
+    if notebook is not None:
+        return notebook.python
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

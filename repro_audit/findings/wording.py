@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.analysis.compare import PINNED, VARIED
-from repro_audit.findings.evidence import reported
+from repro_audit.findings.evidence import located, reported
+from repro_audit.notebook import of_file
 from repro_audit.report import model
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _from_its_beginning(cause: model.Cause, located: Located) -> model.Cause:
     if began is None or site is None or shows is None:
         return cause
     location = _location(site)
-    if (location.file, location.line) == (shows.file, shows.line):
+    if location.place == shows.place:
         return cause
     return replace(
         cause,
@@ -60,7 +61,7 @@ def _from_its_beginning(cause: model.Cause, located: Located) -> model.Cause:
         phase=began.either.phase.label,
         location=location,
         module=began.either.module or None,
-        evidence=(*cause.evidence, f"it first shows in what {shows.file}:{shows.line} draws"),
+        evidence=(*cause.evidence, f"it first shows in what {shows.place} draws"),
     )
 
 
@@ -129,12 +130,14 @@ def _process(name: str) -> str:
 
 
 def _location(site: Site) -> model.Location:
-    line = linecache.getline(site.file, site.line).strip()
-    return model.Location(
-        file=_relative(site.file),
-        line=site.line,
-        function=site.function if not site.function.startswith("<module") else None,
-        code=line or None,
+    notebook = of_file(site.file)
+    if notebook is not None:
+        notebook.remember(site.file)
+    return located(
+        _relative(site.file),
+        site.line,
+        site.function if not site.function.startswith("<module") else None,
+        linecache.getline(site.file, site.line).strip(),
     )
 
 

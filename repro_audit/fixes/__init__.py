@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from repro_audit.fixes.code import Code, Edit
     from repro_audit.fixes.remedies import Remedy
+    from repro_audit.notebook import Notebook
 
 __all__ = ["Proposal", "propose"]
 
@@ -29,9 +30,16 @@ class Proposal:
     file: str
     """As `Code` has it."""
     text: str
-    """The whole file, edited."""
+    """All code of it, edited."""
     summary: str
     diff: str
+    notebook: Notebook | None = None
+    """As `Code` has it."""
+
+    @property
+    def written(self) -> str:
+        """The file itself, edited: of a notebook, with all that is in it beside code."""
+        return self.text if self.notebook is None else self.notebook.edited(self.text)
 
 
 def propose(remedies: Iterable[Remedy], code: Code) -> Proposal | None:
@@ -53,4 +61,10 @@ def propose(remedies: Iterable[Remedy], code: Code) -> Proposal | None:
     text = replaced(code, edits)
     if text is None:
         return None
-    return Proposal(file=code.file, text=text, summary=" ".join(summaries), diff=diff(code, text))
+    return Proposal(
+        file=code.file,
+        text=text,
+        summary=" ".join(summaries),
+        diff=diff(code, text),
+        notebook=code.notebook,
+    )

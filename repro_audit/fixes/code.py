@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from repro_audit.notebook import Notebook
+
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SEED = "seed"
 _SETS = ("set", "frozenset")
@@ -38,6 +40,8 @@ class Code:
     """Those that are to blame, the first first."""
     target: str = ""
     """The function that the audit calls, where it is one of this file."""
+    notebook: Notebook | None = None
+    """Where the file is one, whose cells the text is."""
 
     @cached_property
     def tree(self) -> ast.Module | None:
@@ -250,8 +254,17 @@ def replaced(code: Code, edits: Iterable[Edit]) -> str | None:
 
 
 def diff(code: Code, text: str) -> str:
-    """The edits, as `diff -U0` would show them."""
-    lines = difflib.unified_diff(
-        code.text.split("\n"), text.split("\n"), code.file, code.file, n=0, lineterm=""
+    """The edits, as `diff -U0` would show them; of a notebook, cell by cell."""
+    parts = [(code.file, code.text, text)]
+    if code.notebook is not None:
+        parts = [
+            (f"{code.file}, cell {cell.number}", before, after)
+            for cell, before, after in code.notebook.changes(text)
+        ]
+    return "\n".join(
+        line
+        for name, before, after in parts
+        for line in difflib.unified_diff(
+            before.split("\n"), after.split("\n"), name, name, n=0, lineterm=""
+        )
     )
-    return "\n".join(lines)

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from repro_audit import notebook
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -62,9 +64,14 @@ def place(file: str | None, line: int | None) -> str:
     """A line of the user's code, its file relative to the working directory where it lies below."""
     if file is None:
         return "a place outside the program's own files"
+    return notebook.place(relative(file), line or 0)
+
+
+def relative(file: str) -> str:
+    """A file as it is called from the working directory, where it lies below."""
     with suppress(ValueError):
-        file = str(Path(file).relative_to(Path.cwd()))
-    return f"{file}:{line}"
+        return str(Path(file).relative_to(Path.cwd()))
+    return file
 
 
 # In the trial

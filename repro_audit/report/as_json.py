@@ -173,6 +173,7 @@ def _divergence(divergence: Divergence) -> dict[str, Json]:
 def _location(location: Location) -> dict[str, Json]:
     return {
         "file": _string(location.file),
+        "cell": location.cell,
         "line": location.line,
         "function": _optional(_string, location.function),
         "code": _optional(_string, location.code),

@@ -70,7 +70,7 @@ def _cause(cause: Cause, look: TerminalStyle) -> RenderableType:
 
 def _line(location: Location) -> str:
     within = f" in {location.function}" if location.function else ""
-    return f"{location.file}:{location.line}{within}"
+    return f"{location.place}{within}"
 
 
 def _op(cause: Cause) -> str:
@@ -86,7 +86,7 @@ def _way(cause: Cause | None, way: tuple[Link, ...], look: TerminalStyle) -> Tex
     branch = "└ " if look.unicode else "`- "
     lines: list[tuple[str, str]] = []
     if cause is not None and cause.location is not None:
-        lines.append((f"{cause.location.file}:{cause.location.line}", cause.op or ""))
+        lines.append((cause.location.place, cause.op or ""))
     links = way if len(way) <= _MOST_LINKS else (*way[: _MOST_LINKS - 1], way[-1])
     for number, link in enumerate(links):
         depth = len(lines)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from repro_audit import __version__
+from repro_audit import __version__, notebook
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
@@ -130,9 +130,19 @@ class Location:
     file: str
     """Relative to the directory that the audit was started in."""
     line: int
+    """In a notebook, of its cell."""
     function: str | None = None
     code: str | None = None
     """The line itself, stripped."""
+    cell: int | None = None
+    """In a notebook: the cell, as a kernel counts; see `repro_audit.notebook`."""
+
+    @property
+    def place(self) -> str:
+        """`train.py:12`, or `train.ipynb, cell 4, line 2`."""
+        if self.cell is None:
+            return f"{self.file}:{self.line}"
+        return notebook.in_cell(self.file, self.cell, self.line)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

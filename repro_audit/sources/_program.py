@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro_audit import notebook
 from repro_audit.probe.files import is_users
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def noted(found: Json) -> tuple[tuple[str, int], ...]:
 
 def evidence(lines: Iterable[Iterable[Any]], verb: str) -> tuple[str, ...]:
     """A sentence for each line of the program that was logged."""
-    places = [f"{file}:{line}" for file, line in lines if file]
+    places = [notebook.place(file, line) for file, line in lines if file]
     more = len(places) - LINES_SHOWN
     shown = [f"{place} {verb}" for place in places[:LINES_SHOWN]]
     return (*shown, f"and {more} more lines") if more > 0 else tuple(shown)

@@ -72,6 +72,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from repro_audit import notebook
 from repro_audit.fixes.remedies import SetOrder
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources.emulation.addresses import (
@@ -134,7 +135,7 @@ def _shuffle_again(seed: int, stack: ExitStack) -> None:
 
 def survey(trial: TrialContext) -> Json:
     """The lines where objects were first hashed, with the names of their classes."""
-    return dict(trial.notes.get(ID, {}))
+    return [(*line, name) for line, name in trial.notes.get(ID, {}).items()]
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
@@ -144,22 +145,20 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
         judgement,
         held="other addresses of objects, and another layout of the heap, change nothing",
         broke="the place of objects in memory decides the result, and it differs from run to run",
-        evidence=() if by_heap else _lines(facts.survey.get(ID) or {}),
+        evidence=() if by_heap else _lines(facts.survey.get(ID)),
     )
 
 
 def hashed(found: Json) -> Iterator[tuple[str, int]]:
     """The lines of the program where objects were first hashed."""
-    for where in found or {}:
-        file, _, line = where.rpartition(":")
-        if line.isdecimal():
-            yield file, int(line)
+    for file, line, _ in found or ():
+        yield file, line
 
 
-def _lines(places: dict[str, str]) -> tuple[str, ...]:
+def _lines(found: Json) -> tuple[str, ...]:
     return tuple(
-        f"objects of {name} are hashed, or their ids taken, at {where}"
-        for where, name in places.items()
+        f"objects of {name} are hashed, or their ids taken, at {notebook.place(file, line)}"
+        for file, line, name in found or ()
     )
 
 

@@ -64,6 +64,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from repro_audit import notebook
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, SecondFloor, Source, Verdict
 from repro_audit.sources.emulation.outside import Answers, changed, keep, read_answers
@@ -151,7 +152,7 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
 
 def _place(entry: dict[str, Any]) -> str:
     file, line = entry["place"]
-    return f"{file}:{line}"
+    return notebook.place(file, line)
 
 
 def _listed(asked: dict[str, None]) -> str:

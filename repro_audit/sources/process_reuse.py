@@ -76,8 +76,10 @@ if TYPE_CHECKING:
 PINNED, SECOND = "fresh process", "second run"
 
 
-def levels(_facts: Facts) -> Levels:
+def levels(facts: Facts) -> Levels | str:
     """The second of two runs in one process, with every generator put back in between."""
+    if facts.runs_once:
+        return "a script runs once in its process"
     return Levels(varied=(SECOND,))
 
 

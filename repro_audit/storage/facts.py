@@ -56,6 +56,8 @@ class Facts:
     """The program trains by itself and came to its own end, so a longer trial would see nothing more."""
     trains_itself: bool = False
     """Nobody calls it who could seed for it: it is a training procedure, a trainer or a script."""
+    runs_once: bool = False
+    """It is a script, which runs once in its process; the cells of a notebook may run again in theirs."""
     reseeds: tuple[str, ...] = ()
     """Ambient generators (`python`, `numpy`, `torch`, `cuda`) that the program itself seeds."""
     loaders: tuple[dict[str, Json], ...] = ()

@@ -152,7 +152,7 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes, *, fresh:
             if request.probed:
                 trace.close()
             _survey({name: sources[name] for name in request.setting}, context)
-            return _facts(context, notes, probe, fresh=fresh)
+            return _facts(context, notes, probe, fresh=fresh, target=request.target)
 
         probe = run(checkpoint=context.checkpoint, told=told)
         return notes.facts or told(probe)
@@ -379,7 +379,9 @@ def _share_held(device: int) -> float:
     return held / total
 
 
-def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) -> Facts:
+def _facts(
+    context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool, target: Target
+) -> Facts:
     """What this trial learnt."""
     import torch
 
@@ -415,6 +417,7 @@ def _facts(context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool) ->
         cuda_idle=bool(devices) and not used,
         cuda_share=max(map(_share_held, devices), default=0.0) if used else 0.0,
         torch=torch.__version__,
+        runs_once=target.mode == "script" and not target.is_notebook,
         own_files=_own_files(context.root),
         modules=_importable_modules() if fresh else (),
         unseen=opaque_forms(),

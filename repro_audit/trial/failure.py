@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro_audit import notebook as notebooks
 from repro_audit.errors import (
     MissingInternalError,
     NeverTrainedError,
@@ -94,10 +95,20 @@ def _theirs(error: BaseException) -> str:
     chain = traceback.TracebackException.from_exception(error)
     part: traceback.TracebackException | None = chain
     while part is not None:
-        kept = [frame for frame in part.stack if not _ours(frame.filename)]
+        kept = [_in_cell(frame) for frame in part.stack if not _ours(frame.filename)]
         part.stack = traceback.StackSummary.from_list(kept)
         part = part.__cause__ or part.__context__
     return "".join(chain.format())
+
+
+def _in_cell(frame: traceback.FrameSummary) -> traceback.FrameSummary:
+    """A frame with the file and the line that its reader knows: of a notebook, those of a cell."""
+    notebook = notebooks.of_file(frame.filename)
+    if notebook is None or frame.lineno is None:
+        return frame
+    cell, line = notebook.place(frame.lineno)
+    file = f"{frame.filename}, cell {cell}"
+    return traceback.FrameSummary(file, line, frame.name, lookup_line=False, line=frame.line)
 
 
 def _raised_by_us(error: BaseException) -> bool:

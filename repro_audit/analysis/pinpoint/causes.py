@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from repro_audit import notebook
 from repro_audit.analysis.compare import PINNED, VARIED
 from repro_audit.analysis.pinpoint import items as items_module
 from repro_audit.analysis.pinpoint import suspects
@@ -204,7 +205,8 @@ class _Explanation:
         if decided is not None:
             event = self._a.event(decided[0])
             if event.site is not None:
-                words += f"; the last line that both runs have before it is {event.site.file}:{event.site.line}"
+                last = notebook.place(event.site.file, event.site.line)
+                words += f"; the last line that both runs have before it is {last}"
         return self._cause("order", shown, words)
 
     def _drawn_alone(self, gap: list[Item]) -> Cause | None:
@@ -325,7 +327,7 @@ class _Explanation:
             ]
             site = detail.event(wrote[-1]).site if wrote else None
             if site is not None:
-                told.append(f"in {run} it was written by {site.file}:{site.line}")
+                told.append(f"in {run} it was written by {notebook.place(site.file, site.line)}")
             elif wrote:
                 told.append(f"{run} had written it")
             else:

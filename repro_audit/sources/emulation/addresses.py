@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.probe.files import is_users, place
+from repro_audit.probe.files import is_users, relative
 from repro_audit.replacements import Replacements
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Numbers:
         self._order = order
         self._count = itertools.count(1)
         self._known: dict[int, tuple[_Reference, int]] = {}
-        self.places: dict[str, str] = {}
+        self.places: dict[tuple[str, int], str] = {}
         """By the program's line that hashes objects or takes their ids: the name of the first one's class."""
         self._seen: set[tuple[str, int]] = set()
         self._real_id, self._real_hash = id, object.__hash__
@@ -120,7 +120,7 @@ class Numbers:
         if line not in self._seen:
             self._seen.add(line)
             if is_users(line[0]):
-                self.places[place(*line)] = type(value).__name__
+                self.places[relative(line[0]), line[1]] = type(value).__name__
 
 
 class _Reference(weakref.ref):  # type: ignore[type-arg]  # of anything

@@ -23,7 +23,7 @@ from _thread import allocate_lock
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.probe.files import is_users, place
+from repro_audit.probe.files import is_users, place, relative
 from repro_audit.replacements import Replacements
 from repro_audit.sources.emulation.baton import Baton, Policy, Wait
 
@@ -103,9 +103,9 @@ class Schedule:
     def takes(self, frame: FrameType) -> None:
         """Note a line of the program's own that takes results as they are finished."""
         if is_users(frame.f_code.co_filename):
-            file, _, line = place(frame.f_code.co_filename, frame.f_lineno).rpartition(":")
-            if (file, int(line)) not in self.taken:
-                self.taken.append((file, int(line)))
+            line = relative(frame.f_code.co_filename), frame.f_lineno
+            if line not in self.taken:
+                self.taken.append(line)
 
     def submitted(self, future: Future) -> Future:
         """Number the future of a task."""

@@ -1,4 +1,4 @@
-"""Running a program as Python runs it: `python train.py ARGS`, or `python -m pkg.train ARGS`."""
+"""Running a program as Python runs it: `python train.py ARGS`, `python -m pkg.train ARGS`, or a notebook's cells."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from repro_audit.errors import TargetError
+from repro_audit.trial.driver.cells import MAIN, Kernel
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import CodeType
 
     from repro_audit.target import Target
-
-MAIN = "__main__"
 
 
 class Script:
@@ -28,9 +27,13 @@ class Script:
     def __init__(self, target: Target) -> None:
         self.name = target.spec
         self._target = target
+        self._kernel = Kernel(str(target.path)) if target.is_notebook else None
 
     def __call__(self) -> None:
         """Run it to its end. What it raises passes through."""
+        if self._kernel is not None:
+            self._kernel.run_all()
+            return
         code, main = self._file() if self._target.path is not None else self._module()
         main.__dict__["__builtins__"] = builtins
         # It stays there: what the program leaves running may still look for it.
