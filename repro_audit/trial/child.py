@@ -46,10 +46,11 @@ if TYPE_CHECKING:
 
 STACKS_DESCRIPTOR = 200
 READ_AT_IMPORT = (
-    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "NPY_", "ATEN_", "ONEDNN_", "DNNL_"),
-    *("CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_", "TORCH_", "PYTORCH_", "TORCHINDUCTOR_"),
+    *("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "BLIS_", "NPY_", "MKL_THREADING_LAYER"),
+    *("PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_"),
 )
-"""How variables begin that PyTorch and what it loads may read once, when they are loaded."""
+"""How variables begin that PyTorch and what it loads read when they are loaded. ATen, oneDNN, MKL and CUDA read theirs
+at the first kernel, which no trial is forked after."""
 _ENDLESS = 1 << 40
 """Steps that no trial makes."""
 
