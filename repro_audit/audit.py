@@ -73,7 +73,7 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
                 until_epoch=options.until_epoch,
                 fresh=options.fresh,
             )
-            report = Audit(oracle, options).report()
+            report = Audit(oracle, options, progress).report()
     except OSError as error:
         raise no_room(error, isolation.scratch) or error from None
     finally:
@@ -118,9 +118,11 @@ def _shown_on(progress: Progress) -> Callable[[str, dict[str, str] | None], None
 class Audit:
     """One audit under way."""
 
-    def __init__(self, oracle: TrialOracle, options: Options) -> None:
+    def __init__(self, oracle: TrialOracle, options: Options, progress: Progress) -> None:
         self.oracle = oracle
         self.options = options
+        self.progress = progress
+        self.started = time.monotonic()
         self.sources = {
             name: configured(source, options.sources.get(name, {}))
             for name, source in catalogue().items()
@@ -299,6 +301,7 @@ class Audit:
             diverging = part(trials[reference], trials[diverged], common)
             if diverging is not None:
                 diverging_pairs[name] = diverging
+                self._tell(self.sources[name], judgement, diverging)
         divergences = self._located(
             measure(diverging_pairs, self.oracle), diverging_pairs, levels, judgements
         )
@@ -323,6 +326,14 @@ class Audit:
                 tried=tried.get(name),
             )
             for name, source in self.sources.items()
+        )
+
+    def _tell(self, source: Source, judgement: Judgement, diverging: DivergedPair) -> None:
+        """Show at once what is known of a finding before the search for its line."""
+        first = diverging.difference.first
+        self.progress.found(
+            f"✗ {source.id} breaks {source.scope.value}, {judgement.confidence} after "
+            f"{time.monotonic() - self.started:.0f} s: {first.name} differs in step {first.step}"
         )
 
     def _located(

@@ -1,4 +1,4 @@
-"""A live line on stderr while trials run; nothing at all where nobody watches."""
+"""A live line on stderr while trials run, and each finding as soon as it is proven."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _DESCRIPTION_LIMIT = 60
 class Progress:
     """Shows how many trials are done of those expected so far, and which are under way.
 
-    Silent when quiet, or where the stream is not a terminal that can redraw a line. May be used
-    from several threads.
+    Silent when quiet; where the stream is not a terminal that can redraw a line, only findings are printed. May be
+    used from several threads.
 
     Args:
         quiet: show nothing.
@@ -31,6 +31,7 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
+        self._quiet = quiet
         self._shown = (
             not quiet
             and self._stream.isatty()
@@ -71,6 +72,16 @@ class Progress:
             if self._running.pop(trial_id, None) is not None:
                 self._done += 1
             self._update()
+
+    def found(self, finding: str) -> None:
+        """Print what is proven before its line is known, above the live line; a log keeps it too."""
+        if self._quiet:
+            return
+        with self._lock:
+            if self._bar is not None:
+                self._bar.console.print(text.line(finding), markup=False, soft_wrap=True)
+            else:
+                print(text.line(finding), file=self._stream, flush=True)
 
     @property
     def line(self) -> str:

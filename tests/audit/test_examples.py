@@ -11,6 +11,7 @@ from repro_audit.config import Options
 from repro_audit.isolation.sandbox import plan_isolation
 from repro_audit.report import as_json
 from repro_audit.report.explanation import program, sections
+from repro_audit.report.progress import Progress
 from repro_audit.sources import _exercise as exercise
 from repro_audit.sources import catalogue
 from repro_audit.sources._exercise import Answer
@@ -63,7 +64,9 @@ def audited_program(name: str, section: str, tree: Path, runner: Runner) -> dict
             steps=3,
             fresh=False,
         )
-        return as_json.document(Audit(oracle, Options(only=(name,), steps=3)).report())
+        return as_json.document(
+            Audit(oracle, Options(only=(name,), steps=3), Progress(quiet=True)).report()
+        )
     finally:
         isolation.cleanup()
 
