@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repro_audit.experiment import RunStatus, Setting
-    from repro_audit.storage.trace import Key
+    from repro_audit.storage.facts import Key
     from repro_audit.trial.oracle import TrialOracle
     from repro_audit.trial.request import Watch
     from tests.details import Row as Event

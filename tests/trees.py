@@ -21,6 +21,7 @@ import pytest
 from repro_audit.isolation import copying, overlay, sandbox
 from repro_audit.isolation.sandbox import Isolation, Tree, plan_isolation
 from repro_audit.isolation.tree import Mechanism
+from repro_audit.storage.border import dumps, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -171,7 +172,7 @@ class Ground(NamedTuple):
 
     def tree(self, isolation: Isolation, name: str, after: str | None = None) -> Tree:
         """`Isolation.tree`, with directories that belong to the user."""
-        tree = Tree.from_json(run(lambda: isolation.tree(name, after).to_json(), self.user))
+        tree = loads(Tree, run(lambda: dumps(isolation.tree(name, after)), self.user))
         isolation.trees[name] = tree
         return tree
 

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from repro_audit.experiment import Judgement
     from repro_audit.fixes import Proposal
     from repro_audit.source import Source
-    from repro_audit.storage.facts import Facts
-    from repro_audit.storage.trace import Key
+    from repro_audit.storage.facts import Facts, Key
     from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle
 
 

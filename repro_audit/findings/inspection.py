@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from repro_audit.analysis.pinpoint import Cause, Run, address, alike_rows, pinpoint
 from repro_audit.storage.events import DETAIL, MAIN, Detail, processes, truncation
-from repro_audit.storage.trace import Key, Phase
+from repro_audit.storage.trace import Phase
 from repro_audit.storage.values import Magnitude, magnitude, open_values
 from repro_audit.trial.oracle import part
 from repro_audit.trial.request import Watch, Window
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from repro_audit.analysis.compare import Mismatch
     from repro_audit.experiment import Setting
+    from repro_audit.storage.facts import Key
     from repro_audit.storage.reads import Suspect
     from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle
 

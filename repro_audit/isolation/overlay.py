@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from repro_audit.isolation.processes import tied_to_this
 from repro_audit.isolation.renaming import allow_directory_renames
 from repro_audit.isolation.tree import ELSEWHERE, Mechanism, Part, SandboxUnavailable, Tree
+from repro_audit.storage.border import dumps, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -123,7 +124,7 @@ def probe(trees: list[Tree], library: Path) -> tuple[int | None, str]:
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-B", "-c", boot, str(library)],
-            input=json.dumps([tree.to_json() for tree in trees]).encode(),
+            input="\n".join(map(dumps, trees)).encode(),
             capture_output=True,
             timeout=30,
             check=True,
@@ -137,7 +138,7 @@ def probe(trees: list[Tree], library: Path) -> tuple[int | None, str]:
 
 def probe_main() -> None:
     """Program of the process that `probe` starts."""
-    works, why = try_each([Tree.from_json(data) for data in json.load(sys.stdin)])
+    works, why = try_each([loads(Tree, line) for line in sys.stdin])
     sys.stdout.write(json.dumps({"works": works, "why": why}))
 
 

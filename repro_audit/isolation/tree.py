@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from repro_audit.errors import InternalError
 
@@ -81,42 +81,3 @@ class Tree:
             if candidate.is_relative_to(self.root):
                 return self.parts[0].upper / candidate.relative_to(self.root)
         return path
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data that `json` writes."""
-        mechanism = self.mechanism
-        return {
-            "kind": self.kind,
-            "root": str(self.root),
-            "cwd": str(self.cwd),
-            "parts": [
-                [
-                    *map(str, (part.place, part.upper, part.work)),
-                    [str(layer) for layer in part.lowers],
-                ]
-                for part in self.parts
-            ],
-            "mechanism": [mechanism.user_namespace, mechanism.options] if mechanism else None,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Tree:
-        """Read what `to_json` gave."""
-        mechanism = data["mechanism"]
-        return cls(
-            kind=data["kind"],
-            root=Path(data["root"]),
-            cwd=Path(data["cwd"]),
-            parts=tuple(
-                Part(
-                    place=Path(place),
-                    upper=Path(upper),
-                    work=Path(work),
-                    lowers=tuple(Path(layer) for layer in lowers),
-                )
-                for place, upper, work, lowers in data["parts"]
-            ),
-            mechanism=Mechanism(user_namespace=mechanism[0], options=mechanism[1])
-            if mechanism
-            else None,
-        )

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.probe.steps.counters import Counters
     from repro_audit.probe.steps.hooks import Hooks
-    from repro_audit.storage.trace import Key, Trace, TraceWriter
+    from repro_audit.storage.facts import Key
+    from repro_audit.storage.trace import Trace, TraceWriter
 
 
 class StopTraining(BaseException):

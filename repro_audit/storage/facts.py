@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from repro_audit.storage.border import dumps, loads
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Json = Any
 """Anything that `json` writes."""
+
+Key: TypeAlias = tuple[int, int, str, int]
+"""An observation's place in a trace: step, phase, name, occurrence."""
 
 AMBIENT = frozenset({"python", "numpy", "torch"})
 """What the generators are called that a program need not make; those of CUDA devices apart."""
@@ -136,15 +139,10 @@ class Facts:
     def save(self, path: Path) -> None:
         """Write as JSON, atomically: a reader sees the whole file or none."""
         temporary = path.with_name(path.name + ".part")
-        temporary.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
+        temporary.write_text(dumps(self), encoding="utf-8")
         temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Facts:
         """Read what `save` wrote."""
-        data = json.loads(path.read_text(encoding="utf-8"))
-        failure = data.pop("failure")
-        data = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
-        }
-        return cls(**data, failure=Failure(**failure) if failure else None)
+        return loads(cls, path.read_text(encoding="utf-8"))

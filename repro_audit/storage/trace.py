@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +29,6 @@ from repro_audit.storage.columns import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-Key: TypeAlias = tuple[int, int, str, int]
-"""An observation's place in a trace: step, phase, name, occurrence."""
 
 
 class Phase(IntEnum):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from repro_audit.storage.trace import Key
+    from repro_audit.storage.facts import Key
 
 DATA, INDEX = "values.bin", "values.jsonl"
 ALIGNMENT = 16

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from repro_audit.experiment import Outcome, Run
-    from repro_audit.storage.trace import Key, Observation
+    from repro_audit.storage.facts import Key
+    from repro_audit.storage.trace import Observation
 
 Contents = tuple[str, bytes]
 """The form and the digest of an observation."""

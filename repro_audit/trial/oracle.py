@@ -15,8 +15,8 @@ from repro_audit.experiment import Outcome, Run, Setting
 from repro_audit.isolation.compiled import Compiled
 from repro_audit.isolation.sandbox import Isolation, Tree, written
 from repro_audit.sources import installed
-from repro_audit.storage.facts import Facts
-from repro_audit.storage.trace import Key, Trace
+from repro_audit.storage.facts import Facts, Key
+from repro_audit.storage.trace import Trace
 from repro_audit.trial.agreement import Common, CommonOracle
 from repro_audit.trial.request import FIRST, TEMPORARY, TrialRequest, Watch
 from repro_audit.trial.runner import Ended, Environment, Job, Runner

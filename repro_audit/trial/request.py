@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path  # noqa: TC003 - `loads` reads annotations; so do those that follow
 
-from repro_audit.isolation.sandbox import Tree
-from repro_audit.target import Target
-
-if TYPE_CHECKING:
-    from repro_audit.context.checkpoint import Half
-    from repro_audit.storage.trace import Key
+from repro_audit.context.checkpoint import Half  # noqa: TC001
+from repro_audit.isolation.sandbox import Tree  # noqa: TC001
+from repro_audit.storage.border import dumps, loads
+from repro_audit.storage.facts import Key  # noqa: TC001
+from repro_audit.target import Target  # noqa: TC001
 
 FIRST = "first"
 TEMPORARY = "tmp"
@@ -103,66 +99,10 @@ class TrialRequest:
 
     def save(self) -> None:
         """Write `request.json` into the trial's directory."""
-        data = {
-            "target": dataclasses.asdict(self.target),
-            "tree": self.tree.to_json(),
-            "seed": self.seed,
-            "steps": self.steps,
-            "until_epoch": self.until_epoch,
-            "setting": self.setting,
-            "watch": dataclasses.asdict(self.watch),
-            "plugins": self.plugins,
-            "instant": self.instant,
-            "first_run_wrote": self.first_run_wrote,
-            "probed": self.probed,
-            "unpinned": self.unpinned,
-            "temporary": [str(place) for place in self.temporary],
-            "half": self.half,
-            "edited": self.edited,
-            "whole_epochs": self.whole_epochs,
-            "first_tree": self.first_tree.to_json() if self.first_tree else None,
-            "compiled": self.compiled,
-        }
-        (self.directory / "request.json").write_text(
-            json.dumps(data, default=str), encoding="utf-8"
-        )
+        (self.directory / "request.json").write_text(dumps(self), encoding="utf-8")
 
     @classmethod
     def load(cls, directory: Path) -> TrialRequest:
         """Read what `save` wrote."""
-        data = json.loads((directory / "request.json").read_text(encoding="utf-8"))
-        return cls(
-            directory=directory,
-            target=Target(**{**data["target"], "argv": tuple(data["target"]["argv"])}),
-            tree=Tree.from_json(data["tree"]),
-            seed=data["seed"],
-            steps=data["steps"],
-            until_epoch=data["until_epoch"],
-            setting=data["setting"],
-            watch=_watch(data["watch"]),
-            plugins=data["plugins"],
-            instant=data["instant"],
-            first_run_wrote=tuple(data["first_run_wrote"]),
-            probed=data["probed"],
-            unpinned=data["unpinned"],
-            temporary=tuple(map(Path, data["temporary"])),
-            half=data["half"],
-            edited=data["edited"],
-            whole_epochs=data["whole_epochs"],
-            first_tree=Tree.from_json(data["first_tree"]) if data["first_tree"] else None,
-            compiled=Path(data["compiled"]) if data["compiled"] else None,
-        )
-
-
-def _watch(data: dict[str, Any]) -> Watch:
-    window = data["window"]
-    return Watch(
-        capture=_keys(data["capture"]),
-        window=Window(**window) if window else None,
-        feed=_keys(data["feed"]),
-        fed_by=data["fed_by"],
-    )
-
-
-def _keys(data: list[Any]) -> tuple[Key, ...]:
-    return tuple((step, phase, name, occurrence) for step, phase, name, occurrence in data)
+        request = loads(cls, (directory / "request.json").read_text(encoding="utf-8"))
+        return replace(request, directory=directory)

@@ -8,13 +8,15 @@ import shutil
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from repro_audit.isolation import overlay, sandbox
-from repro_audit.isolation.sandbox import Tree, written
+from repro_audit.isolation.sandbox import written
+from repro_audit.isolation.tree import Mechanism
 from tests.trees import (
     LIBC,
     NOBODY,
@@ -85,7 +87,7 @@ def test_a_trial_works_where_the_audit_was_started(ground: Ground) -> None:
     isolation = ground.isolation()
     for cwd in (ground.root, ground.root / "package" / "inner", ground.place):
         tree = ground.tree(isolation, cwd.name)
-        tree = Tree.from_json({**tree.to_json(), "cwd": str(cwd)})
+        tree = replace(tree, cwd=cwd)
         assert ground.trial(tree, lambda: str(Path.cwd())) == str(cwd)
 
 
@@ -275,13 +277,16 @@ def test_a_process_with_threads_is_refused(ground: Ground) -> None:
 
 def test_options_that_the_kernel_does_not_know_are_refused(tmp_path: Path) -> None:
     plant(tmp_path / "tree")
-    data = Ground(tmp_path, tmp_path / "tree").isolation().tree("t0").to_json()
-    data["mechanism"][1] = "no-such-option"
-    works, why = overlay.probe([Tree.from_json(data)], sandbox.LIBRARY)
+    tree = Ground(tmp_path, tmp_path / "tree").isolation().tree("t0")
+    mechanism = Mechanism(
+        user_namespace=overlay.mechanisms()[0].user_namespace, options="no-such-option"
+    )
+    tree = replace(tree, mechanism=mechanism)
+    works, why = overlay.probe([tree], sandbox.LIBRARY)
     assert works is None
     assert "mount overlay" in why
     with pytest.raises(ChildError, match="SandboxUnavailable"):
-        trial(Tree.from_json(data), lambda: None)
+        trial(tree, lambda: None)
 
 
 def test_a_name_that_mount_would_cut_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import pytest
 
 from repro_audit.isolation import copying, overlay, sandbox
 from repro_audit.isolation.sandbox import Tree, written
+from repro_audit.storage.border import dumps, loads
 from tests.trees import (
     LIBC,
     Ground,
@@ -164,7 +164,7 @@ def test_a_tree_of_any_name(name: str, tmp_path: Path) -> None:
     root = tmp_path / name / name
     plant(root)
     tree = Ground(tmp_path, root).isolation().tree("t0")
-    trial(Tree.from_json(json.loads(json.dumps(tree.to_json()))), lambda: put("new.txt"))
+    trial(loads(Tree, dumps(tree)), lambda: put("new.txt"))
     assert written(tree) == ("new.txt",)
     assert not (root / "new.txt").exists()
 

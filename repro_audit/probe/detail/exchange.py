@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.storage.columns import ColumnWriter
-    from repro_audit.storage.trace import Key
+    from repro_audit.storage.facts import Key
     from repro_audit.storage.values import Value
 
 Row = tuple[int, int, int, int, int]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from repro_audit.probe.detail.sites import Sites
     from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.storage.events import DetailWriter
-    from repro_audit.storage.trace import Key
+    from repro_audit.storage.facts import Key
     from repro_audit.storage.values import Value
 else:
     TorchDispatchMode = internals.DISPATCH_MODE.get()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from repro_audit.storage.trace import Key
+    from repro_audit.storage.facts import Key
 
 
 @final

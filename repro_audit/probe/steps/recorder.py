@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from repro_audit.probe.digest.capture import ValueWriter
-    from repro_audit.storage.trace import Key, Trace, TraceWriter
+    from repro_audit.storage.facts import Key
+    from repro_audit.storage.trace import Trace, TraceWriter
 
 _UNREADABLE = bytes(16)
 _OUTCOME, _CONTEXT = int(Role.OUTCOME), int(Role.CONTEXT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ import pytest
 from repro_audit.errors import UsageError
 from repro_audit.isolation import copying, overlay, sandbox
 from repro_audit.isolation.sandbox import Tree, plan_isolation, written
+from repro_audit.storage.border import dumps, loads
 from tests.trees import (
     ChildError,
     Ground,
@@ -194,7 +194,7 @@ def test_what_is_discarded_can_be_made_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["copy", "shared"])
 def test_a_tree_survives_json(kind: Kind, tmp_path: Path) -> None:
     tree = without_overlay(tmp_path, kind).tree("t0")
-    assert Tree.from_json(json.loads(json.dumps(tree.to_json()))) == tree
+    assert loads(Tree, dumps(tree)) == tree
 
 
 def test_paths_into_a_copied_tree_are_mapped(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repro_audit.storage.events import Event
-    from repro_audit.storage.trace import Key
+    from repro_audit.storage.facts import Key
     from tests.op_traces import Recording
 
 
