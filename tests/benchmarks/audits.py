@@ -22,7 +22,33 @@ ALLOWED = {"clean_mlp": 3.0, "three_causes": 4.2}
 
 def measure(repeats: int) -> list[Row]:
     """One row a sample: the median ratio over `repeats` pairs, each a plain run and an audit one after the other."""
-    return [_row(name, allowed, repeats) for name, allowed in ALLOWED.items()]
+    rows = [_row(name, allowed, repeats) for name, allowed in ALLOWED.items()]
+    return [*rows, _script_row(repeats)]
+
+
+def _script_row(repeats: int) -> Row:
+    """The audit of a script against that of the same program as a function: the median ratio of pairs."""
+    pairs = [
+        (_audit("scripts/clean_mlp.py"), _audit("clean_mlp.py", ":build")) for _ in range(repeats)
+    ]
+    trials = pairs[-1][0][1]
+    return Row(
+        what=f"full audit of clean_mlp.py as a script, {trials} trials",
+        against="that of its build()",
+        ratio=statistics.median(script[0] / build[0] for script, build in pairs),
+        allowed=1.2,
+    )
+
+
+def _audit(file: str, function: str = "") -> tuple[float, int]:
+    """Seconds of an audit, and its trials, in a new tree."""
+    with tempfile.TemporaryDirectory() as directory:
+        tree, saved = Path(directory, "tree"), Path(directory, "saved")
+        tree.mkdir()
+        name = shutil.copy(SAMPLES / file, tree)
+        check = [sys.executable, "-m", "repro_audit", "check", "--quiet", "--json", str(saved)]
+        seconds = _seconds([*check, f"{Path(name).name}{function}"], tree)
+        return seconds, len(json.loads(saved.read_text(encoding="utf-8"))["trials"])
 
 
 def _row(name: str, allowed: float, repeats: int) -> Row:
@@ -42,19 +68,10 @@ def _pair(name: str) -> tuple[float, float, int]:
     """Seconds of a plain run and of an audit, and its trials; both in new trees, since a plain run may leave files."""
     plain_script = str(Path(__file__).with_name("plain.py"))
     with tempfile.TemporaryDirectory() as directory:
-        one, other, saved = (
-            Path(directory, "one"),
-            Path(directory, "other"),
-            Path(directory, "saved"),
-        )
-        for tree in (one, other):
-            tree.mkdir()
-            shutil.copy(SAMPLES / f"{name}.py", tree)
+        one = Path(directory)
+        shutil.copy(SAMPLES / f"{name}.py", one)
         plain = _seconds([sys.executable, plain_script, f"{name}.py", "build", str(STEPS)], one)
-        check = [sys.executable, "-m", "repro_audit", "check", f"{name}.py:build", "--quiet"]
-        audit = _seconds([*check, "--json", str(saved)], other)
-        report = json.loads(saved.read_text(encoding="utf-8"))
-    return plain, audit, len(report["trials"])
+    return (plain, *_audit(f"{name}.py", ":build"))
 
 
 def _seconds(command: list[str], cwd: Path) -> float:
