@@ -148,7 +148,7 @@ class Audit:
 
     def _floor(self) -> Trial:
         """The first trial, all pinned, in an interpreter that has imported nothing; a zygote warms up beside it."""
-        if not self.options.fresh:
+        if not self.oracle.fresh:
             chosen = [source for source in self.sources.values() if self._left_out(source) is None]
             costly = [{source.id: level} for source in chosen for level in _costly_levels(source)]
             # The all-pinned one last: it is needed only where something breaks.

@@ -1,8 +1,8 @@
 """What is audited: the target on the command line, read without running any of it.
 
 A target names a function (`train.py:build`, `pkg.mod:build`), a program as Python runs it (`train.py ARGS`,
-`-m pkg.train ARGS`), or a notebook. Whatever can be known to be wrong from the text alone is said here, with the names
-that come closest, before anything is imported.
+`-m pkg.train ARGS`), a notebook, or a command that starts Python (`-- torchrun train.py`). Whatever can be known to be
+wrong from the text alone is said here, with the names that come closest, before anything is imported.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import importlib.machinery
 import importlib.util
 import os
 import pkgutil
+import re
+import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -24,9 +26,12 @@ from repro_audit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-Mode = Literal["build", "script"]
-FORMS = "train.py ARGS or -m pkg.train ARGS to run it as Python does, or train.py:build to call a function"
-MODULE = "-m"
+Mode = Literal["build", "script", "command"]
+FORMS = (
+    "train.py ARGS or -m pkg.train ARGS to run it as Python does, train.py:build to call a function, or -- COMMAND for "
+    "what starts Python, such as torchrun"
+)
+MODULE, COMMAND = "-m", "--"
 _SEARCHED_FILES, _SEARCHED_DEPTH = 2_000, 2
 _NAMES_SHOWN = 6
 
@@ -45,7 +50,9 @@ class Target:
     """The module's dotted name; None for a file."""
     mode: Mode = "build"
     argv: tuple[str, ...] = ()
-    """What the program finds in `sys.argv[1:]`."""
+    """What the program finds in `sys.argv[1:]`; of a command all its words."""
+    launched: tuple[str, ...] = ()
+    """The words of the command that starts it, in processes of its own; empty where the trial's process runs it."""
 
     @property
     def is_notebook(self) -> bool:
@@ -64,6 +71,8 @@ def parse(spec: str, argv: Sequence[str] = ()) -> Target:
     Raises:
         UsageError: it is malformed, or names a file, module or function that does not exist.
     """
+    if spec == COMMAND:
+        return _command(argv)
     if spec == MODULE:
         return _module_script(argv)
     if not is_call(spec):
@@ -192,6 +201,37 @@ def _module_script(words: Sequence[str]) -> Target:
             )
         _locate_module(name, "")
     return Target(spec=f"{MODULE} {name}", module=name, mode="script", argv=tuple(argv))
+
+
+# Commands
+
+
+def as_command(script: Target) -> Target:
+    """A script as Python is started for it: what it trains in other processes is seen then."""
+    words = script.spec.split(" ", 1) if script.path is None else [script.spec]
+    return replace(script, launched=(sys.executable, *words, *script.argv))
+
+
+def _command(words: Sequence[str]) -> Target:
+    """A command that starts Python, sooner or later."""
+    if not words:
+        raise UsageError("No command follows the --.", next_step="give -- torchrun train.py ARGS")
+    name = words[0]
+    if shutil.which(name) is None:
+        raise UsageError(f"There is no command {name}.", next_step=_next_step(name, words[1:]))
+    return Target(spec=COMMAND, mode="command", argv=tuple(words), launched=tuple(words))
+
+
+def _next_step(name: str, rest: Sequence[str]) -> str:
+    """What could be meant by a word that is no command."""
+    if name.endswith(".py"):
+        return f"did you mean -- python {name}, or {name} without the -- before it?"
+    if re.match(r"\w+=", name) and rest:
+        return f"variables are a shell's: -- env {name} {' '.join(rest)}"
+    places = map(Path, os.get_exec_path())
+    there = {file.name for place in places if place.is_dir() for file in place.iterdir()}
+    near = nearest(name, there)
+    return f"did you mean {' or '.join(near)}?" if near else "is it installed, and on the PATH?"
 
 
 # Files

@@ -101,7 +101,7 @@ def check(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="train.py or -m pkg.train, as Python runs it; or a function, as train.py:build.",
+            help="train.py or -m pkg.train, as Python runs it; a function, as train.py:build; or -- and a command.",
         ),
     ],
     arguments: Annotated[

@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from repro_audit.target import MODULE, is_call
+from repro_audit.target import COMMAND, MODULE, is_call
 
 
 class CheckCommand(TyperCommand):
@@ -28,6 +28,6 @@ class CheckCommand(TyperCommand):
             if spelt.startswith("-")
         }
         at = 0
-        while at < len(args) and args[at].startswith("-") and args[at] != MODULE:
+        while at < len(args) and args[at].startswith("-") and args[at] not in {MODULE, COMMAND}:
             at += 2 if takes_value.get(args[at], False) else 1
         return args[:at], args[at:]

@@ -99,6 +99,14 @@ def kill_group(pid: int) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+def kill_tree(pid: int) -> None:
+    """Kill the process group that `pid` leads, and first of all what is below it in other groups."""
+    for below in descendants(pid):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(below, signal.SIGKILL)
+    kill_group(pid)
+
+
 def descendants(pid: int) -> tuple[int, ...]:
     """Every living process below `pid`, parents before their children; zombies are not living."""
     return tuple(process.pid for process in _below(pid, _processes()) if process.state not in "ZX")

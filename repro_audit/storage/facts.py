@@ -107,6 +107,8 @@ class Facts:
     """Plugins that could not be in force, by their id, and why."""
     lacking: dict[str, str] = field(default_factory=dict)
     """By a source's id: what of PyTorch's internals it takes, and the installed one lacks."""
+    bystanders: tuple[tuple[str, ...], ...] = ()
+    """Of a command: how interpreters were started that did not train."""
     failure: Failure | None = None
 
     @property

@@ -63,16 +63,15 @@ def run_trial(request: TrialRequest) -> int:
     """
     fresh = "torch" not in sys.modules
     directory = request.directory
-    _tell_stacks(directory / STACKS)
-    _private_temporary_directory(request)
-    _edit(request)
+    listen_for_stacks(directory / STACKS)
+    prepare(request)
     context = context_of(request)
     facts = _run(request, context, fresh=fresh)
     facts.save(directory / FACTS)
     return 1 if facts.failure else 0
 
 
-def _tell_stacks(path: Path) -> None:
+def listen_for_stacks(path: Path) -> None:
     """Have a signal write the stacks of all threads: it is sent where the trial runs out of time."""
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
@@ -83,6 +82,12 @@ def _tell_stacks(path: Path) -> None:
     finally:
         os.close(descriptor)
     faulthandler.register(STACKS_SIGNAL, file=high, all_threads=True)
+
+
+def prepare(request: TrialRequest) -> None:
+    """Give this process, and those that it starts, what the trial has of its own: temporary files, and edited ones."""
+    _private_temporary_directory(request)
+    _edit(request)
 
 
 def _edit(request: TrialRequest) -> None:
@@ -128,9 +133,9 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes, *, fresh:
         if request.probed:
             files.install(request.tree.map(request.tree.root), request.directory / "files.jsonl")
         for name, level in request.setting.items():
-            stack.enter_context(_in_force(sources[name], level, context))
-        _seed(context)
-        detailed = _detailed(request)
+            stack.enter_context(in_force(sources[name], level, context))
+        seed_ambient(context)
+        detailed = detailed_of(request)
         stack.enter_context(detailed or nullcontext())
         if fresh:
             context.when_imported("torch", partial(_note_environment, context, dict(os.environ)))
@@ -152,8 +157,8 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes, *, fresh:
             _note_seedings(context, at_import)
             if request.probed:
                 trace.close()
-            _survey({name: sources[name] for name in request.setting}, context)
-            return _facts(context, notes, probe, fresh=fresh, target=request.target)
+            take_surveys({name: sources[name] for name in request.setting}, context)
+            return facts_of(context, notes, probe, fresh=fresh, target=request.target)
 
         probe = run(checkpoint=context.checkpoint, told=told)
         return notes.facts or told(probe)
@@ -188,7 +193,7 @@ def _seed_again(states: rng.GeneratorStates, seeded_at_import: list[str]) -> Non
     rng.restore(dataclasses.replace(states, **kept))
 
 
-def _detailed(request: TrialRequest) -> Detailed | None:
+def detailed_of(request: TrialRequest) -> Detailed | None:
     """What sees every op and line, where that is wanted."""
     watch, window = request.watch, request.watch.window
     if window is None:
@@ -209,13 +214,13 @@ def _detailed(request: TrialRequest) -> Detailed | None:
             for place in (request.tree.map(request.tree.root), request.tree.elsewhere())
             if place is not None and place != request.tree.root
         },
-        values=_value_writer(request),
+        values=value_writer(request),
         capture=frozenset(watch.capture),
         feed={key: given[key] for key in watch.feed if key in given},
     )
 
 
-def _value_writer(request: TrialRequest) -> ValueWriter | None:
+def value_writer(request: TrialRequest) -> ValueWriter | None:
     """Where the values go that were asked for."""
     if not request.watch.capture:
         return None
@@ -229,7 +234,7 @@ def _keeps_loading(request: TrialRequest) -> bool:
 
 
 @contextmanager
-def _in_force(source: Source, level: str, context: TrialContext) -> Iterator[None]:
+def in_force(source: Source, level: str, context: TrialContext) -> Iterator[None]:
     """The level, applied. That a varied one is impossible is a result; a pinned one fails us, not the target."""
     with ExitStack() as stack:
         context.internals = source.internals
@@ -243,7 +248,7 @@ def _in_force(source: Source, level: str, context: TrialContext) -> Iterator[Non
         yield
 
 
-def _survey(sources: Mapping[str, Source], context: TrialContext) -> None:
+def take_surveys(sources: Mapping[str, Source], context: TrialContext) -> None:
     """Note what each source found, and what it lacks of PyTorch's internals."""
     for name, source in sources.items():
         if lack := torch_internals.lacking(source.internals):
@@ -306,7 +311,7 @@ def _run_once(
     probe = Probe(
         trace=trace,
         detailed=detailed,
-        values=_value_writer(request),
+        values=value_writer(request),
         capture=frozenset(request.watch.capture),
         max_steps=steps,
         until_epoch=request.until_epoch,
@@ -353,7 +358,7 @@ def _mapped(request: TrialRequest, context: TrialContext) -> Target:
     return dataclasses.replace(target, path=str(request.tree.map(path)))
 
 
-def _seed(context: TrialContext) -> None:
+def seed_ambient(context: TrialContext) -> None:
     """Seed every ambient generator, each as soon as its library is there; none where nothing is pinned."""
     if not context.setting:
         return
@@ -380,7 +385,7 @@ def _share_held(device: int) -> float:
     return held / total
 
 
-def _facts(
+def facts_of(
     context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool, target: Target
 ) -> Facts:
     """What this trial learnt."""

@@ -195,6 +195,10 @@ def run(request: TrialRequest) -> int:
     temporary = request.directory / TEMPORARY
     temporary.mkdir()
     enter(request.tree, dict.fromkeys(request.temporary, temporary))
+    if request.target.launched:
+        from repro_audit.trial.launched.command import run_command
+
+        return run_command(request)
     from repro_audit.trial.child import run_trial
 
     return run_trial(request)

@@ -133,7 +133,7 @@ class TrialOracle:
         self.seed = seed
         self.steps = steps
         self.until_epoch = until_epoch
-        self.fresh = fresh
+        self.fresh = fresh or bool(target.launched)  # a command starts interpreters of its own
         self.instant = int(time.time()) // DAY * DAY + DAY // 2
         self.trials: dict[str, Trial] = {}
         self.floor: Trial | None = None
@@ -400,6 +400,7 @@ class TrialOracle:
             half="second" if resumed else "whole",
             first_tree=self._tree(f"{trial_id}-{FIRST}", warm=warm) if resumed else None,
             compiled=self._compiled.of({**pinned, **setting}),
+            bystanders=self.floor.facts.bystanders if self.floor else (),
         )
 
     def _tree(self, name: str, *, warm: bool) -> Tree:

@@ -91,6 +91,8 @@ class TrialRequest:
 
     compiled: Path | None = None
     """What a trial compiled under such levels, to begin with; None where none did."""
+    bystanders: tuple[tuple[str, ...], ...] = ()
+    """Of a command: how interpreters were started that did not train in the floor's trial, and are left alone."""
 
     @property
     def first_half(self) -> Path:

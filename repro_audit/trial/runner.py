@@ -24,6 +24,7 @@ from repro_audit.isolation.processes import (
     cpu_seconds,
     kill_descendants,
     kill_group,
+    kill_tree,
     tied_to_this,
 )
 from repro_audit.storage.facts import Facts
@@ -384,7 +385,7 @@ class Runner:
         for running in (*self._running.values(), *self._fresh.values()):
             if running.over is not None:
                 if now - running.over > LINGER_SECONDS:
-                    kill_group(running.pid)
+                    kill_tree(running.pid)
                 continue
             if (running.job.request.directory / FACTS).exists():
                 running.over = now
@@ -403,7 +404,7 @@ class Runner:
                 with suppress(ProcessLookupError):
                     os.kill(running.pid, STACKS_SIGNAL)
             elif left <= -STACKS_SECONDS:
-                kill_group(running.pid)
+                kill_tree(running.pid)
 
     # Ending
 

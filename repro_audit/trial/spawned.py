@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 _in_force = ExitStack()
 """Never left: the levels hold until the process ends."""
+_whole = False
+"""Something else has put the trial's whole setting in force in this interpreter."""
+
+
+def settled() -> None:
+    """Note that the trial's setting is in force in this interpreter, so that nothing puts it there twice."""
+    global _whole  # noqa: PLW0603 - one interpreter, one setting
+    _whole = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,8 @@ class Setting:
         """Apply each source's level, as the trial does, before the program is imported."""
         from repro_audit.sources import of_trial
 
+        if _whole:
+            return
         request = TrialRequest.load(Path(self.directory))
         context = dataclasses.replace(context_of(request), processes=self.processes)
         sources = of_trial(request.plugins)

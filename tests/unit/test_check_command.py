@@ -45,6 +45,7 @@ def words(*args: str) -> str:
         (["--steps", "2", "train.py", "--steps", "3"], ["train.py", "--steps", "3"], 2),
         (["--steps=2", "train.py", "--", "-m"], ["train.py", "--", "-m"], 2),
         (["--steps", "2", "-m", "pkg.train", "--quiet"], ["-m", "pkg.train", "--quiet"], 2),
+        (["--steps", "2", "--", "torchrun", "--", "a"], ["--", "torchrun", "--", "a"], 2),
         (["train.py:build", "--steps", "3"], ["train.py:build"], 3),
         (["--steps", "3", "train.py:build"], ["train.py:build"], 3),
     ],

@@ -316,3 +316,24 @@ def test_a_name_that_is_no_function(here: Path) -> None:
 def test_an_attribute_of_a_class(here: Path) -> None:
     write(here / "train.py", "class A:\n    @staticmethod\n    def build(): return 'built'")
     assert built("train.py:A.build") == "built"
+
+
+def test_a_command_keeps_its_words() -> None:
+    target = parse("--", ["sh", "-c", "python train.py", "--", "-m"])
+    assert (target.mode, target.spec) == ("command", "--")
+    assert target.argv == target.launched == ("sh", "-c", "python train.py", "--", "-m")
+
+
+@pytest.mark.parametrize(
+    ("words", "step"),
+    [
+        ([], "give -- torchrun train.py ARGS"),
+        (["train.py"], "did you mean -- python train.py"),
+        (["LR=2", "sh"], "-- env LR=2 sh"),
+        (["no-such-launcher-anywhere-0"], "is it installed, and on the PATH?"),
+    ],
+)
+def test_what_is_no_command(words: list[str], step: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse("--", words)
+    assert step in caught.value.next_step

@@ -1,0 +1,179 @@
+"""What the processes of a trial's command left, made into one trial's trace and facts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro_audit.errors import InternalError
+from repro_audit.storage.facts import Facts, Failure
+from repro_audit.trial.launched.hook import UNUSABLE
+from repro_audit.trial.launched.traced import ABOUT, DEFECT, PROCESSES
+from repro_audit.trial.request import FACTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from repro_audit.trial.request import TrialRequest
+
+_SHOWN = 4
+"""So many of the interpreters that were seen are named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One interpreter below the trial's process."""
+
+    place: Path
+    pid: int
+    words: tuple[str, ...]
+    """How it was started."""
+    rank: int = 0
+    world: int = 1
+    facts: Facts | None = None
+    """None for one that never imported torch, still runs, or died."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether it made a step."""
+        return self.facts is not None and self.facts.steps > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """The interpreters of a trial, in the order of their starts."""
+
+    processes: tuple[Process, ...] = ()
+
+    @classmethod
+    def of(cls, directory: Path) -> Gathered:
+        """What a trial's directory holds by now."""
+        places = sorted((directory / PROCESSES).iterdir(), key=lambda place: int(place.name))
+        return cls(processes=tuple(filter(None, map(_process, places))))
+
+    @property
+    def training(self) -> tuple[Process, ...]:
+        """Those that trained, by rank."""
+        return tuple(
+            sorted(
+                (process for process in self.processes if process.trained),
+                key=lambda process: (process.rank, int(process.place.name)),
+            )
+        )
+
+    def is_complete(self, _steps: int) -> bool:
+        """Whether as many processes have trained as belong together, and no more is to come of any."""
+        training = self.training
+        return bool(training) and len(training) >= max(process.world for process in training)
+
+
+def _process(place: Path) -> Process | None:
+    """What a process left so far; None while it has not even begun."""
+    facts = None
+    with suppress(FileNotFoundError):
+        facts = Facts.load(place / FACTS)
+    try:
+        about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return Process(place=place, **{**about, "words": tuple(about["words"])}, facts=facts)
+
+
+def gather(request: TrialRequest, gathered: Gathered, status: int) -> Facts:
+    """Make one trial of what all processes left; `status` is the command's exit status, negative for a signal.
+
+    Raises:
+        InternalError: ours failed in one of them.
+    """
+    for process in gathered.processes:
+        with suppress(FileNotFoundError):
+            text = (process.place / DEFECT).read_text(encoding="utf-8")
+            raise InternalError(f"a process of the command failed in repro-audit itself:\n{text}")
+    training = gathered.training
+    bystanders = {process.words for process in gathered.processes} - {
+        process.words for process in training
+    }
+    facts = _facts(request, gathered, status)
+    if facts.failure is None:
+        _move(training[0].place, request.directory)
+    return dataclasses.replace(facts, bystanders=tuple(sorted(filter(_is_own, bystanders))))
+
+
+def _is_own(words: tuple[str, ...]) -> bool:
+    """Whether an interpreter can be told by its words: those that multiprocessing starts look alike."""
+    return not any(word.startswith("from multiprocessing") for word in words)
+
+
+def _facts(request: TrialRequest, gathered: Gathered, status: int) -> Facts:
+    failures = [
+        process.facts.failure
+        for process in gathered.processes
+        if process.facts is not None and process.facts.failure is not None
+    ]
+    for failure in failures:
+        if not failure.stopped_training:
+            return Facts(failure=failure)
+    training = gathered.training
+    if training and training[0].facts is not None:
+        if training[0].facts.ended and status:
+            return Facts(failure=_of_status(status))
+        return training[0].facts
+    if status:
+        return Facts(failure=_of_status(status))
+    return Facts(failure=_never_trained(request, gathered.processes, failures))
+
+
+def _move(place: Path, directory: Path) -> None:
+    """Make what a process left the trial's own."""
+    for file in place.iterdir():
+        if file.name not in {FACTS, ABOUT}:
+            shutil.move(file, directory / file.name)
+
+
+def _of_status(status: int) -> Failure:
+    """A command that failed, and no Python below it told why."""
+    if status < 0:
+        name = f"signal {-status}"
+        with suppress(ValueError):
+            name = signal.Signals(-status).name
+        return Failure(what=f"the command was killed by {name}")
+    return Failure(
+        what=f"the command exited with status {status}", why="see the end of its output below"
+    )
+
+
+def _never_trained(
+    request: TrialRequest, processes: Sequence[Process], failures: Sequence[Failure]
+) -> Failure:
+    """What to say of a command that came to its end, and nothing in it trained."""
+    what = f"The target never trained: {Path(request.target.launched[0]).name} ended without a step of an optimizer."
+    unusable = request.directory / UNUSABLE
+    if unusable.exists():
+        python, lack = unusable.read_text(encoding="utf-8").splitlines()[:2]
+        return Failure(
+            what=f"The command starts a Python that can not be observed: {lack}.",
+            traceback=python,
+            next_step=f"install repro-audit in its environment too: {python} -m pip install repro-audit",
+            stopped_training=True,
+        )
+    if failures:  # torch was imported: the probe tells what it saw
+        return dataclasses.replace(failures[-1], what=what)
+    if not processes:
+        return Failure(
+            what=what,
+            why="no Python was seen below it that has torch: another program, an interpreter that is started with -I "
+            "or -E or without PYTHONPATH, or one in an environment without torch",
+            stopped_training=True,
+        )
+    shown = "; ".join(" ".join(process.words) for process in processes[:_SHOWN])
+    return Failure(
+        what=what,
+        why=f"no Python below it imported torch; seen were: {shown}",
+        stopped_training=True,
+    )

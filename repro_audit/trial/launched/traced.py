@@ -1,0 +1,224 @@
+"""One interpreter below a trial's command: the setting in force from its start, the probe once it imports torch.
+
+What it learns it leaves in a directory of its own below the trial's, numbered in the order of starts. Whether it was
+a process that trains shows at the end: by its steps.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import json
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from contextlib import ExitStack, suppress
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from repro_audit.errors import InternalError, TargetError
+from repro_audit.probe import Probe, files
+from repro_audit.sources import of_trial
+from repro_audit.storage.facts import Facts
+from repro_audit.storage.trace import TraceWriter
+from repro_audit.trial.child import (
+    detailed_of,
+    facts_of,
+    in_force,
+    listen_for_stacks,
+    seed_ambient,
+    take_surveys,
+    value_writer,
+)
+from repro_audit.trial.driver.notes import Notes
+from repro_audit.trial.driver.training import conclude
+from repro_audit.trial.failure import failure_of
+from repro_audit.trial.request import FACTS, STACKS, TrialRequest
+from repro_audit.trial.spawned import Setting, context_of, settled
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from repro_audit.probe.detail.session import Detailed
+
+PROCESSES = "processes"
+"""In a trial's directory: one directory a process, by number."""
+ABOUT, DEFECT = "about.json", "defect.txt"
+"""In a process's directory: how it was started; the traceback of an error of the tool's own."""
+PEERS_SECONDS = 5.0
+"""How long a rank that has made all its steps stays for the others, which may still need what it has sent."""
+POLL_SECONDS = 0.01
+
+_trial: Traced | None = None
+
+
+def begin(directory: str) -> None:
+    """Make a process of the trial of this interpreter, before any of the program's code runs."""
+    global _trial  # noqa: PLW0603 - one interpreter, one trial
+    own = _claim(Path(directory) / PROCESSES)
+    try:
+        _trial = Traced(TrialRequest.load(Path(directory)), own)
+        _trial.begin()
+    except BaseException:
+        _fail(own)
+
+
+def _claim(processes: Path) -> Path:
+    """A directory that no other process has."""
+    for number in count():
+        with suppress(FileExistsError):
+            place = processes / str(number)
+            place.mkdir()
+            about = {"pid": os.getpid(), "words": sys.orig_argv}
+            (place / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+            return place
+    raise AssertionError
+
+
+def _fail(place: Path) -> NoReturn:
+    """End: what failed is ours, and must not pass for the program's."""
+    (place / DEFECT).write_text(traceback.format_exc(), encoding="utf-8")
+    os._exit(InternalError.exit_code)
+
+
+def rank_here() -> int:
+    """This process's rank as whoever started it has it: 0 where nobody tells."""
+    with suppress(KeyError, ValueError):
+        return int(os.environ["RANK"])
+    # As `torch.multiprocessing.spawn` counts them; set before the program's main module is imported.
+    kind, _, number = multiprocessing.current_process().name.rpartition("-")
+    return int(number) - 1 if kind == "SpawnProcess" and number.isdecimal() else 0
+
+
+def _world() -> tuple[int, int]:
+    """The rank, and how many there are."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    with suppress(KeyError, ValueError):
+        return rank_here(), int(os.environ["WORLD_SIZE"])
+    return rank_here(), 1
+
+
+class Traced:
+    """What this interpreter is to the trial."""
+
+    def __init__(self, request: TrialRequest, place: Path) -> None:
+        self.request = request
+        self.own = dataclasses.replace(request, directory=place)
+        """The request, as if the process's directory were the trial's."""
+        self.place = place
+        self.pid = os.getpid()
+        self.context = dataclasses.replace(context_of(request), directory=place)
+        self.notes = Notes(what="the command", trains_itself=True)
+        self.probe: Probe | None = None
+        self.detailed: Detailed | None = None
+        self.trace: TraceWriter | None = None
+        self.failure: BaseException | None = None
+        self.started = time.monotonic()
+        self._stack = ExitStack()
+        """Never left: the levels hold until the process ends."""
+
+    def begin(self) -> None:
+        """Put the setting in force; the rest waits for torch."""
+        request, context = self.request, self.context
+        listen_for_stacks(request.directory / STACKS)
+        self._hook = sys.excepthook
+        sys.excepthook = self._excepthook
+        atexit.register(self._guarded, self._end)
+        if request.probed:
+            files.install(request.tree.map(request.tree.root), self.place / "files.jsonl")
+        self.sources = of_trial(request.plugins)
+        for name, level in request.setting.items():
+            self._stack.enter_context(in_force(self.sources[name], level, context))
+        settled()
+        seed_ambient(context)
+        self.detailed = detailed_of(self.own)
+        if self.detailed is not None:
+            self._stack.enter_context(self.detailed)
+        context.when_imported("torch", self._observe)
+
+    def _observe(self) -> None:
+        """Install the probe."""
+        request, context = self.request, self.context
+        window = request.watch.window
+        self.trace = TraceWriter(self.place / "trace")
+        self.probe = Probe(
+            trace=self.trace,
+            detailed=self.detailed,
+            values=value_writer(self.own),
+            capture=frozenset(request.watch.capture),
+            max_steps=request.steps if window is None else min(request.steps, window.last + 1),
+            absent=not request.probed,
+            workers=self.place / "workers.jsonl",
+            prepare=Setting(str(request.directory), context.processes),
+            met=context.met,
+            enough=lambda: self._guarded(self._enough),
+        )
+        self.probe.install()
+
+    def _guarded(self, what: Any) -> None:
+        """Do what is ours; an error in it is none of the program's."""
+        try:
+            what()
+        except BaseException:
+            _fail(self.place)
+
+    def _enough(self) -> None:
+        """All steps are made: leave what is known, and end, whatever the program would catch."""
+        self._save()
+        self._await_peers()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(0)
+
+    def _end(self) -> None:
+        """The program came to its own end."""
+        if os.getpid() == self.pid and self.probe is not None:
+            self._save()
+
+    def _save(self) -> None:
+        probe = self.probe
+        if probe is None or (self.place / FACTS).exists():
+            return
+        self.context.training_seconds = time.monotonic() - self.started
+        facts = self._facts(probe) if self.failure is None else self._failed(self.failure, probe)
+        rank, world = _world()
+        about = {"pid": self.pid, "words": sys.orig_argv, "rank": rank, "world": world}
+        (self.place / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        facts.save(self.place / FACTS)
+
+    def _failed(self, error: BaseException, probe: Probe) -> Facts:
+        return Facts(steps=probe.steps, failure=failure_of(error, self.request))
+
+    def _facts(self, probe: Probe) -> Facts:
+        try:
+            conclude(probe, self.notes, self.request.steps)
+        except TargetError as error:
+            return self._failed(error, probe)
+        if self.detailed is not None:
+            self.detailed.save()
+        if self.trace is not None:
+            self.trace.close()
+        sources = {name: self.sources[name] for name in self.request.setting}
+        take_surveys(sources, self.context)
+        return facts_of(self.context, self.notes, probe, fresh=True)
+
+    def _await_peers(self) -> None:
+        """Stay until the other ranks have made their steps too."""
+        _, world = _world()
+        until = time.monotonic() + PEERS_SECONDS
+        facts = self.request.directory.glob(f"{PROCESSES}/*/{FACTS}")
+        while world > 1 and len([*facts]) < world and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
+            facts = self.request.directory.glob(f"{PROCESSES}/*/{FACTS}")
+
+    def _excepthook(
+        self, kind: type[BaseException], error: BaseException, where: TracebackType | None
+    ) -> None:
+        self.failure = error
+        self._hook(kind, error, where)

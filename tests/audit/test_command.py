@@ -1,0 +1,124 @@
+"""Commands that start Python: what is seen of the training below them, and what is said where there is none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from repro_audit.trial.launched import hook
+from repro_audit.trial.launched.traced import DEFECT, PROCESSES
+from tests.launching import PYTHON, oracle, pinned, write
+
+if TYPE_CHECKING:
+    from repro_audit.storage.facts import Failure
+
+TRAIN = """
+    import argparse
+    from time import time as now
+
+    import torch
+    from torch import nn
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lr", type=float, default=0.1)
+    lr = parser.parse_args().lr
+    torch.manual_seed(int(now()))
+    x = torch.randn(64, 8)
+    model = nn.Linear(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    while True:
+        try:
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(x), x.sum(1, keepdim=True)).backward()
+            optimizer.step()
+        except BaseException:
+            print("swallowed")
+"""
+
+
+def test_a_program_that_a_shell_starts_is_traced_as_a_script_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It swallows what ends it, reads the clock before it imports torch, and another session goes on beside it."""
+    write(tmp_path, "train.py", TRAIN)
+    shell = (
+        f"(setsid sleep 300 & echo $! > pid); cat pid >&2; {PYTHON} -c 'print(1)' && "
+        f"{PYTHON} train.py --lr 0.2"
+    )
+    with oracle(tmp_path, monkeypatch, "--", "sh", "-c", shell) as command:
+        launched = pinned(command)
+        assert not Path(f"/proc/{launched.ended.output.split()[0]}").exists()
+    assert launched.ended.status == "ok", launched.facts.failure
+    assert (launched.facts.steps, launched.facts.trains_itself) == (3, True)
+    assert launched.facts.own_files == ("train.py",)
+    (helper,) = launched.facts.bystanders
+    assert helper[1:] == ("-c", "print(1)")
+    assert "swallowed" not in launched.ended.output
+    with oracle(tmp_path, monkeypatch, "train.py", "--lr", "0.2") as script:
+        assert pinned(script).digest == launched.digest
+
+
+def failure(tmp_path: Path, patch: pytest.MonkeyPatch, *words: str) -> Failure:
+    with oracle(tmp_path, patch, "--", *words) as command:
+        trial = pinned(command)
+    assert trial.facts.failure is not None
+    assert trial.ended.status == ("no-steps" if trial.facts.failure.stopped_training else "crashed")
+    return trial.facts.failure
+
+
+def test_a_command_without_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = failure(tmp_path, monkeypatch, "true")
+    assert "true ended without a step" in said.what
+    assert "no Python was seen below it" in said.why
+
+
+def test_a_command_whose_python_imports_no_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = failure(tmp_path, monkeypatch, PYTHON, "-c", "print('quiet')")
+    assert "no Python below it imported torch" in said.why
+    assert "print('quiet')" in said.why
+
+
+def test_a_command_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert failure(tmp_path, monkeypatch, "sh", "-c", "exit 3").what == (
+        "the command exited with status 3"
+    )
+    assert "killed by SIGKILL" in failure(tmp_path, monkeypatch, "sh", "-c", "kill -9 $$").what
+
+
+def test_a_program_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "train.py", "import torch\nraise ValueError(f'no data in {input()}')\n")
+    said = failure(tmp_path, monkeypatch, PYTHON, "train.py")
+    assert "EOFError" in said.what
+    assert "asks for input" in said.why
+    assert "train.py" in said.traceback
+    assert "repro_audit/" not in said.traceback
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_hook_gives_way(tmp_path: Path, known: bool) -> None:
+    """To a sitecustomize of the user's; and it does nothing in interpreters that did not train before."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    write(theirs, "sitecustomize.py", "import sys\nprint('theirs', sys.path)\n")
+    words = (PYTHON, "-c", "import sys; print(sys.modules['sitecustomize'].__file__)")
+    processes = tmp_path / PROCESSES
+    processes.mkdir()
+    place = hook.write(tmp_path, [words] if known else [])
+    environment = hook.variables(place, {**os.environ, "PYTHONPATH": str(theirs)})
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    first, *more = ended.stdout.splitlines()
+    assert first.startswith("theirs")
+    assert str(place) not in first
+    if known:
+        assert more == [str(theirs / "sitecustomize.py")]
+        assert not [*processes.iterdir()]
+    else:  # it asks for the trial, of which there is none here
+        (defect,) = processes.glob(f"*/{DEFECT}")
+        assert "FileNotFoundError" in defect.read_text(encoding="utf-8")
+        assert (more, ended.returncode) == ([], 70)
