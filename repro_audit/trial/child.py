@@ -51,7 +51,7 @@ READ_AT_IMPORT = (
 )
 """How variables begin that PyTorch and what it loads read when they are loaded. ATen, oneDNN, MKL and CUDA read theirs
 at the first kernel, which no trial is forked after."""
-_ENDLESS = 1 << 40
+ENDLESS = 1 << 40
 """Steps that no trial makes."""
 
 
@@ -306,7 +306,7 @@ def _run_once(
         (request.directory / BEGUN).touch()
 
     window = request.watch.window
-    most = request.steps if request.until_epoch is None else _ENDLESS
+    most = request.steps if request.until_epoch is None else ENDLESS
     steps = most if window is None else min(most, window.last + 1)
     probe = Probe(
         trace=trace,

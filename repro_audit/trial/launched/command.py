@@ -62,7 +62,7 @@ def _wait(command: subprocess.Popen[bytes], request: TrialRequest) -> Gathered:
         ended = command.poll() is not None
         gathered = Gathered.of(request.directory)
         now = time.monotonic()
-        if over is None and gathered.is_complete(request.steps):
+        if over is None and gathered.is_complete:
             over = now
         if ended or (over is not None and now - over > GRACE_SECONDS + PEERS_SECONDS):
             # What a process leaves as it ends may have come in between.
@@ -76,6 +76,6 @@ def _forward_stacks_signal(request: TrialRequest) -> None:
     def forward(_number: int, _frame: FrameType | None) -> None:
         for process in Gathered.of(request.directory).processes:
             with suppress(ProcessLookupError):
-                os.kill(process.pid, STACKS_SIGNAL)
+                os.kill(process.about.pid, STACKS_SIGNAL)
 
     signal.signal(STACKS_SIGNAL, forward)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import signal
 from contextlib import suppress
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.errors import InternalError
+from repro_audit.storage.border import loads
 from repro_audit.storage.facts import Facts, Failure
 from repro_audit.trial.launched.hook import UNUSABLE
-from repro_audit.trial.launched.traced import ABOUT, DEFECT, PROCESSES
+from repro_audit.trial.launched.traced import ABOUT, DEFECT, PROCESSES, About
 from repro_audit.trial.request import FACTS
 
 if TYPE_CHECKING:
@@ -31,11 +31,7 @@ class Process:
     """One interpreter below the trial's process."""
 
     place: Path
-    pid: int
-    words: tuple[str, ...]
-    """How it was started."""
-    rank: int = 0
-    world: int = 1
+    about: About
     facts: Facts | None = None
     """None for one that never imported torch, still runs, or died."""
 
@@ -63,14 +59,15 @@ class Gathered:
         return tuple(
             sorted(
                 (process for process in self.processes if process.trained),
-                key=lambda process: (process.rank, int(process.place.name)),
+                key=lambda process: (process.about.rank, int(process.place.name)),
             )
         )
 
-    def is_complete(self, _steps: int) -> bool:
+    @property
+    def is_complete(self) -> bool:
         """Whether as many processes have trained as belong together, and no more is to come of any."""
         training = self.training
-        return bool(training) and len(training) >= max(process.world for process in training)
+        return bool(training) and len(training) >= max(process.about.world for process in training)
 
 
 def _process(place: Path) -> Process | None:
@@ -79,10 +76,10 @@ def _process(place: Path) -> Process | None:
     with suppress(FileNotFoundError):
         facts = Facts.load(place / FACTS)
     try:
-        about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        about = loads(About, (place / ABOUT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return None
-    return Process(place=place, **{**about, "words": tuple(about["words"])}, facts=facts)
+    return Process(place=place, about=about, facts=facts)
 
 
 def gather(request: TrialRequest, gathered: Gathered, status: int) -> Facts:
@@ -96,8 +93,8 @@ def gather(request: TrialRequest, gathered: Gathered, status: int) -> Facts:
             text = (process.place / DEFECT).read_text(encoding="utf-8")
             raise InternalError(f"a process of the command failed in repro-audit itself:\n{text}")
     training = gathered.training
-    bystanders = {process.words for process in gathered.processes} - {
-        process.words for process in training
+    bystanders = {process.about.words for process in gathered.processes} - {
+        process.about.words for process in training
     }
     facts = _facts(request, gathered, status)
     if facts.failure is None:
@@ -171,7 +168,7 @@ def _never_trained(
             "or -E or without PYTHONPATH, or one in an environment without torch",
             stopped_training=True,
         )
-    shown = "; ".join(" ".join(process.words) for process in processes[:_SHOWN])
+    shown = "; ".join(" ".join(process.about.words) for process in processes[:_SHOWN])
     return Failure(
         what=what,
         why=f"no Python below it imported torch; seen were: {shown}",

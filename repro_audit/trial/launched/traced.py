@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
-import json
 import multiprocessing
 import os
 import sys
 import time
 import traceback
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from repro_audit.errors import InternalError, TargetError
 from repro_audit.probe import Probe, files
 from repro_audit.sources import of_trial
+from repro_audit.storage.border import dumps
 from repro_audit.storage.facts import Facts
 from repro_audit.storage.trace import TraceWriter
 from repro_audit.trial.child import (
+    ENDLESS,
     detailed_of,
     facts_of,
     in_force,
@@ -36,7 +38,7 @@ from repro_audit.trial.child import (
 from repro_audit.trial.driver.notes import Notes
 from repro_audit.trial.driver.training import conclude
 from repro_audit.trial.failure import failure_of
-from repro_audit.trial.request import FACTS, STACKS, TrialRequest
+from repro_audit.trial.request import BEGUN, FACTS, STACKS, TrialRequest
 from repro_audit.trial.spawned import Setting, context_of, settled
 
 if TYPE_CHECKING:
@@ -53,6 +55,24 @@ PEERS_SECONDS = 5.0
 POLL_SECONDS = 0.01
 
 _trial: Traced | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What an interpreter is among those of its trial."""
+
+    pid: int
+    words: tuple[str, ...]
+    """How it was started."""
+    rank: int = 0
+    world: int = 1
+    """How many ranks there are; known at the end."""
+
+    def save(self, place: Path) -> None:
+        """Write into the process's directory: a reader sees the whole file or none."""
+        part = place / f"{ABOUT}.part"
+        part.write_text(dumps(self), encoding="utf-8")
+        part.replace(place / ABOUT)
 
 
 def begin(directory: str) -> None:
@@ -72,8 +92,7 @@ def _claim(processes: Path) -> Path:
         with suppress(FileExistsError):
             place = processes / str(number)
             place.mkdir()
-            about = {"pid": os.getpid(), "words": sys.orig_argv}
-            (place / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+            About(pid=os.getpid(), words=tuple(sys.orig_argv)).save(place)
             return place
     raise AssertionError
 
@@ -145,20 +164,27 @@ class Traced:
         """Install the probe."""
         request, context = self.request, self.context
         window = request.watch.window
+        most = request.steps if request.until_epoch is None else ENDLESS
         self.trace = TraceWriter(self.place / "trace")
         self.probe = Probe(
             trace=self.trace,
             detailed=self.detailed,
             values=value_writer(self.own),
             capture=frozenset(request.watch.capture),
-            max_steps=request.steps if window is None else min(request.steps, window.last + 1),
+            max_steps=most if window is None else min(most, window.last + 1),
+            until_epoch=request.until_epoch,
             absent=not request.probed,
             workers=self.place / "workers.jsonl",
             prepare=Setting(str(request.directory), context.processes),
             met=context.met,
+            begun=self._begun,
             enough=lambda: self._guarded(self._enough),
         )
         self.probe.install()
+
+    def _begun(self) -> None:
+        self.context.loading_seconds = time.monotonic() - self.started
+        (self.request.directory / BEGUN).touch()
 
     def _guarded(self, what: Any) -> None:
         """Do what is ours; an error in it is none of the program's."""
@@ -188,8 +214,7 @@ class Traced:
         self.context.training_seconds = time.monotonic() - self.started
         facts = self._facts(probe) if self.failure is None else self._failed(self.failure, probe)
         rank, world = _world()
-        about = {"pid": self.pid, "words": sys.orig_argv, "rank": rank, "world": world}
-        (self.place / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        About(pid=self.pid, words=tuple(sys.orig_argv), rank=rank, world=world).save(self.place)
         facts.save(self.place / FACTS)
 
     def _failed(self, error: BaseException, probe: Probe) -> Facts:
@@ -197,7 +222,7 @@ class Traced:
 
     def _facts(self, probe: Probe) -> Facts:
         try:
-            conclude(probe, self.notes, self.request.steps)
+            conclude(probe, self.notes)
         except TargetError as error:
             return self._failed(error, probe)
         if self.detailed is not None:
@@ -206,7 +231,7 @@ class Traced:
             self.trace.close()
         sources = {name: self.sources[name] for name in self.request.setting}
         take_surveys(sources, self.context)
-        return facts_of(self.context, self.notes, probe, fresh=True)
+        return facts_of(self.context, self.notes, probe, fresh=True, target=self.request.target)
 
     def _await_peers(self) -> None:
         """Stay until the other ranks have made their steps too."""
