@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,12 @@ _FLAGS = (
         default=False,
         help="Never fork: an interpreter of its own for every trial.",
     ),
+    Option(
+        name="resume-args",
+        kind=Kind.TEXT,
+        default="",
+        help="With what a script goes on from its checkpoint, as one word.",
+    ),
     Option(name="json", kind=Kind.TEXT, default=None, help="Save the JSON report; - for stdout."),
     Option(name="quiet", kind=Kind.SWITCH, default=False, help="Print only the verdict."),
     Option(
@@ -119,6 +126,8 @@ class Options:
     """Trials side by side; None: as many as make sense."""
     timeout: float = 300.0
     fresh: bool = False
+    resume_args: tuple[str, ...] = ()
+    """With which a script goes on from a checkpoint of its own; empty where nobody said how."""
     pinpoint: bool = True
     """Where something broke, run it once more to find the op and the line."""
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -170,6 +179,7 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
             jobs=chosen["jobs"],
             timeout=chosen["timeout"],
             fresh=chosen["fresh"],
+            resume_args=_words(chosen["resume-args"], where=_origins(config, flags, "resume-args")),
             pinpoint=not chosen["no-pinpoint"],
             sources=config.sources,
             origin=_origin(config, flags),
@@ -216,14 +226,15 @@ def _table(path: Path) -> Any:
 def _checked(table: Any, path: Path) -> Config:
     flags: dict[str, Any] = {}
     sources: dict[str, dict[str, Any]] = {}
-    for key, value in _items(table, path, TABLE):
+    for spelt, value in _items(table, path, TABLE):
+        key = spelt.replace("_", "-")
         if key == "sources":
             sources = _source_options(value, path)
             continue
         where = f"{path}, {key} in [{TABLE}]"
         if key not in FLAGS:
             raise UsageError(
-                f"there is no key {key!r}",
+                f"there is no key {spelt!r}",
                 where=f"{path}, [{TABLE}]",
                 next_step=nearest(key, (*FLAGS, "sources"), "key"),
             )
@@ -286,6 +297,16 @@ def _is_broken(name: str) -> bool:
     from repro_audit.sources import catalogue, installed
 
     return name not in catalogue() and installed().why_broken(name) is not None
+
+
+def _words(line: str, *, where: str) -> tuple[str, ...]:
+    """Words as a shell reads them."""
+    try:
+        return tuple(shlex.split(line))
+    except ValueError as error:
+        raise UsageError(
+            f"the arguments for resuming can not be read: {line}", where=where, why=str(error)
+        ) from None
 
 
 def _check_json(destination: str | None, *, where: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from repro_audit.isolation.sandbox import plan_isolation
-from repro_audit.sources import catalogue
+from repro_audit.sources import catalogue, checkpoint_resume
 from repro_audit.target import parse
 from repro_audit.trial.oracle import Trial, TrialOracle
 from repro_audit.trial.request import Watch
@@ -40,6 +40,15 @@ class Lab:
         oracle = self._oracle(name, body, steps)
         return oracle.try_settings([(setting, Watch()) for setting in ({}, *settings)])
 
+    def resumed(
+        self, name: str, body: str, *argv: str, resume_args: tuple[str, ...], steps: int = 6
+    ) -> list[Trial]:
+        """Run a script with everything pinned, then ended after its checkpoint and run again to go on from there."""
+        oracle = self._oracle(name, body, steps, argv=argv, resume_args=resume_args)
+        (floor,) = oracle.try_settings([({}, Watch())])
+        resumed = {checkpoint_resume.SOURCE.id: checkpoint_resume.RESUMED}
+        return [floor, *oracle.try_settings([(resumed, Watch())])]
+
     def one_by_one(
         self, name: str, body: str, *settings: dict[str, str], steps: int = 6
     ) -> list[Trial]:
@@ -55,7 +64,15 @@ class Lab:
         (ended,) = self._runner.run([job])
         return oracle._keep({}, job, ended)
 
-    def _oracle(self, name: str, body: str, steps: int) -> TrialOracle:
+    def _oracle(
+        self,
+        name: str,
+        body: str,
+        steps: int,
+        *,
+        argv: tuple[str, ...] = (),
+        resume_args: tuple[str, ...] = (),
+    ) -> TrialOracle:
         (self._tree / f"{name}.py").write_text(textwrap.dedent(body), encoding="utf-8")
         isolation = plan_isolation(self._tree)
         self._stack.callback(isolation.cleanup)
@@ -63,10 +80,11 @@ class Lab:
             runner=self._runner,
             isolation=isolation,
             sources=catalogue(),
-            target=parse(f"{name}.py:build"),
+            target=parse(f"{name}.py", argv) if resume_args else parse(f"{name}.py:build"),
             seed=0,
             steps=steps,
             fresh=False,
+            resume_args=resume_args,
         )
 
 

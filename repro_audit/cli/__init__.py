@@ -85,7 +85,7 @@ def _common(
 def _flag(name: str, *spelt: str, metavar: str | None = None) -> Any:
     """An option of `check` as `config` has it; None stands for one that was not given."""
     flag = FLAGS[name]
-    silent = flag.default is None or flag.default is False or flag.default == ()
+    silent = flag.default is None or flag.default is False or flag.default in ("", ())
     return typer.Option(
         *spelt,
         min=flag.minimum,
@@ -118,6 +118,7 @@ def check(
     jobs: Annotated[int | None, _flag("jobs")] = None,
     timeout: Annotated[float | None, _flag("timeout")] = None,
     fresh: Annotated[bool | None, _flag("fresh", "--fresh/--no-fresh")] = None,
+    resume_args: Annotated[str | None, _flag("resume-args", metavar="ARGS")] = None,
     json: Annotated[str | None, _flag("json", metavar="FILE")] = None,
     quiet: Annotated[bool | None, _flag("quiet", "--quiet/--no-quiet", "-q")] = None,
     no_pinpoint: Annotated[bool | None, _flag("no-pinpoint", "--no-pinpoint/--pinpoint")] = None,
@@ -144,12 +145,19 @@ def check(
         "jobs": jobs,
         "timeout": timeout,
         "fresh": fresh,
+        "resume-args": resume_args,
         "json": json,
         "quiet": quiet,
         "no-pinpoint": no_pinpoint,
     }
     asked = settle(flags, Path.cwd())
     parsed = parse(target, tuple(arguments or ()))
+    if resume_args and parsed.mode != "script":
+        raise UsageError(
+            f"{target} is called, and no arguments have it resume.",
+            where="--resume-args",
+            next_step="have the program run as a script: train.py ARGS or -m pkg.train ARGS",
+        )
     with Progress(quiet=asked.quiet) as progress:
         report = audit(parsed, asked.options, progress)
     try:

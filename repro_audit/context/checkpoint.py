@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from repro_audit.storage.facts import Cut
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from repro_audit.storage.facts import Json
 
@@ -15,6 +18,59 @@ Kept: TypeAlias = "tuple[Callable[[], Json], Callable[[Json], None]]"
 """How to save where something is, and how to go on from there."""
 Half = Literal["whole", "first", "second"]
 """Of a training: what a trial's process does of it."""
+
+
+class Likeness(IntEnum):
+    """How much a write of the program's looks like the checkpoint that it is to go on from."""
+
+    OPENED = 0
+    """A file below the tree, opened to be written anew."""
+    SAVED = 1
+    """By `torch.save`, wherever it went."""
+    BELOW = 2
+    """A file in a directory that the arguments for resuming name, opened to be written anew."""
+    NAMED = 3
+    """The very file that they name, or by `torch.save` in a directory that they name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """A write of what may be the program's own checkpoint."""
+
+    steps: int = 0
+    """How many steps the program had made when it next did anything that is seen."""
+    likeness: Likeness
+    file: str
+    """The program's file that writes, relative to the tree where it is below it; empty where none is on the stack."""
+    line: int
+    code: str
+    """Of that line."""
+
+
+def chosen(writes: Sequence[Write], steps: int) -> Cut | None:
+    """The place for a cut, as near as can be to half of `steps`, where the program has written its checkpoint.
+
+    Returns:
+        None where it wrote nothing between its first step and its last.
+    """
+    within = [write for write in writes if 0 < write.steps < steps]
+    if not within:
+        return None
+    likeness = max(write.likeness for write in within)
+    alike = [write for write in writes if write.likeness is likeness]
+    at = min(
+        {write.steps for write in alike if 0 < write.steps < steps},
+        key=lambda made: (abs(2 * made - steps), made),
+    )
+    until = [write for write in alike if write.steps <= at]
+    return Cut(
+        steps=at,
+        likeness=int(likeness),
+        writes=len(until),
+        file=until[-1].file,
+        line=until[-1].line,
+        code=until[-1].code,
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +84,18 @@ class Checkpoint:
     """How many steps were made where it can be cut; None while that place was not met."""
     procedure: bool = False
     """The program trains by itself, and can't be stopped and resumed from outside."""
+    script: bool = False
+    """The program is a script, which may go on from a checkpoint of its own."""
+    arguments: tuple[str, ...] = ()
+    """With which a script goes on from its own checkpoint; empty where nobody said how."""
+    cut: Cut | None = None
+    """Of a script that goes on from its own checkpoint: where its first half ends."""
+    writes: list[Write] = field(default_factory=list)
+    """What may have been its checkpoint, in order, where the training went on after it."""
+    wrote: bool = False
+    """Something may have been its checkpoint, whether or not the training went on."""
+    generators: list[str] = field(default_factory=list)
+    """The ambient generators that it did not put back."""
     lost: list[list[str]] = field(default_factory=list)
     """What was not as before once everything was loaded: its name and what kind of thing it is."""
     origins: dict[str, Json] = field(default_factory=dict)
@@ -41,6 +109,10 @@ class Checkpoint:
         return {
             "steps": self.steps,
             "procedure": self.procedure,
+            "script": self.script,
+            "arguments": self.arguments,
+            "written": self.wrote,
+            "generators": self.generators,
             "lost": self.lost,
             "origins": self.origins,
         }

@@ -90,6 +90,11 @@ class Probe:
     """Called after the last step that is wanted, before `StopTraining` is raised, which the program may catch."""
     stopped: bool = False
     """The training was not left to come to its own end."""
+    between: Callable[[str], None] | None = None
+    """Called as the training goes on: before a loader is read anew (`begin`), before each batch (`next`), each run of
+    a model (`model`), each `backward`, each `step` of an optimizer."""
+    resumable: bool = False
+    """Observe, as circumstances, with what an optimizer steps that a checkpoint should have."""
 
     steps: int = 0
     """Optimizer steps completed; those of a program without an optimizer, by the changes of its parameters."""

@@ -156,7 +156,7 @@ class _Watch:
                 self._busy = False
 
     def _add(self, event: str, name: str, access: str) -> None:
-        file, line = _users_place()
+        file, line = users_place()
         key = (event, name, access, file, line)
         if key in self._logged or len(self._logged) >= _MOST_LINES:
             return
@@ -198,7 +198,7 @@ def _access(mode: str | None, flags: int) -> str:
 # Whose code
 
 
-def _users_place() -> tuple[str | None, int | None]:
+def users_place() -> tuple[str | None, int | None]:
     """File and line of the innermost frame of the user's code."""
     frame = sys._getframe(1)
     while not is_users(frame.f_code.co_filename):

@@ -8,6 +8,10 @@ that a DataLoader was given. A difference after that convicts it, and the report
 after loading. It breaks the promise `settings`. *Held*: both give the same. *Not exercised* where `build()` returns a
 procedure, which the audit can not stop and resume.
 
+A script goes on from its own checkpoint: `--resume-args "--resume out/last.pt"` says with which arguments. It is ended
+right after it has written one (by `torch.save`, or into a file that those arguments name or that it opened), as near as
+can be to half of the steps, and run again with them. From the next step on, all is compared with the straight run.
+
 ## Why it breaks reproducibility
 A `state_dict` holds parameters and the buffers that were registered as persistent. A counter, a list, a running mean
 kept as a plain attribute is not in it; neither is the state of a scheduler that was written by hand, of a generator
@@ -86,7 +90,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro_audit.analysis import resumption
 from repro_audit.source import Fix, Levels, Place, Scope, Source, Verdict
+from repro_audit.sources import _resumed_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,15 +111,31 @@ KINDS = {
 }
 MOST_NAMED = 4
 
+_ITSELF = "the program trains by itself, so the audit can not stop it half way and resume"
+
 
 def levels(facts: Facts) -> Levels | str:
-    """A checkpoint between two epochs, where the audit's own loop trains and comes to one."""
+    """A checkpoint between two epochs, where the audit's own loop trains and comes to one; or a script's own."""
     found = facts.survey.get(SOURCE.id)
+    if found is not None and found["script"]:
+        return _levels_of_script(facts, found)
     if found is None or found["procedure"]:
-        return "the program trains by itself, so the audit can not stop it half way and resume"
+        return f"{_ITSELF}; a script can be resumed, with --resume-args"
     if found["steps"] is None:
         return facts.seen("no epoch ended where a training could be resumed")
     return Levels(varied=(RESUMED,))
+
+
+def _levels_of_script(facts: Facts, found: Json) -> Levels | str:
+    """Tried alone: a second run in the same process, say, can not be resumed in a new one."""
+    if not found["arguments"]:
+        return f"{_ITSELF}; say how it resumes: --resume-args '--resume out/last.pt'"
+    if facts.cut is not None:
+        return Levels(varied=(RESUMED,), alone=True)
+    what = "no checkpoint was written"
+    if found["written"]:
+        what += " after the first step and before the last"
+    return facts.seen(what) + ("" if facts.ended else "; --steps must reach beyond it")
 
 
 def survey(trial: TrialContext) -> Json:
@@ -125,21 +147,28 @@ def survey(trial: TrialContext) -> Json:
     return found
 
 
+_UNSEEN = "otherwise; what was lost can not be seen from outside: the state of an iterator, a worker or a library"
+
+
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name what was lost."""
     found = facts.survey.get(SOURCE.id) or {}
-    after = f"resumed after step {found.get('steps')} in a new process"
+    steps = facts.cut.steps if facts.cut else (facts.diverged or found).get("steps")
+    after = f"resumed after step {steps} in a new process"
+    held = f"{after}, the training goes on just the same"
+    if facts.cut is not None:
+        how = (
+            _resumed_script.in_words(_lost_by_script(facts)) if judgement.status == "broke" else ""
+        )
+        how = f"without {how}" if how else _UNSEEN
+        return Verdict.of(judgement, held=held, broke=f"{after}, the training goes on {how}")
     lost = _lost(facts)
     shown = [f"{name} ({KINDS[kind]})" for name, kind in lost[:MOST_NAMED]]
     more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
-    how = (
-        f"without {', '.join(shown)}{more}"
-        if lost
-        else "otherwise; what was lost can not be seen from outside: the state of an iterator, a worker or a library"
-    )
+    how = f"without {', '.join(shown)}{more}" if lost else _UNSEEN
     return Verdict.of(
         judgement,
-        held=f"{after}, the training goes on just the same",
+        held=held,
         broke=f"{after}, the training goes on {how}",
     )
 
@@ -149,6 +178,10 @@ def _lost(facts: Facts) -> list[tuple[str, str]]:
     return [(name, kind) for name, kind in (facts.diverged or {}).get("lost", ())]
 
 
+def _lost_by_script(facts: Facts) -> _resumed_script.Lost:
+    return _resumed_script.lost(facts.survey[SOURCE.id], facts.diverged)
+
+
 def _origins(facts: Facts) -> dict[str, Json]:
     found: dict[str, Json] = (facts.diverged or {}).get("origins", {})
     return found
@@ -156,6 +189,8 @@ def _origins(facts: Facts) -> dict[str, Json]:
 
 def places(facts: Facts) -> tuple[Place, ...]:
     """The lines where what was lost is set up."""
+    if facts.cut is not None:
+        return tuple(_resumed_script.places(_lost_by_script(facts), facts.diverged, facts.cut))
     origins = _origins(facts)
     return tuple(
         Place(
@@ -172,6 +207,8 @@ def places(facts: Facts) -> tuple[Place, ...]:
 
 def fix(facts: Facts) -> Fix:
     """Save and load what was lost."""
+    if facts.cut is not None:
+        return _resumed_script.fix(_lost_by_script(facts))
     lost, origins = _lost(facts), _origins(facts)
     kinds = {kind for _, kind in lost}
     summary = "Save what was lost beside the state_dicts, and put it back after loading."
@@ -256,6 +293,7 @@ SOURCE = Source(
     fix=fix,
     survey=survey,
     places=places,
+    survey_of_pair=resumption.lost,
     names_cause=True,
     resumed=RESUMED,
 )

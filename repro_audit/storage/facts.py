@@ -41,6 +41,21 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """After which of its own writes a program is ended, to go on from there in a new process."""
+
+    steps: int
+    likeness: int
+    """How much it looks like a checkpoint, as `context.checkpoint.Likeness`."""
+    writes: int
+    """How many writes of that likeness there have been, this one among them."""
+    file: str
+    """The program's file that writes, relative to the tree where it is below it; empty where none is on the stack."""
+    line: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What a trial learnt: of the program, of the machine, and of itself."""
 
@@ -84,6 +99,8 @@ class Facts:
     """Files below the tree that the trial created, changed or deleted."""
     own_files: tuple[str, ...] = ()
     """The program's own files below the tree that were loaded, relative to it."""
+    cut: Cut | None = None
+    """Where a script can be ended that goes on from its own checkpoint; None where it wrote none."""
     modules: tuple[str, ...] = ()
     """Modules from site-packages and the standard library that were loaded at the end."""
     unseen: tuple[str, ...] = ()

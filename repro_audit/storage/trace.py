@@ -55,6 +55,10 @@ class Role(IntEnum):
     """A circumstance (generator states, sample indices): explains a difference, and never is one."""
 
 
+SETTING, PUT_BACK = "setting.", "put-back."
+"""How names begin of circumstances under which an optimizer steps: what is set for a group of its parameters, and what
+a resumed training finds before its first step."""
+
 COLUMNS = (
     ("step", np.dtype("<u4")),
     ("phase", np.dtype("u1")),

@@ -19,7 +19,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import rng, torch_internals
-from repro_audit.context.checkpoint import Checkpoint
+from repro_audit.context.checkpoint import Checkpoint, chosen
 from repro_audit.errors import SourceFailedError, TargetError
 from repro_audit.isolation import compiled
 from repro_audit.isolation.processes import STACKS_SIGNAL
@@ -289,6 +289,7 @@ def _run_once(
     if detailed is not None and not _keeps_loading(request):
         detailed.begin_again()
     from repro_audit.probe import Probe
+    from repro_audit.trial.driver import own_checkpoint
     from repro_audit.trial.driver import training as driver
 
     def enough() -> None:
@@ -321,28 +322,30 @@ def _run_once(
         met=context.met,
         begun=begun,
         enough=enough,
+        resumable=bool(checkpoint.arguments),
     )
     context.processes.restart()
     for callback in context.on_run:
         callback()
     started = time.monotonic()
-    if request.target.mode == "script":
-        context.when_imported("torch", probe.install)
-    else:
-        probe.install()
-    try:
-        driver.train(
-            build,
-            probe=probe,
-            seed=context.seed,
-            steps=most,
-            built=context.built,
-            notes=notes,
-            checkpoint=checkpoint,
-            whole_epochs=request.whole_epochs,
-        )
-    finally:
-        probe.uninstall()
+    with own_checkpoint.followed(context, checkpoint, probe):
+        if request.target.mode == "script":
+            context.when_imported("torch", probe.install)
+        else:
+            probe.install()
+        try:
+            driver.train(
+                build,
+                probe=probe,
+                seed=context.seed,
+                steps=most,
+                built=context.built,
+                notes=notes,
+                checkpoint=checkpoint,
+                whole_epochs=request.whole_epochs,
+            )
+        finally:
+            probe.uninstall()
     if checkpoint.half == "first" and checkpoint.steps is None:
         raise TargetError("The training was over before it could be cut in two.")
     context.training_seconds = time.monotonic() - started
@@ -350,8 +353,10 @@ def _run_once(
 
 
 def _mapped(request: TrialRequest, context: TrialContext) -> Target:
-    """The target, in the copy of the tree where the tree is one."""
+    """The target, in the copy of the tree where the tree is one, with what has it resume where it is to."""
     target = request.target
+    if request.half == "second":
+        target = dataclasses.replace(target, argv=(*target.argv, *request.resume_args))
     if target.path is None:
         return target
     path = Path(target.path) if context.start is None else context.start / target.path
@@ -425,6 +430,7 @@ def facts_of(
         torch=torch.__version__,
         runs_once=target.mode == "script" and not target.is_notebook,
         own_files=_own_files(context.root),
+        cut=chosen(context.checkpoint.writes, probe.steps),
         modules=_importable_modules() if fresh else (),
         unseen=opaque_forms(),
         survey=context.notes,

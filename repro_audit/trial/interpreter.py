@@ -193,7 +193,10 @@ def run(request: TrialRequest) -> int:
             return status
     # First of all: a process with threads, which importing NumPy starts, can not leave its namespaces.
     temporary = request.directory / TEMPORARY
-    temporary.mkdir()
+    if request.half == "second" and request.cut is not None:
+        (request.first_half / TEMPORARY).rename(temporary)  # what is there lasts as the tree does
+    else:
+        temporary.mkdir()
     enter(request.tree, dict.fromkeys(request.temporary, temporary))
     if request.target.launched:
         from repro_audit.trial.launched.command import run_command

@@ -17,6 +17,7 @@ from repro_audit.isolation.sandbox import Isolation, Tree, written
 from repro_audit.sources import installed
 from repro_audit.storage.facts import Facts, Key
 from repro_audit.storage.trace import Trace
+from repro_audit.trial import halves
 from repro_audit.trial.agreement import Common, CommonOracle
 from repro_audit.trial.request import FIRST, TEMPORARY, TrialRequest, Watch
 from repro_audit.trial.runner import Ended, Environment, Job, Runner
@@ -112,6 +113,7 @@ class TrialOracle:
     Args:
         sources: the whole catalogue: each is pinned unless a setting varies it.
         fresh: every trial gets an interpreter of its own.
+        resume_args: with which a script goes on from its own checkpoint.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class TrialOracle:
         steps: int,
         fresh: bool,
         until_epoch: int | None = None,
+        resume_args: tuple[str, ...] = (),
     ) -> None:
         self.runner = runner
         self.isolation = isolation
@@ -134,6 +137,7 @@ class TrialOracle:
         self.steps = steps
         self.until_epoch = until_epoch
         self.fresh = fresh or bool(target.launched)  # a command starts interpreters of its own
+        self.resume_args = resume_args
         self.instant = int(time.time()) // DAY * DAY + DAY // 2
         self.trials: dict[str, Trial] = {}
         self.floor: Trial | None = None
@@ -376,18 +380,24 @@ class TrialOracle:
     def _request(self, setting: Setting, watch: Watch, number: int) -> TrialRequest:
         trial_id = f"t{len(self.trials) + number:02}"
         warm = self.floor is not None and self._has(setting, lambda source: source.after_first_run)
-        tree = self._tree(trial_id, warm=warm)
         resumed = self._resumed(setting)
         directory = self.isolation.scratch / "trials" / trial_id
         directory.mkdir(parents=True)
+        cut = self.floor.facts.cut if resumed and self.floor else None
+        first_tree = self._tree(f"{trial_id}-{FIRST}", warm=warm) if resumed else None
+        if first_tree is not None and cut is not None:
+            tree = self._left_by(first_tree, trial_id)
+        else:
+            tree = self._tree(trial_id, warm=warm)
         pinned = {name: source.pinned for name, source in self.sources.items()}
         return TrialRequest(
             directory=directory,
             target=self.target,
             tree=tree,
             seed=self.seed,
-            steps=self.steps,
-            until_epoch=self.until_epoch,
+            # A resumed program may count its epochs anew.
+            steps=self.steps if cut is None or self.floor is None else self.floor.facts.steps,
+            until_epoch=self.until_epoch if cut is None else None,
             setting={**pinned, **setting},
             watch=watch,
             plugins={
@@ -398,7 +408,9 @@ class TrialOracle:
             unpinned=self.floor.facts.unpinned if self.floor else {},
             temporary=self._temporary,
             half="second" if resumed else "whole",
-            first_tree=self._tree(f"{trial_id}-{FIRST}", warm=warm) if resumed else None,
+            first_tree=first_tree,
+            resume_args=self.resume_args,
+            cut=cut,
             compiled=self._compiled.of({**pinned, **setting}),
             bystanders=self.floor.facts.bystanders if self.floor else (),
         )
@@ -406,6 +418,12 @@ class TrialOracle:
     def _tree(self, name: str, *, warm: bool) -> Tree:
         """A tree as the user has it, or as the floor left it."""
         return self.isolation.tree(name, after=self.floor.id if warm and self.floor else None)
+
+    def _left_by(self, first: Tree, name: str) -> Tree:
+        """The tree that a script finds when it is run again: as its first process leaves it."""
+        if self.isolation.kind == "overlay":
+            return self.isolation.tree(name, after=f"{name}-{FIRST}")
+        return first  # a copy of it would be made before that process has begun
 
     def _keep(self, setting: Setting, job: Job, ended: Ended) -> Trial:
         """Record a trial; the first one's tree stays, since it is the warm tree of others."""
@@ -424,6 +442,8 @@ class TrialOracle:
         else:
             self.isolation.discard(request.tree)
         trace = request.directory / "trace"
+        if ended.status == "ok" and request.cut is not None and self.floor is not None:
+            halves.join(request, request.cut, straight=self.floor.trace)
         trial = Trial(
             id=request.directory.name,
             setting=dict(setting),

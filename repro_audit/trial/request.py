@@ -8,7 +8,7 @@ from pathlib import Path  # noqa: TC003 - `loads` reads annotations; so do those
 from repro_audit.context.checkpoint import Half  # noqa: TC001
 from repro_audit.isolation.sandbox import Tree  # noqa: TC001
 from repro_audit.storage.border import dumps, loads
-from repro_audit.storage.facts import Key  # noqa: TC001
+from repro_audit.storage.facts import Cut, Key  # noqa: TC001
 from repro_audit.target import Target  # noqa: TC001
 
 FIRST = "first"
@@ -93,6 +93,10 @@ class TrialRequest:
     """What a trial compiled under such levels, to begin with; None where none did."""
     bystanders: tuple[tuple[str, ...], ...] = ()
     """Of a command: how interpreters were started that did not train in the floor's trial, and are left alone."""
+    resume_args: tuple[str, ...] = ()
+    """With which a script goes on from a checkpoint of its own; empty where nobody said how."""
+    cut: Cut | None = None
+    """Where its first half ends; set where, and only where, this is the half of one."""
 
     @property
     def first_half(self) -> Path:

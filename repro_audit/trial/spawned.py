@@ -74,5 +74,11 @@ def context_of(request: TrialRequest) -> TrialContext:
         temporary=_temporary(request),
         first_run_wrote=request.first_run_wrote,
         unpinned={name: list(lines) for name, lines in request.unpinned.items()},
-        checkpoint=Checkpoint(half=request.half, directory=request.first_half),
+        checkpoint=Checkpoint(
+            half=request.half,
+            directory=request.first_half,
+            script=request.target.mode == "script",
+            arguments=request.resume_args,
+            cut=request.cut,
+        ),
     )

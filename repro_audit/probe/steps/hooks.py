@@ -58,7 +58,7 @@ class Hooks:
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
         self.recorder = Recorder(probe.trace, probe.values, probe.capture)
-        self.recorder.step = probe.steps
+        self.recorder.step = self._first_step = probe.steps
         if probe.detailed is not None:
             self.recorder.tell(probe.detailed.observed)
         self._clock = Clock() if probe.detailed is None else probe.detailed.clock
@@ -150,6 +150,11 @@ class Hooks:
             # Of a loader that a module reads, or a dataset, the phase is that of its owner again.
             clock.phase = _FORWARD if earlier in {_INIT, _OPTIMIZER} else earlier
 
+    def meet(self, event: str) -> None:
+        """Tell whoever waits for it that the training goes on."""
+        if self._probe.between is not None:
+            self._probe.between(event)
+
     # Forward
 
     def _wrap_call(self) -> Callable[..., Any]:
@@ -178,6 +183,7 @@ class Hooks:
             pass_over(_INSIDE_TRANSFORMS)
             return self._call(module, *args, **kwargs)
         self.settle()
+        self.meet("model")
         self._begin()
         self._clock.phase = _FORWARD
         with reading(_MODULE):
@@ -205,6 +211,7 @@ class Hooks:
         def observed(*args: Any, **kwargs: Any) -> None:
             if _thread() != self._thread or self._muted:
                 return backward(*args, **kwargs)
+            self.meet("backward")
             self._observe_loss(args[0] if args else kwargs.get("tensors"))
             # What a backward runs (a checkpointed module again, another backward) is part of it.
             self.mute()
@@ -272,9 +279,20 @@ class Hooks:
         frame = sys._getframe(1)
         self._stepping = [entry for entry in self._stepping if _is_running(entry[1], frame)]
         self._stepping.append((optimizer, frame))
+        if len(self._stepping) == 1:
+            self._before_step(optimizer)
         self._clock.phase = _OPTIMIZER
         self._stakes.entering(optimizer)
         self._before = None  # what changes now is the optimizer's doing
+
+    def _before_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Observe what a resumed training must have put back by now."""
+        self.meet("step")
+        if self._probe.resumable:
+            with reading(f"what {type(optimizer).__name__} holds"):
+                self._models.settings(optimizer)
+                if self._first_step:
+                    self._models.put_back(optimizer)
 
     def _leave_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         if _thread() != self._thread:
@@ -318,7 +336,7 @@ class Hooks:
 
     def _remember_parameters(self) -> None:
         """Before a backward of a program of which no optimizer is known: a change after it is a step."""
-        if not self._stepping and (self.by_hand or self._probe.steps == 0):
+        if not self._stepping and (self.by_hand or self._probe.steps == self._first_step):
             with reading(_MODULE):
                 self._before = self._models.bits()
 

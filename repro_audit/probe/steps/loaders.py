@@ -61,6 +61,10 @@ class Training(Protocol):
         """Mute, while a loader is at work."""
         ...
 
+    def meet(self, event: str) -> None:
+        """Tell whoever waits for it that the training goes on."""
+        ...
+
     def settle(self) -> None:
         """Count a step where parameters were changed by hand since the last backward."""
         ...
@@ -183,6 +187,8 @@ class Loaders:
     def _begin(self, original: Any) -> Any:
         def __init__(iterator: Any, loader: Any) -> None:  # noqa: N807 - replaces one
             internals.WORKER_LOOP.put(self._worker_loop)
+            if self._hooks.observing and not self._inside:
+                self._hooks.meet("begin")
             with self._hooks.fetching():
                 original(iterator, loader=loader)
             if self._hooks.observing and not self._inside:
@@ -195,6 +201,7 @@ class Loaders:
 
         def _reset(iterator: Any, loader: Any, first_iter: bool = False) -> None:  # noqa: FBT001, FBT002 - torch's
             if not first_iter and hasattr(iterator, _MARK) and self._hooks.observing:
+                self._hooks.meet("begin")
                 self._begin_epoch(iterator, loader)
             with self._hooks.fetching():
                 original(iterator, loader=loader, first_iter=first_iter)
@@ -232,6 +239,7 @@ class Loaders:
             if epoch is None or self._inside or not self._hooks.observing:
                 return original(iterator)
             self._hooks.settle()
+            self._hooks.meet("next")
             self._watch_fetcher(iterator, epoch)
             # A dataset may read a loader of its own, and run modules.
             self._inside += 1

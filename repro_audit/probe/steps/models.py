@@ -10,11 +10,12 @@ import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
+import xxhash
 from torch.nn.parameter import is_lazy
 
 from repro_audit.probe.digest.tensors import digest
 from repro_audit.probe.steps.recorder import TensorSlot
-from repro_audit.storage.trace import Phase
+from repro_audit.storage.trace import PUT_BACK, SETTING, Phase
 from repro_audit.torch_internals.tensors import BUFFERS
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _INIT, _BACKWARD, _OPTIMIZER = int(Phase.INIT), int(Phase.BACKWARD), int(Phase.OPTIMIZER)
+_LIST = bytes(16)
+"""In place of a digest, where it is enough that there is something."""
 _NEVER, _UNKNOWN = -1, -2
 """A parameter's version before its first observation, and where it keeps none."""
 
@@ -81,6 +84,8 @@ class Models:
         self._buffers: list[tuple[weakref.ref[nn.Module], str, TensorSlot]] = []
         self._lazy: list[weakref.ref[nn.Module]] = []
         self._used: dict[str, int] = {}
+        self._met: ByIdentity[int] = ByIdentity()
+        """The first steps of optimizers in a resumed training."""
 
     # Names
 
@@ -215,6 +220,34 @@ class Models:
                 self._state(state, known)
         self._rest()
         return any(known.of_module for _, known in pairs)
+
+    def settings(self, optimizer: torch.optim.Optimizer) -> None:
+        """Observe, as circumstances, what is set for each group of parameters: learning rates and the like."""
+        groups = optimizer.param_groups
+        for number, group in enumerate(groups):
+            kind = type(optimizer).__name__ + (f".{number}" if len(groups) > 1 else "")
+            for key, value in group.items():
+                if key != "params":
+                    text = repr(value.tolist() if isinstance(value, torch.Tensor) else value)
+                    bits = xxhash.xxh3_128_digest(text.encode())
+                    self._recorder.context(_OPTIMIZER, f"{SETTING}{kind}.{key}", bits, text)
+
+    def put_back(self, optimizer: torch.optim.Optimizer) -> None:
+        """Observe, as circumstances, parameters and their state before the first step of a resumed training."""
+        if self._met.get(optimizer) is not None:
+            return
+        self._met.set(optimizer, self._recorder.step)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                known = self._parameters.get(parameter)
+                if known is None:
+                    continue
+                held = {f"param.{known.name}": parameter}
+                state = optimizer.state.get(parameter) or {}
+                held.update((f"state.{known.name}.{key}", value) for key, value in state.items())
+                for name, value in held.items():
+                    bits = digest(value) if isinstance(value, (torch.Tensor, int, float)) else _LIST
+                    self._recorder.context(_OPTIMIZER, PUT_BACK + name, bits)
 
     def _state(self, state: Any, known: Parameter) -> None:
         again = self._recorder.again

@@ -22,7 +22,7 @@ from repro_audit.probe.digest.stored import is_generator
 from repro_audit.probe.files import is_users, program_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from repro_audit.storage.facts import Json
 
@@ -125,6 +125,20 @@ def _library(value: Any) -> str:
 
 _Place = tuple[str, int, "str | None"]
 """File, line, and the name of the function around it."""
+
+
+def made(classes: Collection[str]) -> _Place | None:
+    """Where one of the program's modules first calls something by the name of one of these classes."""
+    modules: dict[str, Any] = dict(sys.modules)
+    for module in modules.values():
+        file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
+        if isinstance(file, str) and is_users(file):
+            for node in ast.walk(_parsed(file)):
+                if isinstance(node, ast.Call):
+                    called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                    if called in classes:
+                        return file, node.lineno, None
+    return None
 
 
 def _place(owner: Any, key: str) -> _Place | None:
