@@ -152,9 +152,9 @@ def check(
     }
     asked = settle(flags, Path.cwd())
     parsed = parse(target, tuple(arguments or ()))
-    if resume_args and parsed.mode != "script":
+    if resume_args and (parsed.mode != "script" or parsed.is_notebook):
         raise UsageError(
-            f"{target} is called, and no arguments have it resume.",
+            f"{target} takes no arguments that could have it resume.",
             where="--resume-args",
             next_step="have the program run as a script: train.py ARGS or -m pkg.train ARGS",
         )
