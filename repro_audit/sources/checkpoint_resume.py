@@ -120,7 +120,9 @@ def levels(facts: Facts) -> Levels | str:
     if found is not None and found["script"]:
         return _levels_of_script(facts, found)
     if found is None or found["procedure"]:
-        return f"{_ITSELF}; a script can be resumed, with --resume-args"
+        return (
+            f"{_ITSELF}; a script that trains in its own process can be resumed, with --resume-args"
+        )
     if found["steps"] is None:
         return facts.seen("no epoch ended where a training could be resumed")
     return Levels(varied=(RESUMED,))

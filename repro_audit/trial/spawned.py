@@ -77,7 +77,8 @@ def context_of(request: TrialRequest) -> TrialContext:
         checkpoint=Checkpoint(
             half=request.half,
             directory=request.first_half,
-            script=request.target.mode == "script",
+            procedure=bool(request.target.launched),
+            script=request.target.mode == "script" and not request.target.launched,
             arguments=request.resume_args,
             cut=request.cut,
         ),
