@@ -141,6 +141,33 @@ def test_a_training_counts_however_the_script_ends(audit: Any, rest: str) -> Non
     assert audited.exit_code == 0, audited.terminal
 
 
+WORKERS = """
+from torch.utils.data import DataLoader
+
+
+class Noisy(torch.utils.data.Dataset):
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, index):
+        return torch.randn(4)
+
+
+if __name__ == "__main__":
+    for x in DataLoader(Noisy(), batch_size=4, num_workers=WORKERS):
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+"""
+
+
+def test_the_number_of_workers_of_a_script_is_varied(audit: Any) -> None:
+    audited = audit(TRAINING + WORKERS.replace("WORKERS", "2"), "--only", "num-workers")
+    source = audited.source("num-workers")
+    assert source["status"] == "broke"
+    assert source["divergence"]["location"]["code"] == "return torch.randn(4)"
+
+
 def test_a_script_that_goes_on_after_its_steps_is_ended(audit: Any) -> None:
     rest = "import time\ntry:\n    while True: step()\nexcept BaseException:\n    time.sleep(3600)"
     assert audit(TRAINING + rest).exit_code == 0

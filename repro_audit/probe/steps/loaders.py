@@ -6,6 +6,7 @@ So the indices are kept by task until the task's batch is taken.
 
 from __future__ import annotations
 
+import functools
 import operator
 from array import array
 from collections import Counter, deque
@@ -180,7 +181,11 @@ class Loaders:
         self._replacements.close()
 
     def _patch(self, internal: Internal, make: Callable[[Any], Any]) -> None:
-        self._replacements.attribute(*internal.spot(), make(internal.get()))
+        original = internal.get()
+        made = make(original)
+        if made is not original:
+            functools.update_wrapper(made, original)  # who asks what torch's own is like finds that
+        self._replacements.attribute(*internal.spot(), made)
 
     # DataLoader
 
