@@ -72,7 +72,7 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
                 steps=options.steps,
                 until_epoch=options.until_epoch,
                 fresh=options.fresh,
-                resume_args=options.resume_args if target.mode == "script" else (),
+                resume_args=options.resume_args if target.mode == "script" else None,
             )
             report = Audit(oracle, options, progress).report()
     except OSError as error:

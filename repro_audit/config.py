@@ -82,8 +82,8 @@ _FLAGS = (
     Option(
         name="resume-args",
         kind=Kind.TEXT,
-        default="",
-        help="With what a script goes on from its checkpoint, as one word.",
+        default=None,
+        help="What has a script go on from its checkpoint, as one word.",
     ),
     Option(name="json", kind=Kind.TEXT, default=None, help="Save the JSON report; - for stdout."),
     Option(name="quiet", kind=Kind.SWITCH, default=False, help="Print only the verdict."),
@@ -126,8 +126,8 @@ class Options:
     """Trials side by side; None: as many as make sense."""
     timeout: float = 300.0
     fresh: bool = False
-    resume_args: tuple[str, ...] = ()
-    """With which a script goes on from a checkpoint of its own; empty where nobody said how."""
+    resume_args: tuple[str, ...] | None = None
+    """With which a script goes on from a checkpoint of its own; None where nobody said how."""
     pinpoint: bool = True
     """Where something broke, run it once more to find the op and the line."""
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -299,8 +299,10 @@ def _is_broken(name: str) -> bool:
     return name not in catalogue() and installed().why_broken(name) is not None
 
 
-def _words(line: str, *, where: str) -> tuple[str, ...]:
+def _words(line: str | None, *, where: str) -> tuple[str, ...] | None:
     """Words as a shell reads them."""
+    if line is None:
+        return None
     try:
         return tuple(shlex.split(line))
     except ValueError as error:

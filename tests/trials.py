@@ -71,7 +71,7 @@ class Lab:
         steps: int,
         *,
         argv: tuple[str, ...] = (),
-        resume_args: tuple[str, ...] = (),
+        resume_args: tuple[str, ...] | None = None,
     ) -> TrialOracle:
         (self._tree / f"{name}.py").write_text(textwrap.dedent(body), encoding="utf-8")
         isolation = plan_isolation(self._tree)
@@ -80,7 +80,9 @@ class Lab:
             runner=self._runner,
             isolation=isolation,
             sources=catalogue(),
-            target=parse(f"{name}.py", argv) if resume_args else parse(f"{name}.py:build"),
+            target=parse(f"{name}.py", argv)
+            if resume_args is not None
+            else parse(f"{name}.py:build"),
             seed=0,
             steps=steps,
             fresh=False,

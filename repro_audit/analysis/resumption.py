@@ -11,11 +11,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from repro_audit.analysis.compare import compare
 from repro_audit.storage.trace import PUT_BACK, SETTING, Observation, Phase, Role, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from repro_audit.storage.facts import Json
 
@@ -154,34 +156,56 @@ def lost(straight: Trace, resumed: Trace) -> Json:
 
 
 def _circumstances(straight: Trace, resumed: Trace, until: int) -> list[str]:
-    """The names of those that differ, up to a step."""
+    """The generators, and the samples that were handed out, that differ up to a step; by the names of their rows."""
     ours, theirs = (
         {
             (row.step, row.phase, row.name, row.occurrence): row.digest
-            for row in trace.rows()
-            if row.role is Role.CONTEXT and row.step <= until
+            for row in _rows(trace, _explains)
+            if row.step <= until
         }
         for trace in (straight, resumed)
     )
-    differing = {key[2] for key in ours if ours[key] != theirs.get(key)}
-    return sorted(differing)
+    return sorted({key[2] for key, bits in ours.items() if bits != theirs.get(key)})
+
+
+def _explains(name: str) -> bool:
+    return name.startswith("rng.") or name.endswith(".indices")
+
+
+def _rows(trace: Trace, wanted: Callable[[str], bool]) -> Iterator[Observation]:
+    """The rows of certain names, in execution order: most of a trace is of others."""
+    names = [number for number, text in enumerate(trace.strings) if wanted(text)]
+    return map(trace.row, np.flatnonzero(np.isin(trace.name, names)).tolist())
 
 
 def _not_put_back(straight: Trace, resumed: Trace) -> list[str]:
     """What an optimizer stepped with, or a model held, otherwise than the straight run had left it."""
-    put_back = [row for row in resumed.rows() if row.name.startswith(PUT_BACK)]
+    put_back = [*_rows(resumed, lambda name: name.startswith(PUT_BACK))]
     if not put_back:
         return []
     first = min(row.step for row in put_back)
     found = {row.name.removeprefix(PUT_BACK): row.digest for row in put_back}
-    left = {row.name: row.digest for row in straight.rows() if row.step < first}
-    stepped = {row.name for row in resumed.rows(phase=Phase.OPTIMIZER) if row.step >= first}
-    names = [name for name, bits in found.items() if name in left and left[name] != bits]
-    for name in left:
-        if name.startswith("state.") and name in stepped:
-            in_list = name.rpartition(".")[0]
-            names += [] if name in found or in_list in found else [name]
-    return names
+    left = {
+        row.name: row.digest
+        for row in _rows(straight, lambda name: name in found or name.startswith("state."))
+        if row.step < first
+    }
+    differing = [name for name, bits in found.items() if name in left and left[name] != bits]
+    missing = [name for name in _states(resumed, first) if name in left and _lacks(found, name)]
+    return differing + missing
+
+
+def _states(resumed: Trace, first: int) -> Iterable[str]:
+    """What optimizers keep that have stepped from a step on."""
+    rows = _rows(resumed, lambda name: name.startswith("state."))
+    return dict.fromkeys(row.name for row in rows if row.step >= first)
+
+
+def _lacks(found: Collection[str], state: str) -> bool:
+    """Whether a state was not there, by itself or in a list, before the first step of its parameter."""
+    parts = state.split(".")[1:]
+    seen = any(f"param.{'.'.join(parts[:end])}" in found for end in range(1, len(parts)))
+    return seen and state not in found and state.rpartition(".")[0] not in found
 
 
 def _other_settings(straight: Trace, resumed: Trace, until: int) -> list[str]:
@@ -189,14 +213,12 @@ def _other_settings(straight: Trace, resumed: Trace, until: int) -> list[str]:
     ours, theirs = (
         {
             (row.step, row.name.removeprefix(SETTING), row.occurrence): row.meta
-            for row in trace.rows(phase=Phase.OPTIMIZER)
-            if row.name.startswith(SETTING)
+            for row in _rows(trace, lambda name: name.startswith(SETTING))
+            if row.step <= until
         }
         for trace in (straight, resumed)
     )
-    differing = [
-        key for key in ours if key in theirs and ours[key] != theirs[key] and key[0] <= until
-    ]
+    differing = [key for key in ours if key in theirs and ours[key] != theirs[key]]
     at = min((step for step, _, _ in differing), default=0)
     return [
         f"{name}: {theirs[step, name, occurrence]} instead of {ours[step, name, occurrence]} in step {step}"

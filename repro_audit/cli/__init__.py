@@ -85,7 +85,7 @@ def _common(
 def _flag(name: str, *spelt: str, metavar: str | None = None) -> Any:
     """An option of `check` as `config` has it; None stands for one that was not given."""
     flag = FLAGS[name]
-    silent = flag.default is None or flag.default is False or flag.default in ("", ())
+    silent = flag.default is None or flag.default is False or flag.default == ()
     return typer.Option(
         *spelt,
         min=flag.minimum,
@@ -152,7 +152,7 @@ def check(
     }
     asked = settle(flags, Path.cwd())
     parsed = parse(target, tuple(arguments or ()))
-    if resume_args and (parsed.mode != "script" or parsed.is_notebook):
+    if resume_args is not None and (parsed.mode != "script" or parsed.is_notebook):
         raise UsageError(
             f"{target} takes no arguments that could have it resume.",
             where="--resume-args",

@@ -86,8 +86,8 @@ class Checkpoint:
     """The program trains by itself, and can't be stopped and resumed from outside."""
     script: bool = False
     """The program is a script, which may go on from a checkpoint of its own."""
-    arguments: tuple[str, ...] = ()
-    """With which a script goes on from its own checkpoint; empty where nobody said how."""
+    arguments: tuple[str, ...] | None = None
+    """With which a script goes on from its own checkpoint; None where nobody said how."""
     cut: Cut | None = None
     """Of a script that goes on from its own checkpoint: where its first half ends."""
     writes: list[Write] = field(default_factory=list)

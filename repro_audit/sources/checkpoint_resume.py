@@ -8,7 +8,8 @@ that a DataLoader was given. A difference after that convicts it, and the report
 after loading. It breaks the promise `settings`. *Held*: both give the same. *Not exercised* where `build()` returns a
 procedure, which the audit can not stop and resume.
 
-A script goes on from its own checkpoint: `--resume-args "--resume out/last.pt"` says with which arguments. It is ended
+A script goes on from its own checkpoint: `--resume-args "--resume out/last.pt"` says with which arguments, and
+`--resume-args ""` that it takes none, since it goes on by itself from what it finds. It is ended
 right after it has written one (by `torch.save`, or into a file that those arguments name or that it opened), as near as
 can be to half of the steps, and run again with them. From the next step on, all is compared with the straight run.
 
@@ -130,7 +131,7 @@ def levels(facts: Facts) -> Levels | str:
 
 def _levels_of_script(facts: Facts, found: Json) -> Levels | str:
     """Tried alone: a second run in the same process, say, can not be resumed in a new one."""
-    if not found["arguments"]:
+    if found["arguments"] is None:
         return f"{_ITSELF}; say how it resumes: --resume-args '--resume out/last.pt'"
     if facts.cut is not None:
         return Levels(varied=(RESUMED,), alone=True)

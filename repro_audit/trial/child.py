@@ -322,7 +322,7 @@ def _run_once(
         met=context.met,
         begun=begun,
         enough=enough,
-        resumable=bool(checkpoint.arguments),
+        resumable=checkpoint.arguments is not None,
     )
     context.processes.restart()
     for callback in context.on_run:
@@ -356,7 +356,7 @@ def _mapped(request: TrialRequest, context: TrialContext) -> Target:
     """The target, in the copy of the tree where the tree is one, with what has it resume where it is to."""
     target = request.target
     if request.half == "second":
-        target = dataclasses.replace(target, argv=(*target.argv, *request.resume_args))
+        target = dataclasses.replace(target, argv=(*target.argv, *(request.resume_args or ())))
     if target.path is None:
         return target
     path = Path(target.path) if context.start is None else context.start / target.path

@@ -113,7 +113,7 @@ class TrialOracle:
     Args:
         sources: the whole catalogue: each is pinned unless a setting varies it.
         fresh: every trial gets an interpreter of its own.
-        resume_args: with which a script goes on from its own checkpoint.
+        resume_args: with which a script goes on from its own checkpoint; None where nobody said how.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class TrialOracle:
         steps: int,
         fresh: bool,
         until_epoch: int | None = None,
-        resume_args: tuple[str, ...] = (),
+        resume_args: tuple[str, ...] | None = None,
     ) -> None:
         self.runner = runner
         self.isolation = isolation

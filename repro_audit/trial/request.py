@@ -93,8 +93,8 @@ class TrialRequest:
     """What a trial compiled under such levels, to begin with; None where none did."""
     bystanders: tuple[tuple[str, ...], ...] = ()
     """Of a command: how interpreters were started that did not train in the floor's trial, and are left alone."""
-    resume_args: tuple[str, ...] = ()
-    """With which a script goes on from a checkpoint of its own; empty where nobody said how."""
+    resume_args: tuple[str, ...] | None = None
+    """With which a script goes on from a checkpoint of its own; None where nobody said how."""
     cut: Cut | None = None
     """Where its first half ends; set where, and only where, this is the half of one."""
 

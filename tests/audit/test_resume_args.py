@@ -248,6 +248,24 @@ HELD = {
                 train(rows * time.time(), wanted)
             torch.save(states(), "last.pt")
     """,
+    "it goes on by itself": """
+        if Path("last.pt").exists():
+            put_back(torch.load("last.pt"))
+        while True:
+            train(x, x[:, :1])
+            torch.save(states(), "last.pt")
+    """,
+    "it makes its loaders anew, and evaluates first": """
+        if resumes:
+            put_back(torch.load("last.pt"))
+        while True:
+            with torch.no_grad():
+                for rows, _ in loader(shuffle=True):
+                    model(rows)
+            for rows, wanted in loader(shuffle=True):
+                train(rows, wanted)
+            torch.save(states(), "last.pt")
+    """,
     "it changes parameters by hand": """
         if resumes:
             model.load_state_dict(torch.load("last.pt"))
@@ -286,7 +304,10 @@ HELD = {
             torch.save(states(), place)
     """,
 }
-ARGUMENTS = {"it keeps a file for each step, and names one": "step4.pt"}
+ARGUMENTS = {
+    "it keeps a file for each step, and names one": ("step4.pt",),
+    "it goes on by itself": (),
+}
 
 
 @pytest.fixture(scope="module")
@@ -297,8 +318,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, interpreters: Interpreter
 
 def resumed(workshop: Lab, what: str, body: str) -> list[Trial]:
     program = textwrap.dedent(HEAD) + textwrap.dedent(body)
-    argument = ARGUMENTS.get(what, "again")
-    return workshop.resumed(what.replace(" ", "_"), program, resume_args=(argument,))
+    arguments = ARGUMENTS.get(what, ("again",))
+    return workshop.resumed(what.replace(" ", "_"), program, resume_args=arguments)
 
 
 @pytest.mark.parametrize("what", HELD)

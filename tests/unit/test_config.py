@@ -33,6 +33,7 @@ fresh = true
 json = "report.json"
 quiet = true
 no-pinpoint = true
+resume-args = "--resume 'out/last one.pt'"
 
 [tool.repro-audit.sources.num-workers]
 workers = [0, 4, 4]
@@ -60,6 +61,23 @@ def test_defaults_are_those_of_an_audit(tmp_path: Path) -> None:
     assert settled(tmp_path, "[project]\n") == Check(options=Options(), json=None, quiet=False)
 
 
+def test_underscores_are_hyphens(tmp_path: Path) -> None:
+    found = settled(tmp_path, '[tool.repro-audit]\nresume_args = "-r x"\nno_pinpoint = true\n')
+    assert found.options.resume_args == ("-r", "x")
+    assert not found.options.pinpoint
+
+
+def test_no_arguments_for_resuming_are_not_the_same_as_none(tmp_path: Path) -> None:
+    assert settled(tmp_path, resume_args="").options.resume_args == ()
+    assert settled(tmp_path).options.resume_args is None
+
+
+def test_a_quote_that_is_not_closed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="can not be read") as caught:
+        settled(tmp_path, resume_args="--resume 'out")
+    assert caught.value.where == "--resume-args"
+
+
 def test_every_key_arrives(tmp_path: Path) -> None:
     found = settled(tmp_path, EVERYTHING)
     origin = found.options.origin
@@ -75,6 +93,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
             timeout=20,
             fresh=True,
             pinpoint=False,
+            resume_args=("--resume", "out/last one.pt"),
             sources={"num-workers": {"workers": (0, 4)}, "hash-seed": {"seeds": (3,)}},
             origin=origin,
         ),

@@ -13,6 +13,7 @@ import torch
 import xxhash
 from torch.nn.parameter import is_lazy
 
+from repro_audit.probe.digest.plain import SCALARS
 from repro_audit.probe.digest.tensors import digest
 from repro_audit.probe.steps.recorder import TensorSlot
 from repro_audit.storage.trace import PUT_BACK, SETTING, Phase
@@ -227,8 +228,8 @@ class Models:
         for number, group in enumerate(groups):
             kind = type(optimizer).__name__ + (f".{number}" if len(groups) > 1 else "")
             for key, value in group.items():
-                if key != "params":
-                    text = repr(value.tolist() if isinstance(value, torch.Tensor) else value)
+                text = _plainly(value) if key != "params" else None
+                if text is not None:
                     bits = xxhash.xxh3_128_digest(text.encode())
                     self._recorder.context(_OPTIMIZER, f"{SETTING}{kind}.{key}", bits, text)
 
@@ -326,6 +327,13 @@ class Models:
 def _clean(name: str) -> str:
     """A parameter's name without what `torch.compile` puts in front."""
     return name.replace("_orig_mod.", "")
+
+
+def _plainly(value: Any) -> str | None:
+    """A number, a text or several of them as text; None for what may show an address."""
+    value = value.tolist() if isinstance(value, torch.Tensor) else value
+    items = value if isinstance(value, (list, tuple)) else (value,)
+    return repr(value) if SCALARS.issuperset(map(type, items)) else None
 
 
 def _version(tensor: torch.Tensor) -> int:

@@ -39,7 +39,7 @@ def followed(trial: TrialContext, cut: Checkpoint, probe: Probe) -> Iterator[Non
     Raises:
         TargetError: the resumed program made no step.
     """
-    if not cut.arguments:
+    if cut.arguments is None:
         yield
         return
     if cut.half == "second":
@@ -47,8 +47,8 @@ def followed(trial: TrialContext, cut: Checkpoint, probe: Probe) -> Iterator[Non
         yield
         if probe.steps == cut.steps:
             raise TargetError(
-                f"The program made no step when it was resumed with {' '.join(cut.arguments)}.",
-                next_step="see that these arguments have it train on from its checkpoint",
+                f"The program made no step when it was resumed with {' '.join(cut.arguments) or 'no arguments'}.",
+                next_step="see that --resume-args has it train on from its checkpoint",
             )
         return
     half = _Whole(cut, probe) if cut.cut is None else _FirstHalf(cut, cut.cut, probe)
@@ -140,7 +140,13 @@ class _SecondHalf:
     def begin(self) -> None:
         """Count on from where the first process was ended."""
         cut, probe = self._cut, self._probe
-        text = (cut.directory / RECORD).read_text(encoding="utf-8")
+        try:
+            text = (cut.directory / RECORD).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise TargetError(
+                "The program wrote its checkpoint in one run, and not in another one.",
+                why="it must be reproducible, or write it after a number of steps",
+            ) from None
         self._record = json.loads(text)
         probe.steps = cut.steps = self._record["steps"]
         probe.losses[:] = self._record["losses"]
