@@ -330,6 +330,16 @@ def test_what_a_resumed_program_may_do(workshop: Lab, what: str) -> None:
     assert second.facts.losses == straight.facts.losses
 
 
+def test_both_processes_find_one_copy_of_the_tree(
+    workshop: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repro_audit.isolation.overlay.mechanisms", lambda: ())
+    body = HELD["it pickles, and renames what it has written"]
+    straight, second = resumed(workshop, "a copy", body)
+    assert second.ended.status == "ok", second.ended
+    assert second.digest == straight.digest
+
+
 LOST = {
     "generators that are put back too early": (
         """
