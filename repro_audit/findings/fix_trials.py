@@ -83,6 +83,7 @@ def _code(
         if each.location
     ]
     places += source.lines(diverging.reference.facts.survey.get(source.id))
+    is_target = target.path is not None and Path(target.path).name == Path(file).name
     try:
         path = Path(file)
         text = path.read_bytes().decode() if path.stat().st_size <= MOST_BYTES else ""
@@ -95,7 +96,8 @@ def _code(
         text=text,
         notebook=notebook,
         lines=tuple(dict.fromkeys(line for name, line in places if name == file)),
-        target=target.function if target.path and Path(target.path).name == Path(file).name else "",
+        target=target.function if is_target else "",
+        is_script=is_target and target.mode == "script",
     )
 
 

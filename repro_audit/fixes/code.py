@@ -40,6 +40,8 @@ class Code:
     """Those that are to blame, the first first."""
     target: str = ""
     """The function that the audit calls, where it is one of this file."""
+    is_script: bool = False
+    """It runs as `__main__`."""
     notebook: Notebook | None = None
     """Where the file is one, whose cells the text is."""
 

@@ -82,16 +82,9 @@ class SeedBeside:
             indent = " " * seeding.col_offset
             text = f"\n{indent}{known or module}.{name}({value})"
         else:
-            function = _entry(code)
-            if function is None or statement is None:
+            first = _start(code)
+            if first is None or statement is None:
                 return
-            first = function.body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and len(function.body) > 1
-            ):
-                first = function.body[1]
             place = (first.lineno, first.col_offset)
             text = f"{known or module}.{name}({code.seed(first)})\n{' ' * first.col_offset}"
         yield self.function, Edit(start=place, end=place, text=text)
@@ -183,6 +176,9 @@ _SEEDINGS = (
 )  # fmt: skip
 
 
+_NO_DOING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
 def _seeding(code: Code, but: str) -> tuple[ast.stmt, str] | None:
     """The first statement that seeds a generator, with the seed as it is written there."""
     for node in ast.walk(code.tree) if code.tree else ():
@@ -198,7 +194,19 @@ def _seeding(code: Code, but: str) -> tuple[ast.stmt, str] | None:
     return None
 
 
-def _entry(code: Code) -> ast.FunctionDef | None:
-    """The function that the audit calls."""
+def _start(code: Code) -> ast.stmt | None:
+    """The first statement that does something, of the function that the audit calls or of a script."""
     body = code.tree.body if code.tree else []
-    return next((n for n in body if isinstance(n, ast.FunctionDef) and n.name == code.target), None)
+    if not code.is_script:
+        called = (n for n in body if isinstance(n, ast.FunctionDef) and n.name == code.target)
+        body = next((function.body for function in called), [])
+    found = next(
+        (each for each in body if not isinstance(each, _NO_DOING) and not _is_text(each)), None
+    )
+    if code.is_script and isinstance(found, ast.If) and "__name__" in ast.unparse(found.test):
+        return found.body[0]
+    return found or next(iter(body), None)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)

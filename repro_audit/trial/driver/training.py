@@ -205,7 +205,7 @@ def _fill(notes: Notes, seen: list[LoaderFacts]) -> None:
 def _never_trained(probe: Probe, notes: Notes) -> NeverTrainedError:
     seen = "torch was never imported"
     if probe.installed:
-        models = ", ".join(probe.models) or "none"
+        models = ", ".join(dict.fromkeys(probe.models)) or "none"
         seen = (
             f"{notes.batches_seen} batches were read, {probe.backwards} losses were backpropagated, and the models "
             f"that ran are: {models}"

@@ -237,3 +237,25 @@ def test_text_that_is_not_ascii_and_carriage_returns() -> None:
 
 def test_what_is_no_python_is_left_alone() -> None:
     assert rewritten("file-order", "import os\nx = os.listdir(\n", 2) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "edited"),
+    [
+        (
+            '"""A script."""\nimport torch\n\ndef step():\n    pass\n\nx = torch.randn(3)\n',
+            "torch.manual_seed(0)\nx = torch.randn(3)",
+        ),
+        (
+            "import torch\n\ndef main():\n    return torch.randn(3)\n\nif __name__ == '__main__':\n    main()\n",
+            "if __name__ == '__main__':\n    torch.manual_seed(0)\n    main()",
+        ),
+    ],
+    ids=["at once", "behind the guard"],
+)
+def test_a_script_is_seeded_where_it_starts(text: str, edited: str) -> None:
+    line = next(n for n, each in enumerate(text.splitlines(), 1) if "randn" in each)
+    code = Code(file="train.py", text=text, lines=(line,), is_script=True)
+    proposal = propose(catalogue()["torch-rng"].remedies, code)
+    assert proposal is not None
+    assert edited in proposal.text

@@ -835,7 +835,7 @@ def test_a_procedure_that_never_steps(tmp_path: Path) -> None:
     with pytest.raises(TargetError) as caught:
         trained(tmp_path, build)
     assert "never trained: <lambda>() ended" in caught.value.what
-    assert "6 batches were read, and 6 losses were backpropagated" in caught.value.why
+    assert "6 batches were read, 6 losses were backpropagated" in caught.value.why
 
 
 def test_training_twice_in_one_process(tmp_path: Path) -> None:

@@ -74,7 +74,6 @@ def values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
     path.write_text(PROGRAM, encoding="utf-8")
     monkeypatch.setattr(files, "is_users", lambda file: file == str(path))
     monkeypatch.setattr(origins, "is_users", lambda file: file == str(path))
-    monkeypatch.setattr(state, "is_users", lambda file: file == str(path))
     spec = importlib.util.spec_from_file_location("program", path)
     assert spec is not None
     assert spec.loader is not None
