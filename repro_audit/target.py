@@ -14,6 +14,7 @@ import importlib.util
 import os
 import pkgutil
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass, replace
@@ -122,9 +123,17 @@ def _script(spec: str, argv: Sequence[str]) -> Target:
         near = [f"{file}" for file in sorted(path.glob("*.py"))]
         raise UsageError(f"{spec} is a directory.", next_step=suggestion(spec, near, "files"))
     if not path.is_file():
-        _refuse_missing(spec)
+        _refuse_missing(spec, argv)
     if path.suffix == notebook.SUFFIX:
         return _notebook(spec, argv)
+    with path.open("rb") as file:
+        first = file.readline(256)
+    if first.startswith(b"#!") and b"python" not in first:
+        raise UsageError(
+            f"{spec} is no Python program.",
+            where=first.decode(errors="replace").strip(),
+            next_step=f"have it run as a command: {_as_command(spec, argv)}",
+        )
     tree = _parse(path)
     if tree is not None and _only_defines(tree, "build"):
         raise UsageError(
@@ -159,12 +168,18 @@ def _only_defines(tree: ast.Module, function: str) -> bool:
     return function in defined and not named & defined
 
 
-def _refuse_missing(spec: str) -> NoReturn:
-    """A spec that is no file: a module's name, perhaps, or a file's that is misspelt."""
+def _as_command(spec: str, argv: Sequence[str]) -> str:
+    return f"repro-audit check {COMMAND} {shlex.join([spec, *argv])}"
+
+
+def _refuse_missing(spec: str, argv: Sequence[str]) -> NoReturn:
+    """A spec that is no file: a module's name, perhaps, a command's, or a file's that is misspelt."""
     if not spec or spec.startswith("-"):
         raise UsageError("No target is named.", where=spec, next_step=f"give {FORMS}")
     if Path(f"{spec}.py").is_file():
         step = f"did you mean {spec}.py?"
+    elif argv and shutil.which(spec):
+        step = f"to audit a command, put {COMMAND} before it: {_as_command(spec, argv)}"
     elif not _looks_like_path(spec) and _is_module(spec):
         step = f"did you mean -m {spec}?"
     else:

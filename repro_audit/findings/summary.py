@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 TESTED_TORCH, TESTED_PYTHON = ((2, 8), (2, 14)), ((3, 10), (3, 13))
 """The oldest and the newest with which the tests ran; see `.ci/matrix`."""
 
+MOST_FURTHER = 1_000
+"""Times as many steps as were made are the most that are worth a hint."""
+
 
 def failure(floor: Trial) -> model.TargetFailure:
     """How the target itself failed, with everything pinned."""
@@ -157,7 +160,7 @@ def _further_steps(facts: Facts) -> int:
     """Steps that go a little beyond the end of an epoch, as far as its length is known; else several times as many."""
     if facts.batches_per_epoch and facts.batches_seen:
         epoch = ceil(facts.steps * facts.batches_per_epoch / facts.batches_seen)
-        if epoch >= facts.steps:
+        if facts.steps <= epoch <= MOST_FURTHER * facts.steps:
             return epoch + 2
     return 4 * facts.steps
 
@@ -193,7 +196,7 @@ def coverage(facts: Facts) -> str:
     parts.append(f"{facts.steps} steps")
     if facts.epochs:
         parts.append(f"{facts.epochs} epoch{'s' if facts.epochs != 1 else ''}")
-    if facts.trains_itself:
+    if facts.trains_itself and facts.loading_seconds:
         parts.append(f"the first one after {facts.loading_seconds:.1f} s")
     seen = ", ".join(parts)
     if facts.trains_itself:

@@ -180,11 +180,12 @@ def test_a_script_that_goes_on_after_its_steps_is_ended(audit: Any) -> None:
         ("import argparse\nargparse.ArgumentParser().parse_args(['-x'])", "an argument is missing"),
         ("input('name? ')", "the program asks for input"),
         (TRAINING, "the models that ran are: none"),
+        ("import os, sys; os.execv(sys.executable, ['python'])", "replaces its own process"),
         ("def f(:", "SyntaxError: invalid syntax"),
         ("import nothing_there", "No module named 'nothing_there'"),
         (TRAINING + "while True: model(torch.ones(4)).sum().backward()", "513 losses were"),
     ],
-    ids=["exits", "arguments", "input", "no step", "syntax", "import", "endless"],
+    ids=["exits", "arguments", "input", "no step", "exec", "syntax", "import", "endless"],
 )
 def test_what_is_said_where_nothing_trains(audit: Any, text: str, said: str) -> None:
     audited = audit(text)

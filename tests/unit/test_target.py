@@ -72,6 +72,7 @@ def test_a_module(here: Path) -> None:
         ("trian.py", "There is no file trian.py", "train.py"),
         ("pkg.mod", "There is no file pkg.mod", "-m pkg.mod"),
         ("data", "is a directory", "clean.py"),
+        ("run.sh", "is no Python program", "check -- run.sh"),
         ("pkg.mdo:build", "There is no module pkg.mdo", "pkg.mod"),
         ("pgk.mod:build", "There is no module pgk", "pkg"),
         ("pkg.mod.deep:build", "is a module, not a package", ""),
@@ -98,6 +99,7 @@ def test_a_wrong_spec_is_refused_with_the_nearest_name(
     write(here / "pkg" / "mod.py")
     write(here / "data" / "clean.py")
     write(here / "notes.ipynb", "{}")
+    write(here / "run.sh", "#!/bin/sh\npython train.py\n")
     with pytest.raises(UsageError) as caught:
         parse(spec)
     assert what in caught.value.what
@@ -112,6 +114,12 @@ def test_arguments_are_refused_where_a_function_is_called(here: Path) -> None:
 
 
 # Scripts
+
+
+def test_a_command_wants_two_dashes(here: Path) -> None:
+    with pytest.raises(UsageError, match="There is no file sh") as caught:
+        parse("sh", ["-c", "python train.py"])
+    assert "check -- sh -c 'python train.py'" in caught.value.next_step
 
 
 def test_a_script(here: Path) -> None:

@@ -7,6 +7,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ class Script:
             return
         code, main = self._file() if self._target.path is not None else self._module()
         main.__dict__["__builtins__"] = builtins
+        sys.addaudithook(partial(_refuse_another_program, os.getpid()))
         # It stays there: what the program leaves running may still look for it.
         sys.modules[MAIN] = main
         exec(code, main.__dict__)  # noqa: S102 - this is what the program is run for
@@ -63,6 +65,16 @@ class Script:
         main.__dict__["__cached__"] = spec.cached
         sys.argv[0] = spec.origin or name
         return code, main
+
+
+def _refuse_another_program(process: int, event: str, _arguments: object) -> None:
+    """Raise where the script has its process run another program, in which nobody would see it train."""
+    if event == "os.exec" and os.getpid() == process:
+        raise TargetError(
+            "The script replaces its own process by a new one (os.exec), in which it can not be watched.",
+            why="programs do so to have PYTHONHASHSEED or other variables set before they start",
+            next_step="have it run as a command, in which every Python is watched: repro-audit check -- python ...",
+        )
 
 
 def _find(name: str) -> tuple[ModuleSpec, CodeType]:

@@ -35,6 +35,10 @@ def floor(directory: Path, facts: Facts | None = None, **left: object) -> Trial:
             "4 batches (an epoch has 8), 16 of 32 samples, 4 steps",
         ),
         (Facts(steps=4, epochs=1), "4 steps, 1 epoch"),
+        (
+            Facts(steps=4, trains_itself=True, loading_seconds=2.34),
+            "4 steps, the first one after 2.3 s; --steps 16 looks further",
+        ),
         (Facts(steps=4, epochs=2), "4 steps, 2 epochs"),
         (Facts(steps=4, trains_itself=True), "4 steps; --steps 16 looks further"),
         (Facts(steps=4, trains_itself=True, ended=True), "4 steps: the whole program"),
