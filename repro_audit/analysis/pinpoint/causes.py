@@ -113,6 +113,14 @@ class _Explanation:
 
     def _suspected(self, found: Cause, item: Item, suspect: Suspect) -> Cause:
         """The line that does what the source is about, where it ran what was found, or decided about it."""
+        if suspect.hidden_order and found.incomplete:
+            # Whoever hashes objects need not see their order: a line that goes through them is likelier.
+            ordering = self._behind(found, item, replace(suspect, lines=frozenset()))
+            if ordering is not None:
+                return ordering
+        return self._behind(found, item, suspect) or found
+
+    def _behind(self, found: Cause, item: Item, suspect: Suspect) -> Cause | None:
         shown = found.place.event
         if shown is not None and suspects.matches(self._a, shown.index, suspect):
             return found
@@ -134,11 +142,10 @@ class _Explanation:
             row = suspects.before(self._a, at, suspect, functions)
             if row is None and found.kind != "line":
                 # A function that is over by now may have handed out what it put in order.
-                row = suspects.only(self._a, at, replace(suspect, lines=frozenset()))
-                row = suspects.only(self._a, at, suspect) if row is None else row
+                row = suspects.only(self._a, at, suspect)
             if row is not None:
                 return self._reading_line(row, self._partner(row), suspect)
-        return found
+        return None
 
     def _reading_line(self, row_a: int, row_b: int | None, suspect: Suspect) -> Cause:
         event = self._a.event(row_a)

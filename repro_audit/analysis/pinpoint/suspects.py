@@ -6,6 +6,7 @@ such a line ran, or was decided by it, the line itself is named.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,7 +64,14 @@ def before(
 
 
 def only(detail: Detail, stop: int, suspect: Suspect) -> int | None:
-    """The first row of the only line before a place that does what the source is about; None where several do."""
+    """The first row of the only line before a place that does what the source is about; None where several do.
+
+    Where the source decides an order, many lines may hash what is in it: one that goes through it is likelier.
+    """
+    if suspect.hidden_order and suspect.lines:
+        ordering = only(detail, stop, replace(suspect, lines=frozenset()))
+        if ordering is not None:
+            return ordering
     found: dict[bool, dict[tuple[str, int], int]] = {True: {}, False: {}}
     seen: set[tuple[int, int]] = set()
     for at in np.flatnonzero(detail.kind[:stop] == Kind.LINE).tolist():
