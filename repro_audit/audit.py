@@ -164,7 +164,9 @@ class Audit:
         # An interpreter that has imported PyTorch before the program runs would hide what they change.
         self.oracle.fresh = self.oracle.fresh or bool(facts.set_before_torch)
         if self.options.jobs is None and (
-            facts.training_seconds > SHORT_TRAINING or facts.cuda_share > SMALL_SHARE
+            facts.training_seconds > SHORT_TRAINING
+            or facts.cuda_share > SMALL_SHARE
+            or facts.ranks > 1  # they meet at an address, which may be the same in each trial
         ):
             self.oracle.runner.side_by_side = 1
         return floor

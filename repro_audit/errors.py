@@ -59,6 +59,10 @@ class NeverTrainedError(TargetError):
     """The target ran to its end without one optimizer step."""
 
 
+class TrainsElsewhereError(TargetError):
+    """The target is about to train in processes that it spawns."""
+
+
 class InternalError(ReproAuditError):
     """A defect of the tool."""
 

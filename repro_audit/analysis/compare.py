@@ -15,7 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from repro_audit.storage.columns import ROWS_PER_FLUSH, Rows
-from repro_audit.storage.trace import Observation, Phase, Role, Trace, count_earlier, group_keys
+from repro_audit.storage.trace import (
+    RANK,
+    Observation,
+    Phase,
+    Role,
+    Trace,
+    count_earlier,
+    group_keys,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -174,7 +182,9 @@ def way(a: Trace, b: Trace) -> tuple[Mismatch, ...]:
     places = outcomes.order_a[rows]
     phases = a.step[places].astype(np.int64) * len(Phase) + a.phase[places]
     losses = [
-        number for number, text in enumerate(a.strings) if re.fullmatch(r"loss(\.\d+)?", text)
+        number
+        for number, text in enumerate(a.strings)
+        if re.fullmatch(rf"({RANK})?loss(\.\d+)?", text)
     ]
     is_loss = np.isin(a.name[places], losses)
     begins = np.ones(len(rows), dtype=np.bool_)

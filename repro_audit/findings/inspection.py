@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from repro_audit.analysis.pinpoint import Cause, Run, address, alike_rows, pinpoint
 from repro_audit.storage.events import DETAIL, MAIN, Detail, processes, truncation
-from repro_audit.storage.trace import Phase
+from repro_audit.storage.trace import Phase, of_rank
 from repro_audit.storage.values import Magnitude, magnitude, open_values
 from repro_audit.trial.oracle import part
 from repro_audit.trial.request import Watch, Window
@@ -179,9 +179,10 @@ def _inspect(suspicion: Suspicion) -> Plan:
     # Batches are drawn ahead of their steps, and a race parts the runs at another step each time.
     early = first.phase in {Phase.INIT, Phase.DATA} or suspicion.race
     last = max(first.step, diverging.reference.facts.steps - 1) if suspicion.race else first.step
-    windows = [Window(first=0 if early else first.step, last=last, loading=loading)]
+    rank, _ = of_rank(first.name)
+    windows = [Window(first=0 if early else first.step, last=last, loading=loading, rank=rank)]
     if not early and first.step > 0:
-        windows.append(Window(first=0, last=first.step, loading=loading))
+        windows.append(Window(first=0, last=first.step, loading=loading, rank=rank))
     finding = Finding()
     for window in windows:
         finding = yield from _look(suspicion, window)

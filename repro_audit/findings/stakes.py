@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repro_audit.storage.trace import Phase, Role
+from repro_audit.storage.trace import Phase, Role, of_rank
 
 if TYPE_CHECKING:
     from repro_audit.storage.facts import Facts
@@ -54,7 +54,11 @@ def _why_unmoved(facts: Facts) -> str:
 
 def moved(trace: Trace) -> bool | None:
     """Whether any parameter was other than before after some step; None where none was seen twice."""
-    named = [number for number, text in enumerate(trace.strings) if text.startswith(_PARAMETER)]
+    named = [
+        number
+        for number, text in enumerate(trace.strings)
+        if of_rank(text)[1].startswith(_PARAMETER)
+    ]
     wanted = (trace.role == Role.OUTCOME) & np.isin(trace.name, named)
     seen: dict[tuple[str, int], bytes] = {}
     twice = False

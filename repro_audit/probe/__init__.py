@@ -71,6 +71,8 @@ class Probe:
     values: ValueWriter | None = None
     capture: frozenset[Key] = frozenset()
     """Observations whose values go to `values`."""
+    prefix: str = ""
+    """Of each name: which process it is of, where several train together."""
     max_steps: int
     until_epoch: int | None = None
     """If given, training ends with this epoch of a loader that is read for training."""

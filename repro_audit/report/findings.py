@@ -21,6 +21,7 @@ from repro_audit.report.model import (
 )
 from repro_audit.report.style import TerminalStyle, code, heading, indented, rows, words
 from repro_audit.source import Scope
+from repro_audit.storage.trace import of_rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,11 +72,13 @@ def unexplained(divergence: Divergence, look: TerminalStyle) -> RenderableType:
 
 
 def place(divergence: Divergence) -> str:
-    """Step, phase and name: `step 0, data, batch.0`."""
+    """Step, phase and name: `step 0, data, batch.0`; of several processes also which: `rank 1`."""
+    rank, name = of_rank(divergence.name or "")
     parts = (
         None if divergence.step is None else f"step {divergence.step}",
+        None if rank is None else f"rank {rank}",
         divergence.phase,
-        divergence.name,
+        name,
     )
     return text.listed(text.line(part) for part in parts if part)
 

@@ -34,6 +34,8 @@ class Failure:
     """What to write instead; may have several lines."""
     stopped_training: bool = False
     """The program ran, but no optimizer step was seen."""
+    elsewhere: bool = False
+    """It was about to train in processes that it spawns, which are seen only where it runs as a command."""
     whole: str = ""
     """The traceback with the tool's frames."""
     ours: bool = False
@@ -124,6 +126,8 @@ class Facts:
     """Plugins that could not be in force, by their id, and why."""
     lacking: dict[str, str] = field(default_factory=dict)
     """By a source's id: what of PyTorch's internals it takes, and the installed one lacks."""
+    ranks: int = 1
+    """How many processes trained together."""
     bystanders: tuple[tuple[str, ...], ...] = ()
     """Of a command: how interpreters were started that did not train."""
     failure: Failure | None = None

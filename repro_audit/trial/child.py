@@ -291,6 +291,7 @@ def _run_once(
     from repro_audit.probe import Probe
     from repro_audit.trial.driver import own_checkpoint
     from repro_audit.trial.driver import training as driver
+    from repro_audit.trial.driver.script import watch_for_ranks
 
     def enough() -> None:
         if told is None or not notes.trains_itself:
@@ -331,6 +332,7 @@ def _run_once(
     with own_checkpoint.followed(context, checkpoint, probe):
         if request.target.mode == "script":
             context.when_imported("torch", probe.install)
+            context.when_imported("torch", partial(watch_for_ranks, probe))
         else:
             probe.install()
         try:

@@ -12,6 +12,7 @@ from repro_audit.errors import (
     NeverTrainedError,
     SourceFailedError,
     TargetError,
+    TrainsElsewhereError,
 )
 from repro_audit.isolation.room import no_room
 from repro_audit.storage.facts import Failure
@@ -36,7 +37,8 @@ def failure_of(error: BaseException, request: TrialRequest) -> Failure:
                 traceback=error.where,
                 why=error.why,
                 next_step=error.next_step,
-                stopped_training=isinstance(error, NeverTrainedError),
+                stopped_training=isinstance(error, (NeverTrainedError, TrainsElsewhereError)),
+                elsewhere=isinstance(error, TrainsElsewhereError),
             )
         case SystemExit():
             why, next_step = _of_exit(error.code, request.target)

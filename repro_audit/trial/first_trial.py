@@ -36,6 +36,10 @@ def settle(oracle: TrialOracle, first: Trial) -> Trial:
     Raises:
         InternalError: the program trains by itself, and not under the audit.
     """
+    if _may_train_elsewhere(oracle, first):
+        launched = oracle.launch()
+        if launched is not None:
+            return launched
     with _limit(oracle, PATIENCE * oracle.runner.timeout):
         plain = oracle.try_as_is(probed=False)
     if not _trains(plain, first):
@@ -54,6 +58,18 @@ def settle(oracle: TrialOracle, first: Trial) -> Trial:
             if _trains(failing, first):
                 return failing
     raise defect(failing, "with what it pins")
+
+
+def _may_train_elsewhere(oracle: TrialOracle, first: Trial) -> bool:
+    """Whether a script made no step, or said that other processes are to make them."""
+    failure = first.facts.failure
+    target = oracle.target
+    return (
+        target.mode == "script"
+        and not target.is_notebook
+        and not target.launched
+        and (first.ended.status == "no-steps" or (failure is not None and failure.elsewhere))
+    )
 
 
 def _trains(trial: Trial, first: Trial) -> bool:

@@ -17,6 +17,7 @@ from repro_audit.isolation.sandbox import Isolation, Tree, written
 from repro_audit.sources import installed
 from repro_audit.storage.facts import Facts, Key
 from repro_audit.storage.trace import Trace
+from repro_audit.target import as_command
 from repro_audit.trial import halves
 from repro_audit.trial.agreement import Common, CommonOracle
 from repro_audit.trial.request import FIRST, TEMPORARY, TrialRequest, Watch
@@ -292,6 +293,16 @@ class TrialOracle:
         self.floor = self._floor_tree = self._whole_floor = None
         (floor,) = self.try_settings([({}, Watch())], fresh=[True])
         return floor
+
+    def launch(self) -> Trial | None:
+        """Make the first trial of a script anew, started as a command; None where it does not train so either."""
+        before = self.target, self.fresh
+        self.target, self.fresh = as_command(self.target), True
+        floor = self.begin_again()
+        if floor.facts.steps:
+            return floor
+        self.target, self.fresh = before
+        return None
 
     def surveyed(self, trial: Trial, name: str, found: Json) -> Trial:
         """A trial, with more in the survey of a source than it could know by itself."""

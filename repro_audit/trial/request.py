@@ -31,6 +31,8 @@ class Window:
     """0 has the loading of the program in it."""
     last: int
     """The trial ends after this step."""
+    rank: int | None = None
+    """Of several processes that train together, the one that is watched; None for all."""
     loading: bool = True
     """Keep what happened before `build()`; false where one of two runs is the second one of its process."""
 

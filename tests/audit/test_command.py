@@ -122,3 +122,83 @@ def test_the_hook_gives_way(tmp_path: Path, known: bool) -> None:
         (defect,) = processes.glob(f"*/{DEFECT}")
         assert "FileNotFoundError" in defect.read_text(encoding="utf-8")
         assert (more, ended.returncode) == ([], 70)
+
+
+DISTRIBUTED = """
+    import os
+
+    import torch
+    import torch.distributed as dist
+    from torch import nn
+    from torch.nn.parallel import DistributedDataParallel
+    from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+
+    def work(rank, world):
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", "29541")
+        dist.init_process_group("gloo", rank=rank, world_size=world)
+        torch.manual_seed(0)
+        x = torch.randn(64, 8)
+        data = TensorDataset(x, x.sum(1, keepdim=True))
+        model = DistributedDataParallel(nn.Linear(8, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        sampler = DistributedSampler(data, seed=0)
+        loader = DataLoader(data, batch_size=8, sampler=sampler)
+        torch.manual_seed(SEED)
+        for epoch in range(20):
+            sampler.set_epoch(epoch)
+            for batch, target in loader:
+                optimizer.zero_grad()
+                noisy = batch + 0.1 * torch.randn_like(batch)
+                nn.functional.mse_loss(model(noisy), target).backward()
+                optimizer.step()
+                AFTER
+        dist.destroy_process_group()
+
+
+    if __name__ == "__main__":
+        if "RANK" in os.environ:
+            work(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        else:
+            torch.multiprocessing.spawn(work, args=(2,), nprocs=2)
+"""
+TORCHRUN = (
+    PYTHON,
+    "-m",
+    "torch.distributed.run",
+    "--nproc-per-node",
+    "2",
+    "--master-port",
+    "29542",
+)
+
+
+def distributed(seed: str = "rank", after: str = "pass") -> str:
+    return DISTRIBUTED.replace("SEED", seed).replace("AFTER", after)
+
+
+def test_each_rank_is_traced_through_torchrun_and_spawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "train.py", distributed())
+    with oracle(tmp_path, monkeypatch, "--", *TORCHRUN, "train.py") as command:
+        launched = pinned(command)
+        again = pinned(command)
+        rows = [row for row in launched.trace if row.step == 1]
+    assert launched.ended.status == "ok", launched.facts.failure
+    assert (launched.facts.ranks, launched.facts.steps, launched.facts.samples_seen) == (2, 3, 48)
+    assert again.digest == launched.digest
+    names = [row.name for row in rows]
+    # What a rank has of its own comes before what the ranks share.
+    assert names.index("rank1.loss") < names.index("rank0.grad.module.weight")
+    bits = {row.name: row.digest for row in rows}
+    assert bits["rank0.batch.0"] != bits["rank1.batch.0"]
+    assert bits["rank0.param.module.weight"] == bits["rank1.param.module.weight"]
+    with oracle(tmp_path, monkeypatch, "train.py") as script:
+        first = pinned(script)
+        assert first.facts.failure is not None
+        assert first.facts.failure.elsewhere
+        spawned = script.launch()
+    assert spawned is not None
+    assert spawned.digest == launched.digest

@@ -11,7 +11,7 @@ import numpy as np
 from repro_audit.analysis.pinpoint.align import Span
 from repro_audit.analysis.pinpoint.model import Sample
 from repro_audit.storage.events import MAIN, Kind
-from repro_audit.storage.trace import Phase
+from repro_audit.storage.trace import RANK, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ _SAMPLE = "sample"
 _COLLATE = "collate"
 """The samples are there, and are made a batch."""
 _INSIDE = {_SAMPLE, _COLLATE}
-_BATCH = re.compile(r"(?:loader(\d+)\.)?batch(?=\.|$)")
+_BATCH = re.compile(rf"(?:{RANK})?(?:loader(\d+)\.)?batch(?=\.|$)")
 """How a trace calls what a loader handed out."""
 
 

@@ -57,7 +57,7 @@ class Hooks:
 
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
-        self.recorder = Recorder(probe.trace, probe.values, probe.capture)
+        self.recorder = Recorder(probe.trace, probe.values, probe.capture, probe.prefix)
         self.recorder.step = self._first_step = probe.steps
         if probe.detailed is not None:
             self.recorder.tell(probe.detailed.observed)

@@ -89,10 +89,18 @@ class Recorder:
     """Adds rows at the current step, and saves the values that were asked for."""
 
     def __init__(
-        self, trace: TraceWriter, values: ValueWriter | None, capture: frozenset[Key]
+        self,
+        trace: TraceWriter,
+        values: ValueWriter | None,
+        capture: frozenset[Key],
+        prefix: str = "",
     ) -> None:
         self.step = 0
-        self.intern = trace.intern
+        self._text = trace.intern
+        self.intern: Callable[[str], int] = (
+            trace.intern if not prefix else lambda name: trace.intern(prefix + name)
+        )
+        """The id of a name, in this process."""
         self._add: Callable[[int, int, int, int, int, bytes], None] = trace.add
         self._texts = trace.texts
         self._values = values
@@ -118,7 +126,7 @@ class Recorder:
     def outcome(self, phase: int, name: int, value: object) -> None:
         """Observe one value; what can't be read is a row of its own kind, and never an error in the program."""
         try:
-            meta, bits = self.intern(describe(value)), digest(value)
+            meta, bits = self._text(describe(value)), digest(value)
         except Exception as error:  # a type that no test of ours knows must not stop the program
             self._unreadable(phase, name, error)
             return
@@ -147,7 +155,7 @@ class Recorder:
                 self._save(phase, place.name, value)
             return
         self.outcome(phase, place.name, value)
-        place.remember(value, self.intern)
+        place.remember(value, self._text)
 
     def first(self, phase: int, place: TensorSlot, value: Any) -> None:
         """Observe a tensor that is new here, unless the training began with it in a process before this one."""
@@ -184,12 +192,12 @@ class Recorder:
     def _unreadable(self, phase: int, name: int, error: Exception) -> None:
         form = f"unreadable ({type(error).__name__})"
         pass_over(form)
-        meta = self.intern(form)
+        meta = self._text(form)
         self._add(self.step, phase, _OUTCOME, name, meta, _UNREADABLE)
 
     def context(self, phase: int, name: str, bits: bytes, meta: str = "") -> None:
         """Observe a circumstance."""
-        self._add(self.step, phase, _CONTEXT, self.intern(name), self.intern(meta), bits)
+        self._add(self.step, phase, _CONTEXT, self.intern(name), self._text(meta), bits)
 
     def _save(self, phase: int, name: int, value: object) -> None:
         """Keep the value if its place is among those asked for."""

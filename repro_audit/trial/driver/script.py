@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import importlib.machinery
 import importlib.util
 import os
@@ -10,15 +11,16 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from repro_audit.errors import TargetError
+from repro_audit.errors import TargetError, TrainsElsewhereError
 from repro_audit.trial.driver.cells import MAIN, Kernel
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import CodeType
 
+    from repro_audit.probe import Probe
     from repro_audit.target import Target
 
 
@@ -75,6 +77,23 @@ def _refuse_another_program(process: int, event: str, _arguments: object) -> Non
             why="programs do so to have PYTHONHASHSEED or other variables set before they start",
             next_step="have it run as a command, in which every Python is watched: repro-audit check -- python ...",
         )
+
+
+def watch_for_ranks(probe: Probe) -> None:
+    """Once torch is there: end a program that is about to train in processes that it spawns, which nobody would see.
+
+    Those that spawn others without `torch.multiprocessing.spawn` are found out by their end: nothing trained.
+    """
+    spawning: Any = sys.modules["torch.multiprocessing.spawn"]
+    original = spawning.start_processes
+
+    @functools.wraps(original)
+    def start_processes(*args: Any, **kwargs: Any) -> Any:
+        if probe.installed and not probe.steps:
+            raise TrainsElsewhereError("The program trains in processes that it spawns.")
+        return original(*args, **kwargs)
+
+    spawning.start_processes = start_processes
 
 
 def _find(name: str) -> tuple[ModuleSpec, CodeType]:

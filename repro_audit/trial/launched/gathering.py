@@ -14,6 +14,13 @@ from repro_audit.errors import InternalError
 from repro_audit.storage.border import loads
 from repro_audit.storage.facts import Facts, Failure
 from repro_audit.trial.launched.hook import UNUSABLE
+from repro_audit.trial.launched.ranks import (
+    VALUES,
+    merge_facts,
+    merge_logs,
+    merge_traces,
+    merge_values,
+)
 from repro_audit.trial.launched.traced import ABOUT, DEFECT, PROCESSES, About
 from repro_audit.trial.request import FACTS
 
@@ -98,7 +105,7 @@ def gather(request: TrialRequest, gathered: Gathered, status: int) -> Facts:
     }
     facts = _facts(request, gathered, status)
     if facts.failure is None:
-        _move(training[0].place, request.directory)
+        _keep(request, [process.place for process in training])
     return dataclasses.replace(facts, bystanders=tuple(sorted(filter(_is_own, bystanders))))
 
 
@@ -117,19 +124,25 @@ def _facts(request: TrialRequest, gathered: Gathered, status: int) -> Facts:
         if not failure.stopped_training:
             return Facts(failure=failure)
     training = gathered.training
-    if training and training[0].facts is not None:
-        if training[0].facts.ended and status:
-            return Facts(failure=_of_status(status))
-        return training[0].facts
-    if status:
+    learnt = [process.facts for process in training if process.facts is not None]
+    if status and (not learnt or learnt[0].ended):
         return Facts(failure=_of_status(status))
+    if learnt:
+        return merge_facts(learnt) if len(learnt) > 1 else learnt[0]
     return Facts(failure=_never_trained(request, gathered.processes, failures))
 
 
-def _move(place: Path, directory: Path) -> None:
-    """Make what a process left the trial's own."""
-    for file in place.iterdir():
-        if file.name not in {FACTS, ABOUT}:
+def _keep(request: TrialRequest, places: Sequence[Path]) -> None:
+    """Make what the processes that trained have left the trial's own."""
+    directory = request.directory
+    window = request.watch.window
+    watched = places[(window.rank or 0) % len(places)] if window is not None else places[0]
+    if len(places) > 1:
+        merge_traces([place / "trace" for place in places], directory / "trace")
+        merge_values([place / VALUES for place in places], directory / VALUES)
+        merge_logs(places, directory)
+    for file in watched.iterdir():
+        if file.name not in {FACTS, ABOUT} and not (directory / file.name).exists():
             shutil.move(file, directory / file.name)
 
 

@@ -54,8 +54,9 @@ def _begin(sys):
         return
     if not any(finder.find_spec("torch", None) for finder in sys.meta_path):
         return
-    if {parent!r} is not None and {parent!r} not in sys.path:
-        sys.path.append({parent!r})
+    parent = {parent!r}
+    if parent and parent not in sys.path:
+        sys.path.append(parent)
     try:
         from repro_audit.trial.launched.traced import begin
     except ImportError as error:

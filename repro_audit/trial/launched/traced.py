@@ -10,6 +10,7 @@ import atexit
 import dataclasses
 import multiprocessing
 import os
+import random
 import sys
 import time
 import traceback
@@ -107,9 +108,16 @@ def rank_here() -> int:
     """This process's rank as whoever started it has it: 0 where nobody tells."""
     with suppress(KeyError, ValueError):
         return int(os.environ["RANK"])
-    # As `torch.multiprocessing.spawn` counts them; set before the program's main module is imported.
+    return _spawned() or 0
+
+
+def _spawned() -> int | None:
+    """Which of the processes this is that `multiprocessing` spawned; None where it has not.
+
+    `torch.multiprocessing.spawn` counts ranks so. The name is there before the program's main module is imported.
+    """
     kind, _, number = multiprocessing.current_process().name.rpartition("-")
-    return int(number) - 1 if kind == "SpawnProcess" and number.isdecimal() else 0
+    return int(number) - 1 if kind == "SpawnProcess" and number.isdecimal() else None
 
 
 def _world() -> tuple[int, int]:
@@ -120,6 +128,12 @@ def _world() -> tuple[int, int]:
     with suppress(KeyError, ValueError):
         return rank_here(), int(os.environ["WORLD_SIZE"])
     return rank_here(), 1
+
+
+def _prefix() -> str:
+    """What names begin with, where several processes are meant to train together."""
+    together = os.environ.get("WORLD_SIZE", "1") != "1" or _spawned() is not None
+    return f"rank{rank_here()}." if together else ""
 
 
 class Traced:
@@ -138,6 +152,8 @@ class Traced:
         self.trace: TraceWriter | None = None
         self.failure: BaseException | None = None
         self.started = time.monotonic()
+        self._offset = 0
+        """By how much the seeds are this rank's own."""
         self._stack = ExitStack()
         """Never left: the levels hold until the process ends."""
 
@@ -154,11 +170,29 @@ class Traced:
         for name, level in request.setting.items():
             self._stack.enter_context(in_force(self.sources[name], level, context))
         settled()
+        for library in ("numpy", "torch"):
+            context.when_imported(library, self._tell_ranks_apart)
         seed_ambient(context)
-        self.detailed = detailed_of(self.own)
+        if self._is_watched:
+            self.detailed = detailed_of(self.own)
         if self.detailed is not None:
             self._stack.enter_context(self.detailed)
         context.when_imported("torch", self._observe)
+
+    def _tell_ranks_apart(self) -> None:
+        """Start each rank's generators elsewhere, as they are where nobody seeds; its rank is known by now."""
+        rank, self._offset = rank_here() - self._offset, rank_here()
+        if rank and self.context.setting:
+            for library in self.context.seeds:
+                self.context.seeds[library] += rank
+            if "python" not in self.context.reseeds:
+                random.seed(self.context.seeds["python"])
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether each op and line is wanted of this process, as far as its rank is known by now."""
+        window = self.request.watch.window
+        return window is None or window.rank in {None, rank_here()} or "RANK" not in os.environ
 
     def _observe(self) -> None:
         """Install the probe."""
@@ -171,6 +205,7 @@ class Traced:
             detailed=self.detailed,
             values=value_writer(self.own),
             capture=frozenset(request.watch.capture),
+            prefix=_prefix(),
             max_steps=most if window is None else min(most, window.last + 1),
             until_epoch=request.until_epoch,
             absent=not request.probed,
