@@ -392,7 +392,9 @@ class Runner:
                 continue
             if running.began is None and (running.job.request.directory / BEGUN).exists():
                 running.began, running.watched = now, None
-            left = self.timeout - (now - (running.began or running.started))
+            # A second half waits for the first one, which may take as long to begin.
+            waits = running.began is None and running.job.request.half == "second"
+            left = self.timeout * (1 + waits) - (now - (running.began or running.started))
             if not running.pid or left > min(WATCHED_SECONDS, self.timeout / 2):
                 continue
             if running.watched is None:
