@@ -6,19 +6,19 @@ opens goes unseen: `torch.save` to a path, for one.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import sysconfig
 from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import notebook
+from repro_audit.storage.border import append, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,15 +49,7 @@ class Opening:
 
 def read_openings(path: Path) -> list[Opening]:
     """What the processes of a trial wrote; a line that was torn by a killed process is left out."""
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return []
-    openings = []
-    for line in lines:
-        with suppress(ValueError, TypeError):
-            openings.append(Opening(**json.loads(line)))
-    return openings
+    return list(entries(path, Opening))
 
 
 def place(file: str | None, line: int | None) -> str:
@@ -166,13 +158,8 @@ class _Watch:
         self._here[here] += 1
         self._logged.add(key)
         opening = Opening(event=event, path=self._relative(name), mode=access, file=file, line=line)
-        # A descriptor kept open could be closed by the program, and its number used for another file.
         with suppress(OSError):
-            log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(log, json.dumps(asdict(opening)).encode() + b"\n")
-            finally:
-                os.close(log)
+            append(self.log, opening)
 
     def _relative(self, name: str) -> str:
         for prefix in self._prefixes:

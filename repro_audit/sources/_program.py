@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import notebook
 from repro_audit.probe.files import is_users
+from repro_audit.storage.border import append, entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,25 +67,13 @@ class Lines:
         file, line = key
         with suppress(ValueError):
             file = str(Path(file).relative_to(self._cwd)) if file else file
-        # Opened anew: a descriptor kept open could be closed by the program, and its number used for another file.
         with suppress(OSError):
-            log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(log, json.dumps([file, line]).encode() + b"\n")
-            finally:
-                os.close(log)
+            append(self._log, [file, line])
 
 
 def read_lines(log: Path) -> list[tuple[str, int]]:
     """File and line of each entry that a trial's processes logged, sorted, each once; torn ones are left out."""
-    with suppress(FileNotFoundError):
-        found = set()
-        for entry in log.read_bytes().split(b"\n")[:-1]:
-            with suppress(ValueError, TypeError):
-                file, line = json.loads(entry)
-                found.add((str(file), int(line)))
-        return sorted(found)
-    return []
+    return sorted({(str(file), int(line)) for file, line in entries(log, list)})
 
 
 def noted(found: Json) -> tuple[tuple[str, int], ...]:

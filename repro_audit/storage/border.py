@@ -1,13 +1,23 @@
-"""Plain data that crosses the border between processes: dataclasses as JSON, and back by their annotations."""
+"""Plain data that crosses the border between processes: dataclasses as JSON, and back by their annotations.
+
+A file holds one of them, or is a log: a line for each, appended by any process of a trial.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 T = TypeVar("T")
+_annotations = functools.cache(get_type_hints)
 
 
 def dumps(value: object) -> str:
@@ -23,6 +33,28 @@ def loads(kind: type[T], text: str | bytes) -> T:
     """What `dumps` wrote of a dataclass of this type. Whoever defines it has all that its annotations name."""
     found: T = _read(kind, json.loads(text))
     return found
+
+
+def append(log: str | Path, entry: object) -> None:
+    """Add a line to a log, whole or not at all.
+
+    The file is opened anew: a descriptor kept open could be closed by the program, and its number used for another.
+    """
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(file, dumps(entry).encode() + b"\n")
+    finally:
+        os.close(file)
+
+
+def entries(log: Path, kind: type[T]) -> Iterator[T]:
+    """What a log holds of a type, in order; nothing of a line that a killed process has torn, or of no log."""
+    with suppress(FileNotFoundError):
+        for line in log.read_bytes().split(b"\n")[:-1]:
+            with suppress(ValueError, TypeError):
+                found = _read(kind, json.loads(line))
+                if isinstance(found, kind):
+                    yield found
 
 
 def _plain(value: Any) -> Any:
@@ -42,7 +74,7 @@ def _read(kind: Any, data: Any) -> Any:
         items = inner[:1] * len(data) if inner[-1] is ... else inner
         return tuple(map(_read, items, data))
     if isinstance(data, dict) and is_dataclass(kind):
-        kinds = get_type_hints(kind)
         make: Any = kind
+        kinds = _annotations(make)
         return make(**{name: _read(kinds[name], each) for name, each in data.items()})
     return Path(data) if kind is Path and data is not None else data

@@ -7,15 +7,15 @@ generators it drew from in an epoch, and from which state on; `shared_streams` r
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from repro_audit import torch_internals
+from repro_audit.storage.border import append, entries
 from repro_audit.torch_internals import loaders as internals
 
 if TYPE_CHECKING:
@@ -56,15 +56,7 @@ class SharedStream:
 
 def read_streams(path: Path) -> list[Stream]:
     """What the workers of a trial wrote; a line that was torn by a killed worker is left out."""
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return []
-    streams = []
-    for line in lines:
-        with suppress(ValueError, TypeError):
-            streams.append(Stream(**json.loads(line)))
-    return streams
+    return list(entries(path, Stream))
 
 
 def shared_streams(records: Iterable[Stream]) -> list[SharedStream]:
@@ -272,12 +264,7 @@ class _Watch:
             continued=watched.follows(),
             training=self._loop.training,
         )
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        file = os.open(self._loop.path, flags, 0o600)
-        try:
-            os.write(file, json.dumps(asdict(stream)).encode() + b"\n")
-        finally:
-            os.close(file)
+        append(self._loop.path, stream)
 
 
 def _worker_number() -> int:

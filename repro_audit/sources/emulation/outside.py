@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.context.numbering import position
+from repro_audit.storage.border import append, entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,11 +123,7 @@ class Answers:
             body = answer if whole and self._kept is None else b""
             self._room -= len(body)
             (self._own / question.name).write_bytes(json.dumps(head).encode() + b"\n" + body)
-            log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(log, json.dumps(entry).encode() + b"\n")
-            finally:
-                os.close(log)
+            append(self._log, entry)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bytes] | None:
@@ -138,10 +135,7 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes] | None:
 
 def read_answers(trial: Path) -> list[dict[str, Any]]:
     """What the processes of a trial were told."""
-    with suppress(OSError):
-        lines = (trial / LOG).read_bytes().split(b"\n")[:-1]
-        return sorted(map(json.loads, lines), key=lambda entry: (entry["place"], entry["name"]))
-    return []
+    return sorted(entries(trial / LOG, dict), key=lambda entry: (entry["place"], entry["name"]))
 
 
 def changed(ours: Json, theirs: Json) -> list[dict[str, Any]]:

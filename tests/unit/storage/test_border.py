@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repro_audit.isolation.tree import Mechanism, Part, Tree
-from repro_audit.storage.border import dumps, loads
+from repro_audit.storage.border import append, dumps, entries, loads
 from repro_audit.storage.facts import Facts, Failure
 from repro_audit.target import Target
 from repro_audit.trial.request import TrialRequest, Watch, Window
@@ -56,3 +56,14 @@ def test_facts(tmp_path: Path) -> None:
 def test_what_is_no_plain_data_is_refused() -> None:
     with pytest.raises(TypeError, match="no plain data"):
         dumps(Facts(survey={"clock": object()}))
+
+
+def test_a_log_is_read_by_type_and_without_torn_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    assert list(entries(log, Mechanism)) == []
+    append(log, TREE.mechanism)
+    append(log, ["train.py", 3])
+    with log.open("a") as file:
+        file.write('{"options": ""}\n{"user_na')
+    assert list(entries(log, Mechanism)) == [TREE.mechanism]
+    assert list(entries(log, list)) == [["train.py", 3]]
