@@ -53,11 +53,12 @@ def lost(pair: Json, resumed: Json) -> Lost:
         )  # an optimizer that was not put back has them as it was made
     generators = [name for name in pair["generators"] if name in resumed["generators"]]
     data, held = pair["phase"] == "data", {"parameter", "buffer"} & kinds.keys()
+    drawn: Lost = []
     if generators and (data or (pair["phase"] in {"forward", "backward"} and not held)):
-        kinds["generator"] = generators
+        drawn = [("generator", generators)]
     elif data:
-        kinds["position" if pair["other_samples"] else "dataset"] = []
-    return list(kinds.items())
+        drawn = [("position" if pair["other_samples"] else "dataset", [])]
+    return [*drawn, *kinds.items()]  # what the two runs part by comes first
 
 
 def in_words(found: Lost) -> str:
@@ -87,13 +88,15 @@ def _library(name: str) -> str:
 
 
 def places(found: Lost, resumed: Json, cut: Cut) -> Iterator[Place]:
-    """Where what was lost is made or read, then where the checkpoint is written that lacks it."""
+    """Where what was lost is made or read, and where the checkpoint is written that lacks it."""
     made: dict[str, list[str]] = {}
     for kind, _ in found:
-        made.setdefault(_ORIGINS.get(kind, kind), []).append(_KINDS[kind])
+        maker = _ORIGINS.get(kind, kind)
+        made.setdefault(maker if maker in resumed["origins"] else "", []).append(_KINDS[kind])
+    made.setdefault("", [])
     for maker, lacking in made.items():
-        origin = resumed["origins"].get(maker)
-        if origin is not None:
+        if maker:
+            origin = resumed["origins"][maker]
             yield Place(
                 what=f"the resumed training begins here without {_listed(lacking)}",
                 file=origin["file"],
@@ -101,15 +104,14 @@ def places(found: Lost, resumed: Json, cut: Cut) -> Iterator[Place]:
                 function=origin["function"],
                 code=origin["code"],
             )
-    if cut.file:
-        lacking = [_KINDS[kind] for kind, _ in found]
-        missing = _listed(lacking) or "something that the training needs"
-        yield Place(
-            what=f"the checkpoint that is written here lacks {missing}, or the program does not put it back",
-            file=cut.file,
-            line=cut.line,
-            code=cut.code,
-        )
+        elif cut.file:
+            missing = _listed([_KINDS[kind] for kind, _ in found]) or "something"
+            yield Place(
+                what=f"the checkpoint that is written here lacks {missing}, or it is not put back",
+                file=cut.file,
+                line=cut.line,
+                code=cut.code,
+            )
 
 
 def fix(found: Lost) -> Fix:
@@ -138,6 +140,9 @@ def fix(found: Lost) -> Fix:
         )
         saved.append('checkpoint["loader"] = loader.state_dict()  # of a StatefulDataLoader')
         back.append('loader.load_state_dict(checkpoint["loader"])')
-    return Fix(
-        summary=summary, snippet="\n".join((*saved, "# after loading:", *back)) if saved else ""
-    )
+    if not saved:
+        saved.append(
+            'checkpoint["average"] = average  # and whatever else changes from step to step'
+        )
+        back.append('average = checkpoint["average"]')
+    return Fix(summary=summary, snippet="\n".join((*saved, "# after loading:", *back)))
