@@ -106,6 +106,12 @@ def in_words(*, held: str, broke: str) -> Callable[[Judgement, Facts], Verdict]:
     return lambda judgement, _facts: Verdict.of(judgement, held=held, broke=broke)
 
 
+def listed(names: Iterable[str]) -> str:
+    """`a`, `a and b`, or `a, b and c`; empty for none."""
+    *head, last = (*names,) or ("",)
+    return f"{', '.join(head)} and {last}" if head else last
+
+
 def _nothing(_level: str, _trial: TrialContext) -> AbstractContextManager[None]:
     return nullcontext()
 

@@ -21,13 +21,13 @@ from repro_audit.report.model import (
     SourceResult,
     SourceStatus,
 )
-from repro_audit.source import Verdict
+from repro_audit.source import Verdict, listed
 from repro_audit.storage.trace import Phase
 from repro_audit.storage.values import Magnitude, Value, magnitude, open_values
 from repro_audit.trial.request import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from repro_audit import source as source_module
     from repro_audit.analysis.compare import Difference
@@ -159,7 +159,7 @@ def finding(
         scope=source.scope,
         status=SourceStatus(verdict.status),
         condition=verdict.condition,
-        reason=f"only together with {_listed(together)}: {verdict.reason}"
+        reason=f"only together with {listed(together)}: {verdict.reason}"
         if broke and together
         else verdict.reason,
         confidence=_confidence(judgement) if broke else None,
@@ -312,20 +312,15 @@ def _agreement(
     for level in judgement.levels:
         if level.trial is not None and level.diverged is not None:
             groups.setdefault(trials[level.trial].digest, []).append(level.level)
-    lines = [f"{_listed(names)} agree" for names in groups.values() if len(names) > 1]
+    lines = [f"{listed(names)} agree" for names in groups.values() if len(names) > 1]
     apart = [names[0] for names in groups.values() if len(names) == 1]
     if lines and apart:
         lines[-1] += (
-            f"; {_listed(apart)} {'differs' if len(apart) == 1 else 'differ, each in its own way'}"
+            f"; {listed(apart)} {'differs' if len(apart) == 1 else 'differ, each in its own way'}"
         )
     elif len(apart) > 1:
-        lines.append(f"{_listed(apart)} differ from each other")
+        lines.append(f"{listed(apart)} differ from each other")
     return tuple(lines)
-
-
-def _listed(names: Iterable[str]) -> str:
-    *head, last = names
-    return f"{', '.join(head)} and {last}" if head else last
 
 
 def _losses(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from repro_audit.source import Fix, Place
+from repro_audit.source import Fix, Place, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ def lost(pair: Json, resumed: Json) -> Lost:
 
 def in_words(found: Lost) -> str:
     """What a training goes on without."""
-    return _listed([_KINDS[kind] + _details(kind, names) for kind, names in found])
+    return listed([_KINDS[kind] + _details(kind, names) for kind, names in found])
 
 
 def _details(kind: str, names: Sequence[str]) -> str:
@@ -76,11 +76,6 @@ def _details(kind: str, names: Sequence[str]) -> str:
     shown = [re.sub("^(state|param|buffer)[.]", "", name) for name in names[:MOST_NAMED]]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return f" ({', '.join(shown)}{more})"
-
-
-def _listed(words: Sequence[str]) -> str:
-    *head, last = words or [""]
-    return f"{', '.join(head)} and {last}" if head else last
 
 
 def _library(name: str) -> str:
@@ -98,14 +93,14 @@ def places(found: Lost, resumed: Json, cut: Cut) -> Iterator[Place]:
         if maker:
             origin = resumed["origins"][maker]
             yield Place(
-                what=f"the resumed training begins here without {_listed(lacking)}",
+                what=f"the resumed training begins here without {listed(lacking)}",
                 file=origin["file"],
                 line=origin["line"],
                 function=origin["function"],
                 code=origin["code"],
             )
         elif cut.file:
-            missing = _listed([_KINDS[kind] for kind, _ in found]) or "something"
+            missing = listed([_KINDS[kind] for kind, _ in found]) or "something"
             yield Place(
                 what=f"the checkpoint that is written here lacks {missing}, or it is not put back",
                 file=cut.file,

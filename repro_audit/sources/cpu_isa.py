@@ -85,7 +85,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.isolation import compiled
 from repro_audit.probe.files import is_users
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -242,8 +242,7 @@ def _by_whom(judgement: Judgement) -> str:
     ran = [level for level in judgement.levels if level.level in parts]
     guilty = [parts[level.level] for level in ran if level.diverged]
     if guilty:
-        names = " and ".join(filter(None, (", ".join(guilty[:-1]), guilty[-1])))
-        return f"; {names} by {'itself' if len(guilty) == 1 else 'themselves'}"
+        return f"; {listed(guilty)} by {'itself' if len(guilty) == 1 else 'themselves'}"
     return "; no library by itself, only several together" if ran else ""
 
 

@@ -98,7 +98,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.option import Kind, Option
 from repro_audit.replacements import Replacements
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict, listed
 from repro_audit.storage.facts import AMBIENT
 from repro_audit.torch_internals import loaders as internals
 
@@ -193,11 +193,9 @@ def _seed_each_sample(replacements: Replacements) -> None:
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the numbers that were tried."""
-    *head, last = map(str, WORKERS.of(facts))
-    counts = f"{', '.join(head)} and {last}" if head else last
     return Verdict.of(
         judgement,
-        held=f"{counts} workers give the same",
+        held=f"{listed(map(str, WORKERS.of(facts)))} workers give the same",
         broke="another number of DataLoader workers gives other samples, or another order of them",
     )
 

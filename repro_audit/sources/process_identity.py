@@ -78,7 +78,7 @@ from typing import TYPE_CHECKING
 
 from repro_audit.fixes.remedies import Instead
 from repro_audit.replacements import Replacements
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.source import Fix, Levels, Scope, Source, Verdict, listed
 from repro_audit.sources._program import Lines, evidence, noted, read_lines
 from repro_audit.sources.emulation.identity import Identities, Numbers
 from repro_audit.sources.emulation.stat import Face, OwnFiles, began, note_by_kind
@@ -186,17 +186,12 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     moved = [level.level for level in judgement.levels if level.diverged]
     return Verdict.of(
         judgement,
-        held=f"other {_listed([kind for kind in ASKS if asked.get(kind)])} change nothing",
-        broke=f"the program's result depends on its {_listed(moved)}, which are others in each run",
+        held=f"other {listed([kind for kind in ASKS if asked.get(kind)])} change nothing",
+        broke=f"the program's result depends on its {listed(moved)}, which are others in each run",
         evidence=tuple(
             line for kind in moved for line in evidence(asked.get(kind) or (), ASKS[kind])
         ),
     )
-
-
-def _listed(kinds: list[str]) -> str:
-    *head, last = kinds or ["numbers"]
-    return f"{', '.join(head)} and {last}" if head else last
 
 
 def fix(facts: Facts) -> Fix:
