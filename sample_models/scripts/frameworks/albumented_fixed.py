@@ -26,12 +26,7 @@ def main():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-
-    augment = A.Compose(
-        [A.HorizontalFlip(p=0.5), A.RandomBrightnessContrast(p=1.0)],
-        seed=0,
-    )
-
+    augment = A.Compose([A.HorizontalFlip(p=0.5), A.RandomBrightnessContrast(p=1.0)], seed=0)
     images = np.random.randint(0, 255, (32, 12, 12, 3), dtype=np.uint8)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
