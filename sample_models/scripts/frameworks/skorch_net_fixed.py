@@ -20,7 +20,9 @@ class Net(nn.Module):
 def main():
     x, y = make_classification(96, 20, n_informative=10, random_state=0)
     torch.manual_seed(0)
-    net = NeuralNetClassifier(Net, criterion=nn.CrossEntropyLoss, max_epochs=3, lr=0.1, batch_size=16, verbose=0)
+    net = NeuralNetClassifier(
+        Net, criterion=nn.CrossEntropyLoss, max_epochs=3, lr=0.1, batch_size=16, verbose=0
+    )
     net.fit(x.astype(np.float32), y.astype(np.int64))
 
 
