@@ -417,7 +417,9 @@ class Audit:
     def _with_diverged(self, facts: Facts, name: str, judgement: Judgement) -> Facts:
         """The floor's facts, with what the source's survey found in the run that differed."""
         if judgement.pair is None:
-            return facts
+            ran = next((level.trial for level in judgement.levels if level.trial), None)
+            varied = self.oracle.trials[ran].facts.survey.get(name) if ran else None
+            return dataclasses.replace(facts, varied=varied)
         found = self.oracle.trials[judgement.pair[1]].facts.survey.get(name)
         return dataclasses.replace(facts, diverged=found)
 

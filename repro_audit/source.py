@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from repro_audit.experiment.design import Levels as Levels  # noqa: PLC0414, TC001 - sources find it here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from repro_audit.context import TrialContext
@@ -53,6 +53,12 @@ class Place:
     line: int
     function: str | None = None
     code: str = ""
+    step: int | None = None
+    """Of what one run has shown, the step, the phase and the observation; else those of the pair that differs."""
+    phase: str | None = None
+    name: str | None = None
+    within: str = ""
+    """And how two processes of that run stand to each other there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,8 @@ class Verdict:
     """`broke`, `held`, `delegated`, `not-exercised` or `error`."""
     reason: str
     evidence: tuple[str, ...] = ()
+    seen: bool = False
+    """One run has shown it, so that no varied one is needed."""
     condition: str = ""
     """Of a delegated one: what its caller must seed, and by which call."""
 
@@ -178,6 +186,9 @@ class Source:
     """What a level sets in the environment of a new interpreter."""
     survey: Callable[[TrialContext], Json] | None = None
     """Called in the trial's process after training; what it returns is `Facts.survey[id]`."""
+    survey_of_ranks: Callable[[Sequence[Trace], Sequence[Json]], Json] | None = None
+    """Of several processes that trained together: from the trace of each and what its `survey` found, what stands
+    in `Facts.survey[id]` of them all; by default what the first found."""
     reads: frozenset[str] = frozenset()
     """What the line to blame reads, as `repro_audit.storage.reads` calls it, where that is what the source is about."""
     lines: Callable[[Json], Iterable[tuple[str, int]]] = _no_lines

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from repro_audit.storage.columns import ROWS_PER_FLUSH, Rows
+from repro_audit.storage.facts import RANK
 from repro_audit.storage.trace import (
-    RANK,
     Observation,
     Phase,
     Role,

@@ -58,6 +58,8 @@ class TrialContext:
     """The models that `build` returned, for surveys."""
     reseeds: list[str] = field(default_factory=list)
     """Ambient generators that the program seeded itself, in order."""
+    seedings: list[tuple[str, str, int]] = field(default_factory=list)
+    """Where it did that: the generator, the file and the line."""
     seeded_at_import: list[str] = field(default_factory=list)
     """Those that it seeded as it was imported, and not again in its last run."""
     set_before_torch: list[str] = field(default_factory=list)

@@ -184,6 +184,14 @@ def finding(
 def _placed(divergence: Divergence | None, source: Source, facts: Facts) -> Divergence | None:
     """The divergence, with the lines that the source knows by itself."""
     places = source.places(facts) if source.places is not None else ()
+    if divergence is None and places:
+        divergence = Divergence(
+            step=places[0].step,
+            phase=places[0].phase,
+            kind=DivergenceKind.VALUE,
+            name=places[0].name,
+            within=places[0].within,
+        )
     if divergence is None or divergence.cause is not None or not places:
         return divergence
     first, *others = (
@@ -217,7 +225,7 @@ def read(
             status="broke",
             reason="two runs with everything pinned differ, and this could not be pinned in them",
         )
-    if judgement.status == "untested":
+    if judgement.status == "untested" and not verdict.seen:
         theirs = verdict.reason if verdict.status == "not-exercised" else ""
         reason = theirs or judgement.note or "the audit ended before it"
         return Verdict(status="not-exercised", reason=reason)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from repro_audit.analysis.pinpoint import Cause, Run, address, alike_rows, pinpoint
 from repro_audit.storage.events import DETAIL, MAIN, Detail, processes, truncation
-from repro_audit.storage.trace import Phase, of_rank
+from repro_audit.storage.facts import of_rank
+from repro_audit.storage.trace import Phase
 from repro_audit.storage.values import Magnitude, magnitude, open_values
 from repro_audit.trial.oracle import part
 from repro_audit.trial.request import Watch, Window

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repro_audit.storage.trace import Phase, Role, of_rank
+from repro_audit.storage.facts import of_rank
+from repro_audit.storage.trace import Phase, Role
 
 if TYPE_CHECKING:
     from repro_audit.storage.facts import Facts

@@ -21,7 +21,7 @@ from repro_audit.report.model import (
 )
 from repro_audit.report.style import TerminalStyle, code, heading, indented, rows, words
 from repro_audit.source import Scope
-from repro_audit.storage.trace import of_rank
+from repro_audit.storage.facts import of_rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,7 +123,8 @@ def _levels(levels: tuple[LevelResult, ...], look: TerminalStyle) -> Text:
 def _divergence_rows(
     divergence: Divergence, look: TerminalStyle
 ) -> Iterator[tuple[str, RenderableType]]:
-    difference = _KINDS[divergence.kind] + (f" ({divergence.detail})" if divergence.detail else "")
+    difference = divergence.within or _KINDS[divergence.kind]
+    difference += f" ({divergence.detail})" if divergence.detail else ""
     first = Text.assemble(
         (place(divergence), "bold"),
         ": " if place(divergence) else "",

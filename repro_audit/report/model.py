@@ -205,6 +205,8 @@ class Divergence:
     size: Size | None = None
     detail: str = ""
     """Only in the terminal: `shape 4x2 against 4x3`, `only in the second run`."""
+    within: str = ""
+    """Only in the terminal: what one run showed of two processes, where no two runs differ."""
     cause: Cause | None = None
     no_cause: str = ""
     """Only in the terminal: why no cause was found; empty where none was looked for."""

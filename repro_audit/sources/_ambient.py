@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.probe.files import users_place
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
@@ -96,6 +97,8 @@ def _watch(
             NOT_THE_PROGRAM
         ):
             trial.reseeds.append(library)
+            file, line = users_place()
+            trial.seedings.append((library, file or "", line or 0))
         return original(*args, **kwargs)
 
     replacements.attribute(owner, function, seed)

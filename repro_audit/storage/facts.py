@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +16,16 @@ Json = Any
 
 Key: TypeAlias = tuple[int, int, str, int]
 """An observation's place in a trace: step, phase, name, occurrence."""
+
+RANK = r"rank\d+\."
+"""How the names of a process begin that trains together with others."""
+
+
+def of_rank(name: str) -> tuple[int | None, str]:
+    """An observation's rank, None for the only process there is, and its name there."""
+    found = re.match(RANK, name)
+    return (int(found[0][4:-1]), name[found.end() :]) if found else (None, name)
+
 
 AMBIENT = frozenset({"python", "numpy", "torch"})
 """What the generators are called that a program need not make; those of CUDA devices apart."""
@@ -113,6 +124,8 @@ class Facts:
     """By a source's id, the program's lines that did what its level should keep them from doing."""
     diverged: Json = None
     """For a source's `judge`: what its survey found in the run that differed."""
+    varied: Json = None
+    """For a source's `judge`: what its survey found in its first varied run, where that did not differ."""
     options: dict[str, Json] = field(default_factory=dict)
     """For a source's own functions: what the user chose of its options, by name; see `Option.of`."""
     set_before_torch: tuple[str, ...] = ()

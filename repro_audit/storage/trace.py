@@ -6,7 +6,6 @@ and forms are interned, so that a row is 30 bytes however long they are.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
@@ -30,16 +29,6 @@ from repro_audit.storage.columns import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-RANK = r"rank\d+\."
-"""How the names of a process begin that trains together with others."""
-
-
-def of_rank(name: str) -> tuple[int | None, str]:
-    """An observation's rank, None for the only process there is, and its name there."""
-    found = re.match(RANK, name)
-    return (int(found[0][4:-1]), name[found.end() :]) if found else (None, name)
 
 
 class Phase(IntEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 
 from repro_audit.trial.launched import hook
 from repro_audit.trial.launched.traced import DEFECT, PROCESSES
+from tests.auditing import environment, read
 from tests.launching import PYTHON, oracle, pinned, write
 
 if TYPE_CHECKING:
@@ -139,7 +141,7 @@ DISTRIBUTED = """
         os.environ.setdefault("MASTER_PORT", "29541")
         dist.init_process_group("gloo", rank=rank, world_size=world)
         torch.manual_seed(0)
-        x = torch.randn(64, 8)
+        x = torch.randn(32, 8)
         data = TensorDataset(x, x.sum(1, keepdim=True))
         model = DistributedDataParallel(nn.Linear(8, 1))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -147,7 +149,6 @@ DISTRIBUTED = """
         loader = DataLoader(data, batch_size=8, sampler=sampler)
         torch.manual_seed(SEED)
         for epoch in range(20):
-            sampler.set_epoch(epoch)
             for batch, target in loader:
                 optimizer.zero_grad()
                 noisy = batch + 0.1 * torch.randn_like(batch)
@@ -174,27 +175,32 @@ TORCHRUN = (
 )
 
 
-def distributed(seed: str = "rank", after: str = "pass") -> str:
+LINES = textwrap.dedent(DISTRIBUTED).splitlines()
+
+
+def distributed(*, seed: str, after: str) -> str:
     return DISTRIBUTED.replace("SEED", seed).replace("AFTER", after)
 
 
 def test_each_rank_is_traced_through_torchrun_and_spawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path, "train.py", distributed())
+    write(tmp_path, "train.py", distributed(seed="rank", after="pass"))
     with oracle(tmp_path, monkeypatch, "--", *TORCHRUN, "train.py") as command:
         launched = pinned(command)
-        again = pinned(command)
         rows = [row for row in launched.trace if row.step == 1]
     assert launched.ended.status == "ok", launched.facts.failure
-    assert (launched.facts.ranks, launched.facts.steps, launched.facts.samples_seen) == (2, 3, 48)
-    assert again.digest == launched.digest
+    assert (launched.facts.ranks, launched.facts.steps, launched.facts.samples_seen) == (2, 3, 32)
     names = [row.name for row in rows]
     # What a rank has of its own comes before what the ranks share.
     assert names.index("rank1.loss") < names.index("rank0.grad.module.weight")
     bits = {row.name: row.digest for row in rows}
     assert bits["rank0.batch.0"] != bits["rank1.batch.0"]
     assert bits["rank0.param.module.weight"] == bits["rank1.param.module.weight"]
+    survey = launched.facts.survey
+    assert (survey["rank-divergence"]["shared"], survey["rank-divergence"]["parted"]) == (2, None)
+    # Two epochs in one order are no stream that ranks share.
+    assert (survey["rank-seed"]["same_epoch"], survey["rank-seed"]["shared"]) == (True, [])
     with oracle(tmp_path, monkeypatch, "train.py") as script:
         first = pinned(script)
         assert first.facts.failure is not None
@@ -202,3 +208,36 @@ def test_each_rank_is_traced_through_torchrun_and_spawn(
         spawned = script.launch()
     assert spawned is not None
     assert spawned.digest == launched.digest
+
+
+def test_ranks_that_part_and_draw_alike_are_found_with_their_lines(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "train.py",
+        distributed(
+            seed="0", after="if rank == 1: model.module.bias.data.add_(0.125)  # no other one"
+        ),
+    )
+    saved = tmp_path / "report.json"
+    only = [word for name in ("rank-divergence", "rank-seed") for word in ("--only", name)]
+    flags = (*only, "--steps", "3", "--runs", "1", "--json", str(saved))
+    ended = subprocess.run(
+        [PYTHON, "-m", "repro_audit", "check", *flags, "--", *TORCHRUN, "train.py"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    audited = read(saved, exit_code=ended.returncode, terminal=ended.stderr + ended.stdout)
+    assert (audited.exit_code, audited.broke) == (1, {"rank-divergence", "rank-seed"})
+    assert audited.report["target"]["mode"] == "command"
+    parted, shared = (
+        audited.source(name)["divergence"] for name in ("rank-divergence", "rank-seed")
+    )
+    assert (parted["step"], parted["name"]) == (1, "rank1.param.module.bias")
+    assert LINES[parted["location"]["line"] - 1].strip() == "AFTER"
+    assert LINES[shared["location"]["line"] - 1].strip() == "torch.manual_seed(SEED)"
+    said = " ".join(audited.terminal.split())
+    assert "rank 1 writes to module.bias here, and rank 0 does not" in said
+    assert "set_epoch of a DistributedSampler is not called" in said

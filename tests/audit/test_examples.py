@@ -59,7 +59,7 @@ def audited_program(name: str, section: str, tree: Path, runner: Runner) -> dict
             runner=runner,
             isolation=isolation,
             sources=catalogue(),
-            target=parse("train.py:build", ()),
+            target=parse("train.py:build" if "def build(" in body else "train.py"),
             seed=0,
             steps=3,
             fresh=False,

@@ -11,7 +11,8 @@ import numpy as np
 from repro_audit.analysis.pinpoint.align import Span
 from repro_audit.analysis.pinpoint.model import Sample
 from repro_audit.storage.events import MAIN, Kind
-from repro_audit.storage.trace import RANK, Phase
+from repro_audit.storage.facts import RANK
+from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

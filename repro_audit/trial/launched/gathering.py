@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.errors import InternalError
+from repro_audit.sources import of_trial
 from repro_audit.storage.border import loads
 from repro_audit.storage.facts import Facts, Failure
+from repro_audit.storage.trace import Trace
 from repro_audit.trial.launched.hook import UNUSABLE
 from repro_audit.trial.launched.ranks import (
     VALUES,
@@ -27,6 +29,7 @@ from repro_audit.trial.request import FACTS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from repro_audit.storage.facts import Json
     from repro_audit.trial.request import TrialRequest
 
 _SHOWN = 4
@@ -105,8 +108,23 @@ def gather(request: TrialRequest, gathered: Gathered, status: int) -> Facts:
     }
     facts = _facts(request, gathered, status)
     if facts.failure is None:
+        if len(training) > 1:
+            facts = dataclasses.replace(facts, survey=_surveys(request, facts, training))
         _keep(request, [process.place for process in training])
     return dataclasses.replace(facts, bystanders=tuple(sorted(filter(_is_own, bystanders))))
+
+
+def _surveys(request: TrialRequest, facts: Facts, training: Sequence[Process]) -> dict[str, Json]:
+    """What each source found in the first rank, or makes of what it found in all of them."""
+    traces = [Trace.open(process.place / "trace") for process in training]
+    sources = of_trial(request.plugins)
+    surveys = dict(facts.survey)
+    for name in surveys:
+        together = sources[name].survey_of_ranks
+        if together is not None:
+            found = [process.facts.survey.get(name) for process in training if process.facts]
+            surveys[name] = together(traces, found)
+    return surveys
 
 
 def _is_own(words: tuple[str, ...]) -> bool:
