@@ -6,7 +6,7 @@ The audit starts the workers of each DataLoader by the program's own method (pin
 does not run (a dataset that can not be pickled, say) convicts nothing: the report names it. It breaks the promise
 `settings`; Python 3.14 has changed the default on Linux from `fork` to `forkserver`, as it is on no two systems alike.
 *Held*: all methods that the program runs under give the same. *Not exercised* where no DataLoader with workers was
-iterated.
+iterated, nor for a notebook whose workers can only be forked.
 
 ## Why it breaks reproducibility
 A forked worker is a copy of the main process. One that is spawned imports the program's modules anew and is sent the
@@ -176,6 +176,9 @@ def judge(judgement: Judgement, facts: Facts) -> Verdict:
     if judgement.status == "held" or (judgement.status == "error" and ran):
         held = f"workers started by {', '.join((own, *ran))} make the same samples{unable}"
         return Verdict(status="held", reason=judgement.note or held)
+    if judgement.status == "error" and facts.notebook:
+        alone = "what the cells of a notebook define is known to forked workers alone"
+        return Verdict(status="not-exercised", reason=f"{alone}{unable}")
     return Verdict(status=judgement.status, reason=judgement.note or "")
 
 

@@ -89,6 +89,8 @@ class Facts:
     """Nobody calls it who could seed for it: it is a training procedure, a trainer or a script."""
     runs_once: bool = False
     """It is a script, which runs once in its process; the cells of a notebook may run again in theirs."""
+    notebook: bool = False
+    """It is a notebook: processes that begin as new interpreters find nothing of what its cells define."""
     reseeds: tuple[str, ...] = ()
     """Ambient generators (`python`, `numpy`, `torch`, `cuda`) that the program itself seeds."""
     loaders: tuple[dict[str, Json], ...] = ()

@@ -430,6 +430,7 @@ def facts_of(
         cuda_idle=bool(devices) and not used,
         cuda_share=max(map(_share_held, devices), default=0.0) if used else 0.0,
         torch=torch.__version__,
+        notebook=target.is_notebook,
         runs_once=target.mode == "script" and not target.is_notebook,
         own_files=_own_files(context.root),
         cut=chosen(context.checkpoint.writes, probe.steps),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 WORKERS = Facts(loaders=({"num_workers": 1},))
 
 
-def judged(status: Status, **levels: LevelStatus) -> Any:
+def judged(status: Status, facts: Facts = WORKERS, **levels: LevelStatus) -> Any:
     outcomes = [
         LevelOutcome(level=name, diverged=False if how == "ok" else None, trial="t01", status=how)
         for name, how in levels.items()
     ]
     judgement = Judgement(id=ID, status=status, levels=tuple(outcomes))
-    return worker_start_method.judge(judgement, WORKERS)
+    return worker_start_method.judge(judgement, facts)
 
 
 def test_a_method_that_the_program_can_not_run_under_convicts_nothing() -> None:
@@ -42,6 +43,13 @@ def test_a_method_that_the_program_can_not_run_under_convicts_nothing() -> None:
     assert "does not run with spawn" in some.reason
     assert judged("error", spawn="crashed", forkserver="crashed").status == "error"
     assert "does not run" not in judged("held", spawn="ok", forkserver="ok").reason
+
+
+def test_what_a_notebook_defines_is_not_exercised_where_workers_do_not_find_it() -> None:
+    notebook = replace(WORKERS, notebook=True)
+    alone = judged("error", notebook, spawn="crashed", forkserver="crashed")
+    assert alone.status == "not-exercised"
+    assert judged("error", notebook, spawn="crashed", forkserver="ok").status == "held"
 
 
 def test_the_programs_own_method_is_not_tried_again() -> None:
