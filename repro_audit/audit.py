@@ -162,7 +162,8 @@ class Audit:
         self.oracle.runner.preload(floor.facts.modules)
         facts = floor.facts
         # An interpreter that has imported PyTorch before the program runs would hide what they change.
-        self.oracle.fresh = self.oracle.fresh or bool(facts.set_before_torch)
+        self.oracle.fresh = self.oracle.fresh or bool(facts.set_for_import)
+        self.oracle.before_kernels = bool(facts.set_before_torch)
         if self.options.jobs is None and (
             facts.training_seconds > SHORT_TRAINING
             or facts.cuda_share > SMALL_SHARE

@@ -48,7 +48,7 @@ def failure(floor: Trial) -> model.TargetFailure:
 
 def fresh_throughout(facts: Facts) -> tuple[str, ...]:
     """Say why no trial was forked, where the program itself makes that necessary."""
-    names = ", ".join(facts.set_before_torch)
+    names = ", ".join(facts.set_for_import)
     why = "before it imports PyTorch, so each trial has an interpreter of its own"
     return (f"fresh: the program sets {names} {why}",) if names else ()
 

@@ -27,6 +27,14 @@ def of_rank(name: str) -> tuple[int | None, str]:
     return (int(found[0][4:-1]), name[found.end() :]) if found else (None, name)
 
 
+READ_AT_IMPORT = (
+    *("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "BLIS_", "NPY_", "MKL_THREADING_LAYER"),
+    *("PYTORCH_JIT", "PYTORCH_ENABLE_", "TORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_"),
+)
+"""How variables begin that PyTorch and what it loads read when they are loaded."""
+READ_AT_FIRST_KERNEL = ("ATEN_", "ONEDNN_", "DNNL_", "MKL_")
+"""How those begin that are read by the first kernel, which trials are forked before: of some versions, after."""
+
 AMBIENT = frozenset({"python", "numpy", "torch"})
 """What the generators are called that a program need not make; those of CUDA devices apart."""
 
@@ -146,6 +154,11 @@ class Facts:
     bystanders: tuple[tuple[str, ...], ...] = ()
     """Of a command: how interpreters were started that did not train."""
     failure: Failure | None = None
+
+    @property
+    def set_for_import(self) -> tuple[str, ...]:
+        """What of `set_before_torch` a fork of an interpreter that has imported PyTorch would not see in force."""
+        return tuple(name for name in self.set_before_torch if name.startswith(READ_AT_IMPORT))
 
     @property
     def within(self) -> str:

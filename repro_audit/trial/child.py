@@ -25,7 +25,7 @@ from repro_audit.isolation import compiled
 from repro_audit.isolation.processes import STACKS_SIGNAL
 from repro_audit.sources import built_in, of_trial
 from repro_audit.storage.events import DETAIL
-from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import READ_AT_FIRST_KERNEL, READ_AT_IMPORT, Facts
 from repro_audit.storage.trace import TraceWriter
 from repro_audit.trial.failure import failure_of
 from repro_audit.trial.request import BEGUN, FACTS, STACKS
@@ -45,12 +45,6 @@ if TYPE_CHECKING:
     from repro_audit.trial.request import TrialRequest
 
 STACKS_DESCRIPTOR = 200
-READ_AT_IMPORT = (
-    *("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "BLIS_", "NPY_", "MKL_THREADING_LAYER"),
-    *("PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_"),
-)
-"""How variables begin that PyTorch and what it loads read when they are loaded. ATen, oneDNN, MKL and CUDA read theirs
-at the first kernel, which no trial is forked after."""
 ENDLESS = 1 << 40
 """Steps that no trial makes."""
 
@@ -168,7 +162,9 @@ def _note_environment(context: TrialContext, before: dict[str, str]) -> None:
     """Note which variables the program has set before PyTorch was imported, of those that are read by then."""
     changed = {name for name, value in os.environ.items() if before.get(name) != value}
     changed |= before.keys() - os.environ.keys()
-    context.set_before_torch = sorted(name for name in changed if name.startswith(READ_AT_IMPORT))
+    context.set_before_torch = sorted(
+        name for name in changed if name.startswith((*READ_AT_IMPORT, *READ_AT_FIRST_KERNEL))
+    )
 
 
 def _note_seedings(context: TrialContext, at_import: tuple[str, ...]) -> None:

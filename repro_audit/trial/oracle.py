@@ -137,6 +137,8 @@ class TrialOracle:
         self.seed = seed
         self.steps = steps
         self.until_epoch = until_epoch
+        self.before_kernels = False
+        """The program sets variables that the first kernel reads: no trial may be forked after one has run."""
         self.fresh = fresh or bool(target.launched)  # a command starts interpreters of its own
         self.resume_args = resume_args
         self.instant = int(time.time()) // DAY * DAY + DAY // 2
@@ -345,7 +347,8 @@ class TrialOracle:
                     request=request,
                     environment=self.environment(setting),
                     fresh=wants_fresh,
-                    before_kernels=any(
+                    before_kernels=self.before_kernels
+                    or any(
                         self.sources[name].at_first_kernel
                         for name in setting
                         if name in self.sources
