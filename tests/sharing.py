@@ -27,11 +27,18 @@ if TYPE_CHECKING:
 
 
 class Forking(Runner):
-    """Forks the trials too that ask for a fresh interpreter."""
+    """Forks the trials too that ask for a fresh interpreter, unless some import has run a kernel."""
 
     def run(self, jobs: Sequence[Job]) -> list[Ended]:
         """As `Runner.run`."""
-        return super().run([dataclasses.replace(job, fresh=False) for job in jobs])
+        return super().run(
+            [
+                dataclasses.replace(
+                    job, fresh=False, before_kernels=job.fresh or job.before_kernels
+                )
+                for job in jobs
+            ]
+        )
 
 
 class Interpreters:
