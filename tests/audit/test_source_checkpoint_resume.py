@@ -452,7 +452,7 @@ def test_beside_another_cause(tmp_path: Path) -> None:
 
 
 def facts(**survey: object) -> Facts:
-    found = {"steps": 4, "procedure": False, "lost": [], **survey}
+    found = {"steps": 4, "procedure": False, "script": False, "lost": [], **survey}
     return Facts(survey={checkpoint_resume.SOURCE.id: found})
 
 
