@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from tests.sharing import Interpreters
 
 EXAMPLE, MEND = "Example", "Use instead"
+DEEP = {"rank-divergence", "rank-seed"}
+"""Their programs start ranks, each an interpreter that imports torch: tried where the variable DEEP is set."""
 
 
 def complaint(section: str, entry: dict[str, Any], answer: Answer) -> str | None:
@@ -76,6 +79,10 @@ def audited_program(name: str, section: str, tree: Path, runner: Runner) -> dict
 def test_program(
     name: str, section: str, tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if name in DEEP and "DEEP" not in os.environ:
+        pytest.skip(
+            "its ranks take minutes: DEEP=1 tries it; tests/audit/test_command.py has others"
+        )
     monkeypatch.chdir(tmp_path)
     report = audited_program(name, section, tmp_path, runner)
     answer = exercise.prospect(catalogue()[name], exercise.machine()).answer
