@@ -12,6 +12,7 @@ import pytest
 
 from repro_audit.errors import InternalError
 from repro_audit.storage.facts import Facts, Failure
+from repro_audit.target import Target
 from repro_audit.trial.first_trial import settle
 from repro_audit.trial.oracle import Trial, TrialOracle
 from repro_audit.trial.runner import Ended
@@ -40,6 +41,7 @@ def trial(status: RunStatus, what: str = "", *, seconds: float = 2.0, idle: bool
     return Trial(id="t", setting={}, directory=Path(), ended=ended, digest=None, root="")
 
 
+TARGET = Target(spec="train.py:build", function="build", path="train.py")
 TRAINS = trial("ok")
 FAILS = trial("crashed", "its error")
 
@@ -48,6 +50,7 @@ FAILS = trial("crashed", "its error")
 class Fake:
     """A program, by what it does under the audit."""
 
+    target: Target = TARGET
     plain: Trial = TRAINS
     probed: Trial = TRAINS
     pinned: Callable[[Sequence[str]], Trial] = lambda _: TRAINS
