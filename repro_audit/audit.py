@@ -336,7 +336,7 @@ class Audit:
         """Show at once what is known of a finding before the search for its line."""
         first = diverging.difference.first
         self.progress.found(
-            f"✗ {source.id} breaks {source.scope.value}, {judgement.confidence} after "
+            f"✗ {source.id} breaks {source.scope.value}, {judgement.confidence} in "
             f"{time.monotonic() - self.started:.0f} s: {first.name} differs in step {first.step}"
         )
 
