@@ -118,7 +118,7 @@ _ITSELF = "the program trains by itself, so the audit can not stop it half way a
 def levels(facts: Facts) -> Levels | str:
     """A checkpoint between two epochs, where the audit's own loop trains and comes to one; or a script's own."""
     found = facts.survey.get(SOURCE.id)
-    if found is not None and found["script"]:
+    if found is not None and found.get("script"):
         return _levels_of_script(facts, found)
     if found is None or found["procedure"]:
         return (
