@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-from importlib.util import find_spec
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import scripts
 from tests.auditing import check
-from tests.samples import PROGRAMS, expected
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.sharing import Interpreters
 
-SCRIPTS = sorted((PROGRAMS / "scripts").glob("*.py"))
-NEEDED = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
+SCRIPTS = sorted(scripts.SCRIPTS.glob("*.py"))
 QUICK = ("--only", "torch-rng")
 
 TRAINING = """
@@ -58,24 +54,7 @@ def audit(interpreters: Interpreters, tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=[path.stem for path in SCRIPTS])
 def test_the_cause_of_each_script(script: Path, interpreters: Interpreters, tmp_path: Path) -> None:
-    text = script.read_text(encoding="utf-8")
-    for package in NEEDED.findall(text):
-        if find_spec(package) is None:
-            pytest.skip(f"it needs {package}")
-    truth = expected(text)
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    shutil.copy(script, tree)
-    audited = interpreters.check(
-        "--scope", "rerun", script.name, cwd=tree, saved=tmp_path / "report.json"
-    )
-    broke = [source for source in audited.report["sources"] if source["status"] == "broke"]
-    assert [source["id"] for source in broke] == truth["broke"], audited.terminal
-    assert audited.report["unexplained"] is None
-    assert [source["divergence"]["location"]["line"] for source in broke] == (
-        [truth["line"]] if "line" in truth else []
-    )
-    assert audited.exit_code == (1 if broke else 0)
+    scripts.assert_found(script, tmp_path, interpreters.check, lambda _: ("--scope", "rerun"))
 
 
 def test_a_script_finds_what_python_gives_it(audit: Any) -> None:
