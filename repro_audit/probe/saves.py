@@ -38,9 +38,10 @@ class Saves:
         arguments: Sequence[str],
         wrote: Callable[[Write], None],
     ) -> None:
-        self._root = str(root)
+        self._below = _inside(str(root))
         words = [part for word in arguments for part in {word, word.rpartition("=")[2]} if part]
         self._named = frozenset(_absolute(word) for word in words)
+        self._in_named = tuple(map(_inside, self._named))
         self._wrote = wrote
         self._process = os.getpid()
         self._replacements = Replacements()
@@ -101,15 +102,20 @@ class Saves:
         """What a write looks like; None where it is nothing that a program would resume from."""
         if name in self._named:
             return Likeness.NAMED
-        if any(name.startswith(place.rstrip(os.sep) + os.sep) for place in self._named):
+        if name.startswith(self._in_named):
             return Likeness.NAMED if saved else Likeness.BELOW
         if saved:
             return Likeness.SAVED
-        is_below = name.startswith(self._root.rstrip(os.sep) + os.sep)
+        is_below = name.startswith(self._below)
         return Likeness.OPENED if is_below and "__pycache__" not in name else None
 
     def _relative(self, file: str) -> str:
-        return file.removeprefix(self._root.rstrip(os.sep) + os.sep)
+        return file.removeprefix(self._below)
+
+
+def _inside(directory: str) -> str:
+    """How the paths of files in a directory begin."""
+    return directory.rstrip(os.sep) + os.sep
 
 
 def _absolute(path: str) -> str:

@@ -58,12 +58,15 @@ def run_command(request: TrialRequest) -> int:
 def _wait(command: subprocess.Popen[bytes], request: TrialRequest) -> Gathered:
     """Wait for the command's end, or for that of all training in it and a little longer."""
     over: float | None = None
+    known = 0
     while True:
         ended = command.poll() is not None
-        gathered = Gathered.of(request.directory)
         now = time.monotonic()
-        if over is None and gathered.is_complete:
-            over = now
+        # Only facts complete it, so there is no need to read all again before there are more of them.
+        saved = len([*(request.directory / PROCESSES).glob(f"*/{FACTS}")])
+        if over is None and saved > known:
+            known = saved
+            over = now if Gathered.of(request.directory).is_complete else None
         if ended or (over is not None and now - over > GRACE_SECONDS + PEERS_SECONDS):
             # What a process leaves as it ends may have come in between.
             return Gathered.of(request.directory)
