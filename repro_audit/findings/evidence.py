@@ -24,7 +24,7 @@ from repro_audit.report.model import (
 from repro_audit.source import Verdict, listed
 from repro_audit.storage.trace import Phase
 from repro_audit.storage.values import Magnitude, Value, magnitude, open_values
-from repro_audit.trial.request import Watch
+from repro_audit.trial.request import VALUES, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +77,7 @@ def _saved(trial: Trial, key: Key, oracle: TrialOracle) -> Value | None:
     """The value that a run of the trial's setting saved."""
     for other in oracle.trials.values():
         if other.setting == trial.setting and not other.edited:
-            value = open_values(other.directory / "values").get(key)
+            value = open_values(other.directory / VALUES).get(key)
             if value is not None:
                 return value
     return None

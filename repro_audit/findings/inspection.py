@@ -15,7 +15,7 @@ from repro_audit.storage.facts import of_rank
 from repro_audit.storage.trace import Phase
 from repro_audit.storage.values import Magnitude, magnitude, open_values
 from repro_audit.trial.oracle import part
-from repro_audit.trial.request import Watch, Window
+from repro_audit.trial.request import VALUES, Watch, Window
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
@@ -234,7 +234,7 @@ def _others(suspicion: Suspicion, window: Window, found: list[Located], truncate
         if not keys or len(found) >= MOST_CAUSES:
             break
         (reference,) = yield [(settings[0], Watch(window=window, capture=keys))]
-        fed_by = str(reference.directory / "values")
+        fed_by = str(reference.directory / VALUES)
         watch = Watch(window=window, capture=keys, feed=keys, fed_by=fed_by)
         another = None
         # Of a race, a run may not part where the first one did.
@@ -261,7 +261,7 @@ def _others(suspicion: Suspicion, window: Window, found: list[Located], truncate
 def _sizes(pair: Pair, keys: Iterable[Key]) -> dict[Key, Magnitude]:
     """By how much outputs differ, where both runs saved them and they do."""
     ours, theirs = (
-        open_values(trial.directory / "values") for trial in (pair.reference, pair.diverged)
+        open_values(trial.directory / VALUES) for trial in (pair.reference, pair.diverged)
     )
     sizes = {
         key: magnitude(ours[key], theirs[key]) for key in keys if key in ours and key in theirs

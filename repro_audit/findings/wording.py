@@ -12,16 +12,12 @@ from repro_audit.analysis.compare import PINNED, VARIED
 from repro_audit.findings.evidence import located, reported
 from repro_audit.notebook import of_file
 from repro_audit.report import model
+from repro_audit.storage.facts import GENERATORS
 
 if TYPE_CHECKING:
     from repro_audit.findings.inspection import Finding, Located
     from repro_audit.storage.events import Site
 
-_GENERATORS = {
-    "python": "Python's random",
-    "numpy": "NumPy's global generator",
-    "torch": "PyTorch's CPU generator",
-}
 _SAME_INPUTS = {
     "op": "the same inputs gave another output",
     "line": "the values that it names were the same before it, and not after it",
@@ -88,7 +84,7 @@ def _what(located: Located) -> str:
     cause = located.cause
     said = _named(cause.detail)
     if cause.kind == "draw":
-        generator = _GENERATORS.get(cause.generator, cause.generator)
+        generator = GENERATORS.get(cause.generator, cause.generator)
         return f"{generator} {said}"
     if cause.incomplete:
         return said

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.storage.facts import of_rank
@@ -22,10 +20,3 @@ def bits(trace: Trace, phase: Phase, prefix: str, *, role: Role) -> dict[tuple[i
         for row in trace.rows(phase=phase)
         if row.role is role and (name := of_rank(row.name)[1]).startswith(prefix)
     }
-
-
-def relative(file: str) -> str:
-    """A file below the working directory as it is called there."""
-    with suppress(ValueError):
-        return str(Path(file).relative_to(Path.cwd()))
-    return file

@@ -91,8 +91,9 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.probe.files import relative
 from repro_audit.source import Fix, Levels, Place, Scope, Source, Verdict
-from repro_audit.sources._ranks import AS_IS, ONE_PROCESS, bits, relative
+from repro_audit.sources._ranks import AS_IS, ONE_PROCESS, bits
 from repro_audit.storage.trace import Phase, Role
 from repro_audit.torch_internals.operators import DISPATCH_MODE, SCHEMA
 

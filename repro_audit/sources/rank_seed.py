@@ -90,9 +90,11 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.probe.files import relative
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Place, Scope, Source, Verdict
-from repro_audit.sources._ranks import AS_IS, ONE_PROCESS, bits, relative
+from repro_audit.sources._ranks import AS_IS, ONE_PROCESS, bits
+from repro_audit.storage.facts import GENERATORS
 from repro_audit.storage.trace import Phase, Role
 
 if TYPE_CHECKING:
@@ -105,11 +107,6 @@ if TYPE_CHECKING:
 
 ID = "rank-seed"
 _GENERATOR = "rng."
-_NAMES = {
-    "python": "Python's random",
-    "numpy": "NumPy's global generator",
-    "torch": "PyTorch's CPU generator",
-}
 _RESEED = {
     "python": "random.seed(seed + rank)",
     "numpy": "np.random.seed(seed + rank)",
@@ -166,7 +163,7 @@ def survey_of_ranks(traces: Sequence[Trace], found: Sequence[Json]) -> Json:
     """Which generators two ranks had in common, step by step."""
     shared = [
         {"library": library, "ranks": [0, rank]}
-        for library in _NAMES
+        for library in GENERATORS
         for rank in range(1, len(traces))
         if _share(traces[0], traces[rank], f"{_GENERATOR}{library}")
     ]
@@ -222,7 +219,7 @@ def judge(_judgement: Judgement, facts: Facts) -> Verdict:
 
 def _in_words(shared: Json) -> str:
     first, second = shared["ranks"]
-    return f"ranks {first} and {second} draw the same numbers from {_NAMES[shared['library']]}"
+    return f"ranks {first} and {second} draw the same numbers from {GENERATORS[shared['library']]}"
 
 
 def places(facts: Facts) -> tuple[Place, ...]:

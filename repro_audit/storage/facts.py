@@ -35,8 +35,13 @@ READ_AT_IMPORT = (
 READ_AT_FIRST_KERNEL = ("ATEN_", "ONEDNN_", "DNNL_", "MKL_")
 """How those begin that are read by the first kernel, which trials are forked before: of some versions, after."""
 
-AMBIENT = frozenset({"python", "numpy", "torch"})
-"""What the generators are called that a program need not make; those of CUDA devices apart."""
+GENERATORS = {
+    "python": "Python's random",
+    "numpy": "NumPy's global generator",
+    "torch": "PyTorch's CPU generator",
+}
+"""The generators that a program need not make, in words; those of CUDA devices apart."""
+AMBIENT = frozenset(GENERATORS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

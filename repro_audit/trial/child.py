@@ -28,7 +28,7 @@ from repro_audit.storage.events import DETAIL
 from repro_audit.storage.facts import READ_AT_FIRST_KERNEL, READ_AT_IMPORT, Facts
 from repro_audit.storage.trace import TraceWriter
 from repro_audit.trial.failure import failure_of
-from repro_audit.trial.request import BEGUN, FACTS, STACKS
+from repro_audit.trial.request import BEGUN, FACTS, STACKS, VALUES
 from repro_audit.trial.spawned import Setting, context_of
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from repro_audit.trial.request import TrialRequest
 
 STACKS_DESCRIPTOR = 200
-ENDLESS = 1 << 40
-"""Steps that no trial makes."""
 
 
 def run_trial(request: TrialRequest) -> int:
@@ -110,9 +108,8 @@ def _run(request: TrialRequest, context: TrialContext, *, fresh: bool) -> Facts:
         return _train(request, context, notes, fresh=fresh)
     except BaseException as error:  # whatever it is, it is shown; whose it is, further runs tell
         if notes.facts is not None:
-            return (
-                notes.facts
-            )  # all steps were made: what comes of their end is no part of the training
+            # All steps were made: what comes of their end is no part of the training.
+            return notes.facts
         return Facts(failure=failure_of(error, request))
 
 
@@ -222,7 +219,7 @@ def value_writer(request: TrialRequest) -> ValueWriter | None:
         return None
     from repro_audit.probe.digest.capture import ValueWriter
 
-    return ValueWriter(request.directory / "values")
+    return ValueWriter(request.directory / VALUES)
 
 
 def _keeps_loading(request: TrialRequest) -> bool:
@@ -284,7 +281,6 @@ def _run_once(
     """
     if detailed is not None and not _keeps_loading(request):
         detailed.begin_again()
-    from repro_audit.probe import Probe
     from repro_audit.trial.driver import own_checkpoint
     from repro_audit.trial.driver import training as driver
     from repro_audit.trial.driver.script import watch_for_ranks
@@ -303,24 +299,9 @@ def _run_once(
         context.loading_seconds = time.monotonic() - started
         (request.directory / BEGUN).touch()
 
-    window = request.watch.window
-    most = request.steps if request.until_epoch is None else ENDLESS
-    steps = most if window is None else min(most, window.last + 1)
-    probe = Probe(
-        trace=trace,
-        detailed=detailed,
-        values=value_writer(request),
-        capture=frozenset(request.watch.capture),
-        max_steps=steps,
-        until_epoch=request.until_epoch,
-        absent=not request.probed,
-        workers=request.directory / "workers.jsonl",
-        prepare=Setting(str(request.directory), context.processes),
-        met=context.met,
-        begun=begun,
-        enough=enough,
-        resumable=checkpoint.arguments is not None,
-    )
+    probe = probe_of(request, context, trace=trace, detailed=detailed, trial=request.directory)
+    probe.begun, probe.enough = begun, enough
+    probe.resumable = checkpoint.arguments is not None
     context.processes.restart()
     for callback in context.on_run:
         callback()
@@ -336,7 +317,7 @@ def _run_once(
                 build,
                 probe=probe,
                 seed=context.seed,
-                steps=most,
+                steps=request.most_steps,
                 built=context.built,
                 notes=notes,
                 checkpoint=checkpoint,
@@ -348,6 +329,36 @@ def _run_once(
         raise TargetError("The training was over before it could be cut in two.")
     context.training_seconds = time.monotonic() - started
     return probe
+
+
+def probe_of(
+    request: TrialRequest,
+    context: TrialContext,
+    *,
+    trace: TraceWriter,
+    detailed: Detailed | None,
+    trial: Path,
+) -> Probe:
+    """What is to observe a training, as the request has it.
+
+    Args:
+        trial: the trial's directory, which is not the request's in one of several processes that train.
+    """
+    from repro_audit.probe import Probe
+
+    window, most = request.watch.window, request.most_steps
+    return Probe(
+        trace=trace,
+        detailed=detailed,
+        values=value_writer(request),
+        capture=frozenset(request.watch.capture),
+        max_steps=most if window is None else min(most, window.last + 1),
+        until_epoch=request.until_epoch,
+        absent=not request.probed,
+        workers=request.directory / "workers.jsonl",
+        prepare=Setting(str(trial), context.processes),
+        met=context.met,
+    )
 
 
 def _mapped(request: TrialRequest, context: TrialContext) -> Target:
@@ -446,10 +457,10 @@ def _median_step(ends: list[float]) -> float:
 
 def _own_files(root: Path) -> tuple[str, ...]:
     """The program's own modules below the tree, relative to it."""
-    from repro_audit.probe.files import is_users
+    from repro_audit.probe.files import program_modules
 
-    files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
-    own = (Path(file) for file in files if file.endswith(".py") and is_users(file))
+    files = {file for _, file, _ in program_modules()}
+    own = (Path(file) for file in files if file.endswith(".py"))
     return tuple(sorted(str(file.relative_to(root)) for file in own if file.is_relative_to(root)))
 
 

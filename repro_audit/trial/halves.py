@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from repro_audit.analysis.resumption import join as joined
 from repro_audit.storage.trace import Trace, TraceWriter
+from repro_audit.trial.request import VALUES
 
 if TYPE_CHECKING:
     from repro_audit.storage.facts import Cut
@@ -27,4 +28,4 @@ def join(request: TrialRequest, cut: Cut, *, straight: Trace) -> None:
     shutil.rmtree(place)
     whole.rename(place)
     if found.left_out:  # values were counted with what is left out
-        shutil.rmtree(request.directory / "values", ignore_errors=True)
+        shutil.rmtree(request.directory / VALUES, ignore_errors=True)

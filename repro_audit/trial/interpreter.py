@@ -30,10 +30,7 @@ from repro_audit.isolation.processes import die_with_parent, no_core_dumps
 from repro_audit.isolation.room import no_room, to_json
 from repro_audit.isolation.sandbox import enter
 from repro_audit.sources import built_in
-from repro_audit.trial.request import FACTS, TEMPORARY, TrialRequest
-
-DEFECT = "defect.txt"
-"""In a trial's directory: the traceback of an error of the tool's own."""
+from repro_audit.trial.request import DEFECT, FACTS, TEMPORARY, TrialRequest
 
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 """With it, `torch.cuda.is_available()` asks the driver's management library, which leaves nothing behind."""

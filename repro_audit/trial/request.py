@@ -19,8 +19,16 @@ FACTS = "facts.json"
 
 BEGUN = "begun"
 """In a trial's directory: an empty file, made at its first step."""
+DEFECT = "defect.txt"
+"""In a trial's directory: the traceback of an error of the tool's own."""
+VALUES = "values"
+"""In a trial's directory: the values that were asked for."""
 STACKS = "stacks.txt"
 """In a trial's directory: where each of its threads was when it ran out of time."""
+
+
+ENDLESS = 1 << 40
+"""Steps that no trial makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +107,11 @@ class TrialRequest:
     """With which a script goes on from a checkpoint of its own; None where nobody said how."""
     cut: Cut | None = None
     """Where its first half ends; set where, and only where, this is the half of one."""
+
+    @property
+    def most_steps(self) -> int:
+        """How many steps the program is asked for; without end where an epoch ends it."""
+        return self.steps if self.until_epoch is None else ENDLESS
 
     @property
     def first_half(self) -> Path:

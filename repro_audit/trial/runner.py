@@ -28,8 +28,8 @@ from repro_audit.isolation.processes import (
     tied_to_this,
 )
 from repro_audit.storage.facts import Facts
-from repro_audit.trial.interpreter import DEFECT, PRELOADED
-from repro_audit.trial.request import BEGUN, FACTS, STACKS
+from repro_audit.trial.interpreter import PRELOADED
+from repro_audit.trial.request import BEGUN, DEFECT, FACTS, STACKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from repro_audit.trial.launched import hook
-from repro_audit.trial.launched.traced import DEFECT, PROCESSES
+from repro_audit.trial.launched.traced import PROCESSES
+from repro_audit.trial.request import DEFECT
 from tests.auditing import environment, read
 from tests.launching import PYTHON, oracle, pinned, write
 

@@ -26,6 +26,12 @@ MAIN = "__main__"
 _FUTURES = [getattr(__future__, name).compiler_flag for name in __future__.all_feature_names]
 
 
+def put_first(directory: str) -> None:
+    """Have imports look into a directory before all others."""
+    sys.path.insert(0, directory)
+    importlib.invalidate_caches()
+
+
 class Kernel:
     """What is left of one run of all cells for the next one, in the same process: the namespace."""
 
@@ -49,8 +55,7 @@ class Kernel:
         notebook.remember(self._path)
         directory = os.path.dirname(self._path)  # noqa: PTH120
         sys.argv = [self._path]
-        sys.path.insert(0, directory)
-        importlib.invalidate_caches()
+        put_first(directory)
         main = ModuleType(MAIN)  # without __file__, as in a kernel
         main.__dict__["__builtins__"] = builtins
         sys.modules[MAIN] = main

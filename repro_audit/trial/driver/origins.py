@@ -129,15 +129,12 @@ _Place = tuple[str, int, "str | None"]
 
 def made(classes: Collection[str]) -> _Place | None:
     """Where one of the program's modules first calls something by the name of one of these classes."""
-    modules: dict[str, Any] = dict(sys.modules)
-    for module in modules.values():
-        file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
-        if isinstance(file, str) and is_users(file):
-            for node in ast.walk(_parsed(file)):
-                if isinstance(node, ast.Call):
-                    called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                    if called in classes:
-                        return file, node.lineno, None
+    for _, file, _ in program_modules():
+        for node in ast.walk(_parsed(file)):
+            if isinstance(node, ast.Call):
+                called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if called in classes:
+                    return file, node.lineno, None
     return None
 
 

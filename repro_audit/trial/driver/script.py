@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.errors import TargetError, TrainsElsewhereError
-from repro_audit.trial.driver.cells import MAIN, Kernel
+from repro_audit.trial.driver.cells import MAIN, Kernel, put_first
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -48,7 +48,7 @@ class Script:
         path = os.path.abspath(str(self._target.path))  # noqa: PTH100 - as Python has it: no link is followed
         spec = self._target.spec
         sys.argv = [path if os.path.isabs(spec) else spec, *self._target.argv]  # noqa: PTH117
-        _put_first(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120
+        put_first(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120
         code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
         main = ModuleType(MAIN)
         main.__file__ = path
@@ -58,7 +58,7 @@ class Script:
 
     def _module(self) -> tuple[CodeType, ModuleType]:
         name = str(self._target.module)
-        _put_first(os.getcwd())  # noqa: PTH109 - what Python itself puts there
+        put_first(os.getcwd())  # noqa: PTH109 - what Python itself puts there
         sys.argv = ["-m", *self._target.argv]
         spec, code = _find(name)
         main = ModuleType(MAIN)
@@ -110,8 +110,3 @@ def _find(name: str) -> tuple[ModuleSpec, CodeType]:
             next_step="is it spelt right, and can it be imported from here?",
         )
     return spec, code
-
-
-def _put_first(directory: str) -> None:
-    sys.path.insert(0, directory)
-    importlib.invalidate_caches()

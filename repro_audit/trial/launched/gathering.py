@@ -16,15 +16,9 @@ from repro_audit.storage.border import loads
 from repro_audit.storage.facts import Facts, Failure
 from repro_audit.storage.trace import Trace
 from repro_audit.trial.launched.hook import UNUSABLE
-from repro_audit.trial.launched.ranks import (
-    VALUES,
-    merge_facts,
-    merge_logs,
-    merge_traces,
-    merge_values,
-)
-from repro_audit.trial.launched.traced import ABOUT, DEFECT, PROCESSES, About
-from repro_audit.trial.request import FACTS
+from repro_audit.trial.launched.ranks import merge_facts, merge_logs, merge_traces, merge_values
+from repro_audit.trial.launched.traced import ABOUT, PROCESSES, About
+from repro_audit.trial.request import DEFECT, FACTS, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from repro_audit.storage.facts import Facts
 
-VALUES = "values"
-
 
 def merge_traces(places: Sequence[Path], destination: Path) -> None:
     """Write one trace of those of all ranks, in their order."""

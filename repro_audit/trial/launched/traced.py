@@ -21,36 +21,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from repro_audit.errors import InternalError, TargetError
-from repro_audit.probe import Probe, files
+from repro_audit.probe import files
 from repro_audit.sources import of_trial
 from repro_audit.storage.border import dumps
 from repro_audit.storage.facts import Facts
 from repro_audit.storage.trace import TraceWriter
 from repro_audit.trial.child import (
-    ENDLESS,
     detailed_of,
     facts_of,
     in_force,
     listen_for_stacks,
+    probe_of,
     seed_ambient,
     take_surveys,
-    value_writer,
 )
 from repro_audit.trial.driver.notes import Notes
 from repro_audit.trial.driver.training import conclude
 from repro_audit.trial.failure import failure_of
-from repro_audit.trial.request import BEGUN, FACTS, STACKS, TrialRequest
-from repro_audit.trial.spawned import Setting, context_of, settled
+from repro_audit.trial.request import BEGUN, DEFECT, FACTS, STACKS, TrialRequest
+from repro_audit.trial.spawned import context_of, settled
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from repro_audit.probe import Probe
     from repro_audit.probe.detail.session import Detailed
 
 PROCESSES = "processes"
 """In a trial's directory: one directory a process, by number."""
-ABOUT, DEFECT = "about.json", "defect.txt"
-"""In a process's directory: how it was started; the traceback of an error of the tool's own."""
+ABOUT = "about.json"
+"""In a process's directory: how it was started."""
 PEERS_SECONDS = 5.0
 """How long a rank that has made all its steps stays for the others, which may still need what it has sent."""
 POLL_SECONDS = 0.01
@@ -196,26 +196,17 @@ class Traced:
 
     def _observe(self) -> None:
         """Install the probe."""
-        request, context = self.request, self.context
-        window = request.watch.window
-        most = request.steps if request.until_epoch is None else ENDLESS
         self.trace = TraceWriter(self.place / "trace")
-        self.probe = Probe(
+        probe = self.probe = probe_of(
+            self.own,
+            self.context,
             trace=self.trace,
             detailed=self.detailed,
-            values=value_writer(self.own),
-            capture=frozenset(request.watch.capture),
-            prefix=_prefix(),
-            max_steps=most if window is None else min(most, window.last + 1),
-            until_epoch=request.until_epoch,
-            absent=not request.probed,
-            workers=self.place / "workers.jsonl",
-            prepare=Setting(str(request.directory), context.processes),
-            met=context.met,
-            begun=self._begun,
-            enough=lambda: self._guarded(self._enough),
+            trial=self.request.directory,
         )
-        self.probe.install()
+        probe.prefix = _prefix()
+        probe.begun, probe.enough = self._begun, lambda: self._guarded(self._enough)
+        probe.install()
 
     def _begun(self) -> None:
         self.context.loading_seconds = time.monotonic() - self.started
