@@ -1088,5 +1088,14 @@ FORMS: dict[str, dict[str, Callable[[], Any]]] = {
         ),
         "no group": lambda: distributed.DistributedSampler(_data()),
     },
+    "torch.utils.data.distributed.DistributedSampler.__iter__": {
+        "iter": lambda: list(iter(distributed.DistributedSampler(_data(), 2, 1))),
+        "method": lambda: list(
+            distributed.DistributedSampler.__iter__(
+                distributed.DistributedSampler(_data(), num_replicas=2, rank=0, shuffle=False)
+            )
+        ),
+        "nothing": lambda: distributed.DistributedSampler.__iter__(),
+    },
 }
 """By dotted name, then by what is given: a call. One that fails must fail alike."""
