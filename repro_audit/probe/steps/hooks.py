@@ -31,13 +31,13 @@ from repro_audit.storage.trace import Phase
 from repro_audit.torch_internals.tensors import TRACING, TRANSFORMS
 
 if TYPE_CHECKING:
-    import weakref
     from collections.abc import Iterable, Iterator
     from types import FrameType
 
     from torch.utils.hooks import RemovableHandle
 
     from repro_audit.probe import Probe
+    from repro_audit.probe.steps.models import Parameter
     from repro_audit.storage.trace import Trace
 
 _INIT, _DATA, _FORWARD = int(Phase.INIT), int(Phase.DATA), int(Phase.FORWARD)
@@ -73,7 +73,7 @@ class Hooks:
         """Modules run now for a loader, or again for a backward: not as a step of the training."""
         self._stepping: list[tuple[object, FrameType]] = []
         self._loss: float | None = None
-        self._before: list[tuple[weakref.ref[Any], bytes]] | None = None
+        self._before: dict[Parameter, bytes] | None = None
         """While no optimizer has stepped: the parameters at the last backward."""
         self.by_hand = False
         """Parameters were changed with no optimizer of torch's."""
@@ -211,8 +211,10 @@ class Hooks:
         def observed(*args: Any, **kwargs: Any) -> None:
             if _thread() != self._thread or self._muted:
                 return backward(*args, **kwargs)
+            losses = args[0] if args else kwargs.get("tensors")
+            self._meet_tensors(losses)
             self.meet("backward")
-            self._observe_loss(args[0] if args else kwargs.get("tensors"))
+            self._observe_loss(losses)
             # What a backward runs (a checkpointed module again, another backward) is part of it.
             self.mute()
             earlier, self._clock.phase = self._clock.phase, _BACKWARD
@@ -231,6 +233,7 @@ class Hooks:
         def observed(*args: Any, **kwargs: Any) -> Any:
             if _thread() != self._thread or self._muted:
                 return grad(*args, **kwargs)
+            self._meet_tensors(args[0] if args else kwargs.get("outputs"))
             self._remember_parameters()
             earlier, self._clock.phase = self._clock.phase, _BACKWARD
             try:
@@ -334,9 +337,24 @@ class Hooks:
 
     # Steps by hand
 
+    def _may_be_by_hand(self) -> bool:
+        """No optimizer is known."""
+        return not self._stepping and (self.by_hand or self._probe.steps == self._first_step)
+
+    def _meet_tensors(self, losses: Any) -> None:
+        """Know the parameters that are in no module, by the losses that depend on them.
+
+        Nothing else than the next backward then shows that a step is over.
+        """
+        if self._may_be_by_hand() and not self._models.have_parameters:
+            self._begin()
+            with reading("the tensors that a loss depends on"):
+                self._models.tensors(losses)
+            self.settle()
+
     def _remember_parameters(self) -> None:
         """Before a backward of a program of which no optimizer is known: a change after it is a step."""
-        if not self._stepping and (self.by_hand or self._probe.steps == self._first_step):
+        if self._may_be_by_hand():
             with reading(_MODULE):
                 self._before = self._models.bits()
 

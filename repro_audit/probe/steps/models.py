@@ -51,6 +51,12 @@ class ByIdentity(Generic[T]):
         """Set the value for an object."""
         self._items[id(key)] = (weakref.ref(key), value)
 
+    def drop(self, reference: weakref.ref[Any]) -> None:
+        """Forget an object, if it is alive and known."""
+        key = reference()
+        if self.get(key) is not None:
+            del self._items[id(key)]
+
     def items(self) -> Iterator[tuple[Any, T]]:
         """The objects that are still alive, in the order of their first entry."""
         for reference, value in list(self._items.values()):
@@ -84,6 +90,8 @@ class Models:
         self._roots: list[weakref.ref[nn.Module]] = []
         self._buffers: list[tuple[weakref.ref[nn.Module], str, TensorSlot]] = []
         self._lazy: list[weakref.ref[nn.Module]] = []
+        self._tensors: list[tuple[weakref.ref[torch.Tensor], Parameter]] = []
+        """Of a program without modules, in the order of its losses' graph."""
         self._used: dict[str, int] = {}
         self._met: ByIdentity[int] = ByIdentity()
         """The first steps of optimizers in a resumed training."""
@@ -200,6 +208,8 @@ class Models:
             Whether the optimizer holds a parameter of a module.
         """
         again = self._recorder.again
+        while self._tensors:  # the optimizer knows them by better names
+            self._parameters.drop(self._tensors.pop()[0])
         pairs = []
         for group_number, group in enumerate(optimizer.param_groups):
             for number, parameter in enumerate(group["params"]):
@@ -307,21 +317,60 @@ class Models:
             if known.step != self._recorder.step:
                 self._observe_change(parameter, known)
 
-    def bits(self) -> list[tuple[weakref.ref[Any], bytes]]:
-        """The bits of every parameter that there is."""
-        return [
-            (weakref.ref(parameter), digest(parameter))
-            for parameter, _ in self._parameters.items()
-            if not is_lazy(parameter)
-        ]
+    # Steps by hand
 
-    @staticmethod
-    def changed(before: list[tuple[weakref.ref[Any], bytes]]) -> bool:
-        """Whether something has written to a parameter since `bits`, `.data` included."""
-        return any(
-            parameter is not None and digest(parameter) != bits
-            for parameter, bits in ((reference(), bits) for reference, bits in before)
-        )
+    @property
+    def have_parameters(self) -> bool:
+        """Whether a module with state was seen."""
+        return bool(self._roots)
+
+    def tensors(self, losses: Any) -> None:
+        """Observe the tensors that losses depend on, as parameters of a program that keeps its own in no module.
+
+        They go by their order in the graph, so that one that a step has replaced is known by its place.
+        """
+        for number, tensor in enumerate(_leaves(losses)):
+            if self._parameters.get(tensor) is not None:
+                continue
+            if number < len(self._tensors):
+                replaced, known = self._tensors[number]
+                self._parameters.drop(replaced)
+                self._tensors[number] = (weakref.ref(tensor), known)
+            else:
+                known = Parameter(f"tensor{number}", self._recorder)
+                self._tensors.append((weakref.ref(tensor), known))
+                if self._recorder.step == 0:
+                    self._recorder.first(_INIT, known.param, tensor)
+            known.version = _version(tensor)
+            self._parameters.set(tensor, known)
+
+    def bits(self) -> dict[Parameter, bytes]:
+        """The bits of every parameter that there is."""
+        return {
+            known: digest(parameter)
+            for parameter, known in self._parameters.items()
+            if not is_lazy(parameter)
+        }
+
+    def changed(self, before: dict[Parameter, bytes]) -> bool:
+        """Whether something has written to a parameter since `bits`, `.data` included, or has replaced it."""
+        return any(before.get(known, bits) != bits for known, bits in self.bits().items())
+
+
+def _leaves(losses: Any) -> Iterator[torch.Tensor]:
+    """The tensors that a backward from these gives gradients to, in the order of the graph."""
+    roots = losses if isinstance(losses, (list, tuple)) else [losses]
+    waiting = [each.grad_fn for each in roots if isinstance(each, torch.Tensor) and each.grad_fn]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        tensor = getattr(node, "variable", None)
+        if isinstance(tensor, torch.Tensor):
+            yield tensor
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
 
 
 def _clean(name: str) -> str:

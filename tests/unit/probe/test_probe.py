@@ -367,6 +367,49 @@ def test_steps_by_hand(tmp_path: Path) -> None:
         assert len(set(watched.digests("param.weight"))) == 4
 
 
+def in_place(w: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert w.grad is not None
+    with torch.no_grad():
+        w -= 0.1 * w.grad
+        w.grad = None
+    return w
+
+
+def replaced(w: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert w.grad is not None
+    return (w - 0.1 * w.grad).detach().requires_grad_()
+
+
+def by_grad(w: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+    (grad,) = torch.autograd.grad(loss, [w])
+    return (w.detach() - 0.1 * grad).requires_grad_()
+
+
+@pytest.mark.parametrize("update", [in_place, replaced, by_grad])
+def test_steps_of_tensors_in_no_module(update: Any, tmp_path: Path) -> None:
+    start = torch.tensor([1.0, 2.0])
+
+    def train() -> None:
+        w, bias, kept = start.clone().requires_grad_(), torch.ones(1, requires_grad=True), []
+        for _ in range(10):
+            loss = ((torch.ones(4, 2) @ w + bias) ** 2).mean()
+            kept.append(loss)
+            w = update(w, loss)
+
+    with watching(tmp_path, max_steps=3) as watched:
+        with pytest.raises(StopTraining):
+            train()
+        assert watched.probe.steps == 3
+    (tensor,) = (
+        name
+        for name in ("tensor0", "tensor1")
+        if watched.digests(f"param.{name}")[0] == digest(start)
+    )
+    assert len(set(watched.digests(f"param.{tensor}"))) == 4
+
+
 def test_changes_before_any_backward_are_no_steps(tmp_path: Path) -> None:
     net = nn.Linear(3, 2)
     with watching(tmp_path) as watched:
