@@ -368,7 +368,7 @@ def test_steps_by_hand(tmp_path: Path) -> None:
 
 
 def in_place(w: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert w.grad is not None
     with torch.no_grad():
         w -= 0.1 * w.grad
@@ -377,7 +377,7 @@ def in_place(w: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
 
 
 def replaced(w: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert w.grad is not None
     return (w - 0.1 * w.grad).detach().requires_grad_()
 
