@@ -1,6 +1,6 @@
-"""The JSON format, schema version 1.
+"""The JSON format, schema version 2: the whole model, from which `read` makes the same report again.
 
-It has a model of its own, apart from the internal types, fixed by `schema.json`.
+`schema.json` fixes it. All that version 1 had is there under the same keys, and means the same.
 """
 
 from __future__ import annotations
@@ -11,30 +11,24 @@ import os
 import secrets
 import stat
 import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.errors import UsageError
 from repro_audit.report import text
-from repro_audit.report.model import PROMISES
+from repro_audit.report.model import PROMISES, Divergence, Outcome, Report
+from repro_audit.storage import border
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from repro_audit.report.model import (
-        Divergence,
-        Fix,
-        LevelResult,
-        Location,
-        Report,
-        SourceResult,
-        TrialRecord,
-    )
-
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STDOUT = "-"
 _STRING_LIMIT = 4_000
-"""Characters of any string but a snippet."""
+"""Characters of any string but a block."""
+_BLOCKS = {"snippet", "traceback", "output"}
+_SAVE = "give a file that `repro-audit check --json FILE` saved"
 
 Json = Any
 
@@ -47,39 +41,18 @@ def schema() -> dict[str, Json]:
 
 
 def document(report: Report) -> dict[str, Json]:
-    """The report as plain data."""
-    decision = report.decision
-    settings, environment = report.settings, report.environment
+    """The report as plain data: its model, under the keys of its fields, and what follows from it."""
+    decision, plain = report.decision, _plain(report)
     return {
         "schema_version": SCHEMA_VERSION,
-        "tool": {"name": "repro-audit", "version": report.version},
-        "target": {
-            "spec": _string(report.target.spec),
-            "mode": report.target.mode,
-            "argv": [_string(argument) for argument in report.target.argv],
-        },
+        "tool": {"name": "repro-audit", "version": plain.pop("version")},
+        "target": plain.pop("target"),
         "verdict": decision.verdict.value,
         "exit_code": decision.exit_code,
-        "require": report.require.value,
+        "require": plain.pop("require"),
         "scopes": {scope.value: status.value for scope, status in decision.scopes.items()},
         "covers": _covers(report),
-        "settings": {
-            "seed": settings.seed,
-            "steps": settings.steps,
-            "fresh": settings.fresh,
-            "isolation": settings.isolation,
-        },
-        "environment": {
-            "python": _string(environment.python),
-            "torch": _optional(_string, environment.torch),
-            "cpu": _string(environment.cpu),
-            "threads": environment.threads,
-            "devices": [_string(device) for device in environment.devices],
-        },
-        "sources": [_source(source) for source in report.sources],
-        "unexplained": _optional(_divergence, report.unexplained),
-        "trials": [_trial(trial) for trial in report.trials],
-        "seconds": _number(report.seconds),
+        **plain,
     }
 
 
@@ -123,6 +96,83 @@ def write_whole(path: Path, content: str) -> None:
             raise
 
 
+def read(path: str | Path) -> Report:
+    """A saved report, of this version of the schema or of version 1.
+
+    Raises:
+        UsageError: the file can not be read, or is no report that this version knows.
+    """
+    where = str(path)
+    try:
+        found = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise UsageError("the report can not be read", where=where, why=str(error)) from error
+    except ValueError as error:
+        raise UsageError(
+            "this file is no report", where=where, why=f"it is no JSON: {error}", next_step=_SAVE
+        ) from error
+    version = found.get("schema_version") if isinstance(found, dict) else None
+    if version not in {1, SCHEMA_VERSION}:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        raise UsageError(
+            "this file is no report that this version of repro-audit reads",
+            where=where,
+            why=f"it has the schema version {version}" if newer else "it has no schema version",
+            next_step="update repro-audit" if newer else _SAVE,
+        )
+    try:
+        if version == 1:
+            found = _of_version_1(found)
+        report: Report = border.read(Report, {**found, "version": found["tool"]["version"]})
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UsageError(
+            "this file is no whole report", where=where, why=str(error), next_step=_SAVE
+        ) from error
+    return report
+
+
+def _of_version_1(found: dict[str, Json]) -> dict[str, Json]:
+    """A document of version 1 as one of version 2, with what version 1 left out left open."""
+    covers = found["covers"]
+    conditions = iter(covers["only_if"])
+    sources = [
+        {
+            **source,
+            "divergence": _divergence_of_version_1(source["divergence"]),
+            "condition": next(conditions, "") if source["status"] == "delegated" else "",
+        }
+        for source in found["sources"]
+    ]
+    untold = "the report was saved in version 1, which does not say why"
+    failed = found["verdict"] == Outcome.TARGET_FAILED.value
+    # Of the promises, only this one can be open without a source that is.
+    errors = any(source["status"] == "error" for source in sources)
+    open_rerun = found["verdict"] == Outcome.INCONCLUSIVE.value and not errors
+    return {
+        **found,
+        "sources": sources,
+        "unexplained": _divergence_of_version_1(found["unexplained"]),
+        "further": covers["further"],
+        "nothing_at_stake": covers["nothing_at_stake"],
+        "inconclusive": untold if open_rerun and not covers["nothing_at_stake"] else None,
+        "failure": {"what": "the target failed by itself", "why": untold} if failed else None,
+    }
+
+
+def _divergence_of_version_1(found: dict[str, Json] | None) -> dict[str, Json] | None:
+    """The cause and the size, of which version 1 has the parts alone."""
+    if found is None:
+        return None
+    cause = {"what": "", "step": found["step"] or 0, "phase": found["phase"] or ""}
+    cause |= {name: found[name] for name in ("op", "module", "location")}
+    size = {name: found[name] for name in ("max_abs", "max_ulp", "mismatched", "numel")}
+    return {
+        **found,
+        "cause": cause if any(cause[name] for name in ("op", "module", "location")) else None,
+        "size": size if size["numel"] is not None else None,
+    }
+
+
 def _covers(report: Report) -> dict[str, Json]:
     tried = {scope: report.tried(scope) for scope in PROMISES}
     return {
@@ -131,86 +181,39 @@ def _covers(report: Report) -> dict[str, Json]:
         },
         "only_if": [_string(condition) for condition in report.conditions],
         "further": [_string(hint) for hint in report.further],
-        "nothing_at_stake": _optional(_string, report.nothing_at_stake),
+        "nothing_at_stake": _plain(report.nothing_at_stake),
     }
 
 
-def _source(source: SourceResult) -> dict[str, Json]:
+def _plain(value: Any, limit: int = _STRING_LIMIT) -> Json:
+    """Dataclasses as mappings of their fields, texts bounded, numbers that are not finite as texts."""
+    if is_dataclass(value):
+        found = {
+            each.name: _plain(
+                getattr(value, each.name),
+                text.BLOCK_LIMIT if each.name in _BLOCKS else _STRING_LIMIT,
+            )
+            for each in fields(value)
+        }
+        return found | _parts(found) if isinstance(value, Divergence) else found
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return value.value if isinstance(value, Enum) else _string(value, limit)
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parts(divergence: dict[str, Json]) -> dict[str, Json]:
+    """The parts of a cause and of a size that version 1 has in their place."""
+    cause, size = divergence["cause"] or {}, divergence["size"] or {}
     return {
-        "id": source.id,
-        "title": _string(source.title),
-        "scope": source.scope.value,
-        "status": source.status.value,
-        "confidence": _optional(lambda confidence: confidence.value, source.confidence),
-        "reason": _string(source.reason),
-        "levels": [_level(level) for level in source.levels],
-        "divergence": _optional(_divergence, source.divergence),
-        "fix": _optional(_fix, source.fix),
+        **{name: cause.get(name) for name in ("op", "module", "location")},
+        **{name: size.get(name) for name in ("max_abs", "max_ulp", "mismatched", "numel")},
     }
 
 
-def _level(level: LevelResult) -> dict[str, Json]:
-    return {"level": _string(level.level), "diverged": level.diverged, "trial": level.trial}
-
-
-def _divergence(divergence: Divergence) -> dict[str, Json]:
-    cause, size = divergence.cause, divergence.size
-    return {
-        "step": divergence.step,
-        "phase": divergence.phase,
-        "kind": divergence.kind.value,
-        "name": _optional(_string, divergence.name),
-        "op": _optional(_string, cause.op if cause else None),
-        "module": _optional(_string, cause.module if cause else None),
-        "location": _optional(_location, cause.location if cause else None),
-        "max_abs": _number(size.max_abs) if size else None,
-        "max_ulp": size.max_ulp if size else None,
-        "mismatched": size.mismatched if size else None,
-        "numel": size.numel if size else None,
-    }
-
-
-def _location(location: Location) -> dict[str, Json]:
-    return {
-        "file": _string(location.file),
-        "cell": location.cell,
-        "line": location.line,
-        "function": _optional(_string, location.function),
-        "code": _optional(_string, location.code),
-    }
-
-
-def _fix(fix: Fix) -> dict[str, Json]:
-    snippet = text.bounded(fix.snippet, text.BLOCK_LIMIT)
-    return {
-        "summary": _string(fix.summary),
-        "snippet": _encodable(snippet),
-        "verified": fix.verified,
-    }
-
-
-def _trial(trial: TrialRecord) -> dict[str, Json]:
-    return {
-        "id": trial.id,
-        "setting": {source: _string(level) for source, level in trial.setting.items()},
-        "status": trial.status.value,
-        "seconds": _number(trial.seconds),
-        "digest": trial.digest,
-    }
-
-
-def _optional(convert: Callable[[Any], Json], value: object | None) -> Json:
-    return None if value is None else convert(value)
-
-
-def _string(content: str) -> str:
-    return _encodable(text.bounded(content, _STRING_LIMIT))
-
-
-def _encodable(content: str) -> str:
-    """Lone surrogates (undecodable file names hold them, strict readers refuse them) as escapes."""
-    return content.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(float(value))
+def _string(content: str, limit: int = _STRING_LIMIT) -> str:
+    """Bounded; lone surrogates (undecodable file names hold them, strict readers refuse them) as escapes."""
+    return text.bounded(content, limit).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,11 +1,12 @@
 """The model of a report: what an audit found, from which every format is a pure function.
 
 Strings that come from the program under audit are kept as they came; each format bounds and
-escapes them.
+escapes them. The JSON holds every field, and is read back by these annotations.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - annotations are read at run time
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from repro_audit import __version__, notebook
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 PROMISES = (Scope.RERUN, Scope.SETTINGS, Scope.PORTABLE)
 """The promises, from the narrowest to the widest; `Scope.NONE` promises nothing."""
@@ -179,14 +180,14 @@ class Cause:
     op: str | None = None
     module: str | None = None
     generator: str = ""
-    """The random generator that parted, as the program calls it; empty for what is no draw. Not in the JSON."""
+    """The random generator that parted, as the program calls it; empty for what is no draw."""
     location: Location | None = None
     size: Size | None = None
     """Of the op's output."""
     evidence: tuple[str, ...] = ()
-    """Only in the terminal, a line each: the sample, the worker, the file and its digests, the generator."""
+    """A line each: the sample, the worker, the file and its digests, the generator."""
     also: tuple[Cause, ...] = ()
-    """Only in the terminal: what parts the runs by itself once the first cause is out of the way."""
+    """What parts the runs by itself once the first cause is out of the way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,14 +205,14 @@ class Divergence:
     """Of the observation: `batch.0`, `grad.encoder.weight`."""
     size: Size | None = None
     detail: str = ""
-    """Only in the terminal: `shape 4x2 against 4x3`, `only in the second run`."""
+    """Such as `shape 4x2 against 4x3`, `only in the second run`."""
     within: str = ""
-    """Only in the terminal: what one run showed of two processes, where no two runs differ."""
+    """What one run showed of two processes, where no two runs differ."""
     cause: Cause | None = None
     no_cause: str = ""
-    """Only in the terminal: why no cause was found; empty where none was looked for."""
+    """Why no cause was found; empty where none was looked for."""
     way: tuple[Link, ...] = ()
-    """Only in the terminal: from the first difference to the loss."""
+    """From the first difference to the loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +225,7 @@ class Fix:
     verified: bool
     """Both runs of the pair agreed with just this written; that the cause is proven is no proof of the fix."""
     proof: str = ""
-    """Only in the terminal: which runs agreed, with the fix or with the cause pinned; empty where none did."""
+    """Which runs agreed, with the fix or with the cause pinned; empty where none did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +241,7 @@ class LevelResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossCurve:
-    """The losses of one run, only in the terminal."""
+    """The losses of one run."""
 
     label: str
     """The level that the run had: `pinned (2)`."""
@@ -271,7 +272,7 @@ class SourceResult:
     divergence: Divergence | None = None
     fix: Fix | None = None
     evidence: tuple[str, ...] = ()
-    """Only in the terminal, a line each: which levels agree, how many of how many runs differ."""
+    """A line each: which levels agree, how many of how many runs differ."""
     losses: tuple[LossCurve, LossCurve] | None = None
     """The pinned run's, then the diverging one's."""
     together: tuple[str, ...] = ()
@@ -351,11 +352,11 @@ class Report:
     failure: TargetFailure | None = None
     """Set where the target itself failed; nothing else is then known."""
     assumptions: tuple[str, ...] = ()
-    """Only in the terminal, a line each: `optimizer: SGD, lr 0.01`."""
+    """A line each: `optimizer: SGD, lr 0.01`."""
     coverage: str = ""
-    """Only in the terminal, what was exercised: `4 of 8 batches, 8 steps, 2 epochs`."""
+    """What was exercised: `4 of 8 batches, 8 steps, 2 epochs`."""
     notes: tuple[str, ...] = ()
-    """Only in the terminal: `writes are shared: the tree is too large to copy`."""
+    """Such as `writes are shared: the tree is too large to copy`."""
     further: tuple[str, ...] = ()
     """What a longer trial may come to that these did not, one sentence each without its full stop."""
     version: str = field(default=__version__)

@@ -10,6 +10,7 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _annotations = functools.cache(get_type_hints)
+_SCALARS = {bool, int, float, str}
 
 
 def dumps(value: object) -> str:
@@ -31,7 +33,7 @@ def dumps(value: object) -> str:
 
 def loads(kind: type[T], text: str | bytes) -> T:
     """What `dumps` wrote of a dataclass of this type. Whoever defines it has all that its annotations name."""
-    found: T = _read(kind, json.loads(text))
+    found: T = read(kind, json.loads(text))
     return found
 
 
@@ -52,7 +54,7 @@ def entries(log: Path, kind: type[T]) -> Iterator[T]:
     with suppress(FileNotFoundError):
         for line in log.read_bytes().split(b"\n")[:-1]:
             with suppress(ValueError, TypeError):
-                found = _read(kind, json.loads(line))
+                found = read(kind, json.loads(line))
                 if isinstance(found, kind):
                     yield found
 
@@ -66,15 +68,30 @@ def _plain(value: Any) -> Any:
     raise TypeError(message)
 
 
-def _read(kind: Any, data: Any) -> Any:
+def read(kind: Any, data: Any) -> Any:
+    """A value of the type that an annotation names, from plain data; keys that are no fields of it are passed over.
+
+    Raises:
+        TypeError: a field is missing, or is of another type.
+        ValueError: an enumeration has no such member, or a text is no number.
+    """
     inner = get_args(kind)
-    if data is not None and type(None) in inner:
-        return _read(inner[0], data)
-    if isinstance(data, list) and get_origin(kind) is tuple:
+    if type(None) in inner:
+        return None if data is None else read(inner[0], data)
+    if get_origin(kind) is tuple and isinstance(data, list):
         items = inner[:1] * len(data) if inner[-1] is ... else inner
-        return tuple(map(_read, items, data))
-    if isinstance(data, dict) and is_dataclass(kind):
-        make: Any = kind
-        kinds = _annotations(make)
-        return make(**{name: _read(kinds[name], each) for name, each in data.items()})
-    return Path(data) if kind is Path and data is not None else data
+        return tuple(map(read, items, data))
+    if inner and isinstance(data, dict):
+        return {read(inner[0], key): read(inner[1], each) for key, each in data.items()}
+    if is_dataclass(kind) and isinstance(data, dict):
+        kinds = _annotations(kind)
+        return kind(
+            **{name: read(kinds[name], each) for name, each in data.items() if name in kinds}
+        )
+    called = isinstance(kind, type) and issubclass(kind, (Path, Enum))
+    if called or (kind is float and isinstance(data, (int, str))):
+        return kind(data)
+    if kind in _SCALARS and type(data) is not kind:
+        message = f"{data!r:.80} is no {kind.__name__}"
+        raise TypeError(message)
+    return data

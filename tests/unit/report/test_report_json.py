@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from repro_audit.errors import UsageError
 from repro_audit.report import as_json
 from tests.report_models import BROKEN, CLEAN, HOSTILE_REPORT, REPORTS
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from repro_audit.report.model import Report
 
 VALIDATOR = jsonschema.Draft202012Validator(as_json.schema())
+VERSION_1 = json.loads((Path(__file__).parent / "data" / "schema_1.json").read_text("utf-8"))
 NUM_WORKERS_INDEX = 5
 
 
@@ -69,7 +71,7 @@ BROKEN_SOURCE = ("sources", NUM_WORKERS_INDEX)
     "change",
     [
         _set("extra", value=1),
-        _set("schema_version", value=2),
+        _set("schema_version", value=1),
         _set("verdict", value="fine"),
         _set("exit_code", value=0),
         _set("require", value="none"),
@@ -93,9 +95,10 @@ BROKEN_SOURCE = ("sources", NUM_WORKERS_INDEX)
         _set(*BROKEN_SOURCE, "divergence", "phase", value="validation"),
         _set(*BROKEN_SOURCE, "divergence", "max_abs", value="infinite"),
         _set(*BROKEN_SOURCE, "divergence", "max_ulp", value=0.5),
-        _set(*BROKEN_SOURCE, "divergence", "detail", value=""),
+        _set(*BROKEN_SOURCE, "divergence", "detail", value=None),
         _set(*BROKEN_SOURCE, "divergence", "location", "line", value=0),
-        _set(*BROKEN_SOURCE, "fix", "proof", value=""),
+        _set(*BROKEN_SOURCE, "fix", "proof", value=None),
+        _set(*BROKEN_SOURCE, "divergence", "cause", "location", "line", value=0),
         _set("sources", 0, "confidence", value="proven"),
         _set("sources", 3, "reason", value=""),
         _set("trials", 0, "status", value="killed"),
@@ -113,6 +116,89 @@ def test_schema_refuses(change: Callable[[Any], None]) -> None:
 
     with pytest.raises(jsonschema.ValidationError):
         VALIDATOR.validate(document)
+
+
+def by_bits(report: object) -> str:
+    """Not by `==`: NaN is not equal to itself."""
+    return repr(report)
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_saved_report_is_read_back_whole(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(as_json.dumps(REPORTS[name]))
+    read = as_json.read(path)
+    if name.startswith("hostile"):  # its texts are bounded, and surrogates in them are escapes
+        again = tmp_path / "again.json"
+        again.write_text(as_json.dumps(read))
+        assert by_bits(as_json.read(again).decision) == by_bits(read.decision)
+    else:
+        assert by_bits(read) == by_bits(REPORTS[name])
+    assert read.decision == REPORTS[name].decision
+
+
+def as_version_1(document: Any, schema: Any) -> Any:
+    """What version 1 has of a document of version 2."""
+    if isinstance(document, list):
+        return [as_version_1(item, schema.get("items", {})) for item in document]
+    for choice in schema.get("anyOf", [schema]):
+        name = choice.get("$ref", "").rpartition("/")[2]
+        schema = VERSION_1["$defs"][name] if name else choice
+        if isinstance(document, dict) and "properties" in schema:
+            return {
+                key: as_version_1(document[key], each) for key, each in schema["properties"].items()
+            }
+    return document
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_of_version_1_is_read(name: str, tmp_path: Path) -> None:
+    document = as_version_1({**as_json.document(REPORTS[name]), "schema_version": 1}, VERSION_1)
+    jsonschema.Draft202012Validator(VERSION_1).validate(document)
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(document))
+    read = as_json.read(path)
+    assert read.decision == REPORTS[name].decision
+    again = as_version_1({**as_json.document(read), "schema_version": 1}, VERSION_1)
+    if not name.startswith("hostile"):
+        assert again == document
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "it is no JSON"),
+        ("[]", "it has no schema version"),
+        ('{"schema_version": 3}', "update repro-audit"),
+        ('{"schema_version": 2}', "no whole report"),
+        ('{"schema_version": 1}', "no whole report"),
+    ],
+)
+def test_what_is_no_report_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(content)
+    with pytest.raises(UsageError) as refused:
+        as_json.read(path)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set(*BROKEN_SOURCE, "divergence", "cause", "location", "line", value="17"),
+        _set(*BROKEN_SOURCE, "status", value="fine"),
+        _set("trials", 1, "setting", "num-workers", value=0),
+        _set("seconds", value="soon"),
+        lambda document: document["environment"].pop("cpu"),
+    ],
+)
+def test_a_report_with_a_fault_is_refused(change: Callable[[Any], None], tmp_path: Path) -> None:
+    document = as_json.document(BROKEN)
+    change(document)
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="no whole report"):
+        as_json.read(path)
 
 
 @pytest.mark.parametrize("scope", ["rerun", "settings", "portable"])
