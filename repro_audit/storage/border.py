@@ -84,8 +84,9 @@ def read(kind: Any, data: Any) -> Any:
     if inner and isinstance(data, dict):
         return {read(inner[0], key): read(inner[1], each) for key, each in data.items()}
     if is_dataclass(kind) and isinstance(data, dict):
-        kinds = _annotations(kind)
-        return kind(
+        make: Any = kind
+        kinds = _annotations(make)
+        return make(
             **{name: read(kinds[name], each) for name, each in data.items() if name in kinds}
         )
     called = isinstance(kind, type) and issubclass(kind, (Path, Enum))
