@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+UNEXPLAINED = "unexplained"
+"""Stands for the id of a source where no source accounts for a difference."""
 _SHOWN_LOSSES = 8
 _KINDS = {
     DivergenceKind.VALUE: "values differ",
@@ -55,7 +57,7 @@ def broken_source(source: SourceResult, look: TerminalStyle) -> RenderableType:
 def unexplained(divergence: Divergence, look: TerminalStyle) -> RenderableType:
     """The section of a difference that no source accounts for."""
     title = Text.assemble(
-        (f"{look.bad} ", "bold red"), ("unexplained", "bold"), ("  breaks rerun", "red")
+        (f"{look.bad} ", "bold red"), (UNEXPLAINED, "bold"), ("  breaks rerun", "red")
     )
     content: list[tuple[str, RenderableType]] = [
         ("what", words("two runs with everything pinned differ, and no source accounts for it"))

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
+from repro_audit.errors import UsageError, nearest
 from repro_audit.report import findings, text
 from repro_audit.report.model import (
     PROMISES,
@@ -95,6 +96,21 @@ def stderr_console(file: IO[str] | None = None, *, width: int | None = None) -> 
 def render(report: Report, look: TerminalStyle) -> RenderableType:
     """The whole page."""
     return Group(*_separated(_sections(report, look)))
+
+
+def finding(report: Report, id: str, look: TerminalStyle) -> RenderableType:  # noqa: A002  # the field's name
+    """One finding whole, by the id of its source; `unexplained` is the difference that no source accounts for.
+
+    Raises:
+        UsageError: the report has no such finding.
+    """
+    if id == findings.UNEXPLAINED and report.unexplained is not None:
+        return findings.unexplained(report.unexplained, look)
+    found = {source.id: source for source in _broken(report.sources)}
+    if id not in found:
+        known = (*found, *([findings.UNEXPLAINED] if report.unexplained is not None else []))
+        raise UsageError(f"there is no finding {id!r}", next_step=nearest(id, known, "finding"))
+    return findings.broken_source(found[id], look)
 
 
 def _sections(report: Report, look: TerminalStyle) -> Iterator[RenderableType]:

@@ -17,11 +17,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from repro_audit.report import text
+from repro_audit.errors import UsageError
+from repro_audit.report import terminal, text
 from repro_audit.report.model import LossCurve, Report, SourceResult, SourceStatus
 from repro_audit.report.progress import Progress
 from repro_audit.report.style import TerminalStyle
-from repro_audit.report.terminal import print_report, stderr_console, verdict_line
+from repro_audit.report.terminal import (
+    print_report,
+    print_whole,
+    stderr_console,
+    verdict_line,
+)
 from repro_audit.source import Scope
 from tests.report_models import (
     BROKEN,
@@ -102,6 +108,29 @@ def test_lines_fit_and_end_without_blanks(name: str, width: int) -> None:
 
 def test_lines_stay_readable_on_a_wide_terminal() -> None:
     assert max(map(len, printed(BROKEN, 300).splitlines())) <= 120
+
+
+def finding(report: Report, id: str) -> str:  # noqa: A002  # the field's name
+    look, file = TerminalStyle(), io.StringIO()
+    print_whole([terminal.finding(report, id, look)], stderr_console(file, width=80), look)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("report", "id"), [(BROKEN, "num-workers"), (REPORTS["unexplained"], "unexplained")]
+)
+def test_one_finding_whole(report: Report, id: str) -> None:  # noqa: A002  # the field's name
+    first, *panel = finding(report, id).splitlines()
+
+    assert first.startswith(f"✗ {id}  breaks ")
+    assert len(panel) > 2
+    assert not any(line.startswith(("✗", "repro-audit")) for line in panel)
+
+
+@pytest.mark.parametrize("id", ["unexplained", "hash-seed", "num-worker"])
+def test_a_finding_that_is_none(id: str) -> None:  # noqa: A002  # the field's name
+    with pytest.raises(UsageError, match=f"there is no finding '{id}'"):
+        finding(BROKEN, id)
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
