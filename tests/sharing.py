@@ -63,7 +63,7 @@ class Interpreters:
         said = StringIO()
         with (
             pytest.MonkeyPatch.context() as patched,
-            patch("repro_audit.audit.Runner", self._lender(baseline=baseline)),
+            patch("repro_audit.auditing.Runner", self._lender(baseline=baseline)),
             redirect_stderr(said),
             redirect_stdout(said),
         ):

@@ -128,7 +128,7 @@ def check(
     Flags stand before the target; what follows a script is the script's.
     What no flag says is taken from the table tool.repro-audit in pyproject.toml.
     """
-    from repro_audit.audit import audit
+    from repro_audit.auditing import audit
     from repro_audit.config import settle
     from repro_audit.report.progress import Progress
     from repro_audit.target import parse

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from repro_audit.audit import Audit
+from repro_audit.auditing import Audit
 from repro_audit.config import Options
 from repro_audit.isolation.sandbox import plan_isolation
 from repro_audit.report import as_json

@@ -65,7 +65,7 @@ def test_what_a_page_names_exists(page: Path) -> None:
 
 def test_what_does_not_exist_is_noticed() -> None:
     page = """
-`audit.py:Audit.report`, `audit.py:Audit.reported`, `sources/`, `sauces/`, `tests/conftest.py`, `tests/contest.py`, and
+`auditing.py:Audit.report`, `auditing.py:Audit.reported`, `sources/`, `sauces/`, `tests/conftest.py`, `tests/contest.py`, and
 `facts.json:x`; `1.5` and `a.b` are no paths.
 
 ```sh
