@@ -65,8 +65,8 @@ def test_what_a_page_names_exists(page: Path) -> None:
 
 def test_what_does_not_exist_is_noticed() -> None:
     page = """
-`auditing.py:Audit.report`, `auditing.py:Audit.reported`, `sources/`, `sauces/`, `tests/conftest.py`, `tests/contest.py`, and
-`facts.json:x`; `1.5` and `a.b` are no paths.
+`auditing.py:Audit.report`, `auditing.py:Audit.reported`, `sources/`, `sauces/`, `tests/conftest.py`,
+`tests/contest.py`, and `facts.json:x`; `1.5` and `a.b` are no paths.
 
 ```sh
 python -m pytest tests/conftest.py tests/contests.py
@@ -74,7 +74,7 @@ python -m pytest tests/conftest.py tests/contests.py
 """
     assert missing(page) == [
         "tests/contests.py",
-        "audit.py:Audit.reported",
+        "auditing.py:Audit.reported",
         "sauces/",
         "tests/contest.py",
         "facts.json",
