@@ -88,6 +88,12 @@ _FLAGS = (
     Option(name="json", kind=Kind.TEXT, default=None, help="Save the JSON report; - for stdout."),
     Option(name="quiet", kind=Kind.SWITCH, default=False, help="Print only the verdict."),
     Option(
+        name="verbose",
+        kind=Kind.SWITCH,
+        default=False,
+        help="Print each finding whole, and why each source was not tried.",
+    ),
+    Option(
         name="no-pinpoint",
         kind=Kind.SWITCH,
         default=False,
@@ -144,6 +150,7 @@ class Check:
     json: str | None
     """Where the JSON report goes; `-` is stdout."""
     quiet: bool
+    verbose: bool
 
 
 def settle(given: Mapping[str, Any], directory: Path) -> Check:
@@ -186,6 +193,7 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
         ),
         json=chosen["json"],
         quiet=chosen["quiet"],
+        verbose=chosen["verbose"],
     )
 
 

@@ -72,7 +72,7 @@ def check(spec: str, *options: str, cwd: Path, saved: Path, baseline: bool = Tru
     if in_process:
         return in_process[-1](spec, *options, cwd=cwd, saved=saved, baseline=baseline)
     ended = subprocess.run(
-        command("--json", str(saved), spec, *options),
+        command("--verbose", "--json", str(saved), spec, *options),
         cwd=cwd,
         env=environment(baseline=baseline),
         capture_output=True,

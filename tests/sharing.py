@@ -70,7 +70,7 @@ class Interpreters:
             patched.chdir(cwd)
             for name, value in environment(baseline=baseline).items():
                 patched.setenv(name, value)
-            arguments = ["repro-audit", "check", "--json", str(saved), spec, *options]
+            arguments = ["repro-audit", "check", "--verbose", "--json", str(saved), spec, *options]
             patched.setattr("sys.argv", arguments)
             with pytest.raises(SystemExit) as ended:
                 cli.main()

@@ -121,6 +121,7 @@ def check(
     resume_args: Annotated[str | None, _flag("resume-args", metavar="ARGS")] = None,
     json: Annotated[str | None, _flag("json", metavar="FILE")] = None,
     quiet: Annotated[bool | None, _flag("quiet", "--quiet/--no-quiet", "-q")] = None,
+    verbose: Annotated[bool | None, _flag("verbose", "--verbose/--no-verbose", "-v")] = None,
     no_pinpoint: Annotated[bool | None, _flag("no-pinpoint", "--no-pinpoint/--pinpoint")] = None,
 ) -> None:
     """Audit a training: run it many times, change one thing at a time, and compare every tensor bit by bit.
@@ -148,6 +149,7 @@ def check(
         "resume-args": resume_args,
         "json": json,
         "quiet": quiet,
+        "verbose": verbose,
         "no-pinpoint": no_pinpoint,
     }
     asked = settle(flags, Path.cwd())
@@ -190,7 +192,11 @@ def _print(report: Report, asked: Check) -> None:
         terminal.stderr_console() if asked.json == as_json.STDOUT else terminal.stdout_console()
     )
     look = TerminalStyle.of(console)
-    page = terminal.verdict(report, look) if asked.quiet else terminal.render(report, look)
+    page = (
+        terminal.verdict(report, look)
+        if asked.quiet
+        else terminal.render(report, look, verbose=asked.verbose)
+    )
     terminal.print_whole([page], console, look)
 
 

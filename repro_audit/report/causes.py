@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from repro_audit.report import text
+from repro_audit.report.effect import gaps
 from repro_audit.report.style import TerminalStyle, code, indented, words
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_LINKS = 8
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "12345678"
-_MOST_BARS = 48
+_FEWEST_BARS, _MOST_BARS = 8, 48
 
 
 def cause_rows(divergence: Divergence, look: TerminalStyle) -> Iterator[tuple[str, RenderableType]]:
@@ -59,7 +60,7 @@ def _cause(cause: Cause, look: TerminalStyle) -> RenderableType:
         parts.append(words(_line(location), "bold"))
         if location.code:
             parts.append(indented(code(text.line(location.code), look), 4))
-    if op := _op(cause):
+    if op := op_in_words(cause):
         parts.append(words(op))
     parts.append(words(cause.what))
     if cause.size is not None:
@@ -73,7 +74,7 @@ def _line(location: Location) -> str:
     return f"{location.place}{within}"
 
 
-def _op(cause: Cause) -> str:
+def op_in_words(cause: Cause) -> str:
     """`aten::sum in backward of module encoder.layers.0, step 3`."""
     if not cause.op:
         return f"in module {cause.module}" if cause.module else ""
@@ -107,12 +108,11 @@ def _way(cause: Cause | None, way: tuple[Link, ...], look: TerminalStyle) -> Tex
 def growth(a: LossCurve, b: LossCurve, look: TerminalStyle) -> str:
     """How the difference of two losses goes on, a bar a step on a logarithmic scale; empty where there is none.
 
-    Steps at which both losses are equal have a dot. Of many steps, evenly many are shown.
+    Steps at which both losses are the same have a dot. Of many steps, evenly many are shown, so that it is one line.
     """
-    pairs = list(zip(a.values, b.values))  # noqa: B905  # `strict` would refuse a run that ended early
-    gaps = [0.0 if text.same_number(x, y) else abs(x - y) for x, y in pairs]
-    sizes = [gap for gap in gaps if gap > 0 and math.isfinite(gap)]
-    if not sizes or len(pairs) < 2:  # noqa: PLR2004  # one step grows nothing
+    differences = gaps(a, b)
+    sizes = [gap for gap in differences if gap > 0 and math.isfinite(gap)]
+    if not sizes or len(differences) < 2:  # noqa: PLR2004  # one step grows nothing
         return ""
     bars = _BARS if look.unicode else _ASCII_BARS
     low, high = math.log(min(sizes)), math.log(max(sizes))
@@ -125,10 +125,13 @@ def growth(a: LossCurve, b: LossCurve, look: TerminalStyle) -> str:
             return "!"
         return bars[round((math.log(gap) - low) / span * (len(bars) - 1))]
 
-    count = min(len(gaps), _MOST_BARS)
-    shown = "".join(bar(gaps[step * len(gaps) // count]) for step in range(count))
-    first = next(step for step, gap in enumerate(gaps) if gap != 0)
-    return (
-        f"{shown}  {text.number(gaps[first])} at step {first}, "
-        f"{text.number(gaps[-1])} at step {len(gaps) - 1}"
-    )
+    first = next(step for step, gap in enumerate(differences) if gap != 0)
+    last = len(differences) - 1
+    end = text.number(differences[last]) if differences[last] != 0 else "the same"
+    ends = f"differs by {text.number(differences[first])} at step {first}"
+    if last > first:
+        ends += f", {end} at step {last}"
+    room = min(max(look.room - len(ends) - 2, _FEWEST_BARS), _MOST_BARS)
+    count = min(len(differences), room)
+    shown = "".join(bar(differences[step * len(differences) // count]) for step in range(count))
+    return f"{shown}  {ends}"

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 UNEXPLAINED = "unexplained"
 """Stands for the id of a source where no source accounts for a difference."""
+PINNED_RUNS_DIFFER = "two runs with everything pinned differ, and no source accounts for it"
+LOOK_THERE = "look for what the first line that differs depends on beside its inputs"
 _SHOWN_LOSSES = 8
 _KINDS = {
     DivergenceKind.VALUE: "values differ",
@@ -41,13 +43,7 @@ _KINDS = {
 
 def broken_source(source: SourceResult, look: TerminalStyle) -> RenderableType:
     """The section of a source that broke."""
-    title = Text.assemble(
-        (f"{look.bad} ", "bold red"), (text.line(source.id), "bold"), overflow="fold"
-    )
-    promise = "no promise" if source.scope is Scope.NONE else source.scope.value
-    only = f"only together with {text.listed(source.together)}" if source.together else promise
-    title.append(f"  breaks {only}", style="red")
-    title.append(f", {(source.confidence or Confidence.SUSPECTED).value}", style="dim")
+    title = source_title(source, look)
     parts: list[RenderableType] = [heading(title, look, "red"), rows(_source_rows(source, look))]
     if source.fix is not None:
         parts.append(_fix(source.fix, look))
@@ -56,21 +52,31 @@ def broken_source(source: SourceResult, look: TerminalStyle) -> RenderableType:
 
 def unexplained(divergence: Divergence, look: TerminalStyle) -> RenderableType:
     """The section of a difference that no source accounts for."""
-    title = Text.assemble(
-        (f"{look.bad} ", "bold red"), (UNEXPLAINED, "bold"), ("  breaks rerun", "red")
-    )
-    content: list[tuple[str, RenderableType]] = [
-        ("what", words("two runs with everything pinned differ, and no source accounts for it"))
-    ]
+    content: list[tuple[str, RenderableType]] = [("what", words(PINNED_RUNS_DIFFER))]
     content += _divergence_rows(divergence, look)
     if divergence.cause is None:
-        content.append(
-            (
-                "next",
-                words("look for what the first line that differs depends on beside its inputs"),
-            )
-        )
-    return Group(heading(title, look, "red"), rows(content))
+        content.append(("next", words(LOOK_THERE)))
+    return Group(heading(unexplained_title(look), look, "red"), rows(content))
+
+
+def source_title(source: SourceResult, look: TerminalStyle) -> Text:
+    """`✗ num-workers  breaks settings, proven`."""
+    title = Text.assemble(
+        (f"{look.bad} ", "bold red"), (text.line(source.id), "bold"), overflow="fold"
+    )
+    promise = "no promise" if source.scope is Scope.NONE else source.scope.value
+    only = f"only together with {text.listed(source.together)}" if source.together else promise
+    title.append(f"  breaks {only}", style="red")
+    verified = "; fix verified" if source.fix is not None and source.fix.verified else ""
+    confidence = (source.confidence or Confidence.SUSPECTED).value
+    return title.append(f", {confidence}{verified}", style="dim")
+
+
+def unexplained_title(look: TerminalStyle) -> Text:
+    """Of a difference that no source accounts for."""
+    return Text.assemble(
+        (f"{look.bad} ", "bold red"), (UNEXPLAINED, "bold"), ("  breaks rerun", "red")
+    )
 
 
 def place(divergence: Divergence) -> str:
@@ -83,6 +89,20 @@ def place(divergence: Divergence) -> str:
         name,
     )
     return text.listed(text.line(part) for part in parts if part)
+
+
+def difference(divergence: Divergence) -> str:
+    """What sort of difference it is: `another order (the sampler hands out other indices)`."""
+    detail = f" ({divergence.detail})" if divergence.detail else ""
+    return f"{divergence.within or _KINDS[divergence.kind]}{detail}"
+
+
+def hidden_by_the_loss(a: LossCurve, b: LossCurve) -> str:
+    """Say that both runs have the same losses; empty where they do not."""
+    steps = len(a.values)
+    if not steps or steps != len(b.values) or not all(map(text.same_number, a.values, b.values)):
+        return ""
+    return f"the same at {text.plural(steps, 'step')}: the loss does not show this difference"
 
 
 def _source_rows(source: SourceResult, look: TerminalStyle) -> Iterator[tuple[str, RenderableType]]:
@@ -118,19 +138,17 @@ def _levels(levels: tuple[LevelResult, ...], look: TerminalStyle) -> Text:
         elif level.diverged:
             shown.append(f" {look.bad} differs", style="red")
         else:
-            shown.append(f" {look.good} equal", style="green")
+            shown.append(f" {look.good} same", style="green")
     return shown
 
 
 def _divergence_rows(
     divergence: Divergence, look: TerminalStyle
 ) -> Iterator[tuple[str, RenderableType]]:
-    difference = divergence.within or _KINDS[divergence.kind]
-    difference += f" ({divergence.detail})" if divergence.detail else ""
     first = Text.assemble(
         (place(divergence), "bold"),
         ": " if place(divergence) else "",
-        words(difference),
+        words(difference(divergence)),
         overflow="fold",
     )
     yield "first", first
@@ -142,13 +160,12 @@ def _divergence_rows(
 def _losses(a: LossCurve, b: LossCurve, look: TerminalStyle) -> RenderableType:
     """Both runs' losses around the first step that differs, with the digits that it takes to see it."""
     steps = max(len(a.values), len(b.values))
+    if hidden := hidden_by_the_loss(a, b):
+        return words(hidden)
     pairs = list(zip(a.values, b.values))  # noqa: B905  # `strict` would refuse a run that ended early
     first = next((i for i, pair in enumerate(pairs) if not text.same_number(*pair)), len(pairs))
     if steps == 0:
         return words("none was seen")
-    if first == steps:
-        equal = f"equal at {text.plural(steps, 'step')}"
-        return words(f"{equal}: the loss does not show this difference")
     shown = _shown_steps(steps, first)
     digits = text.telling_digits(pairs[step] for step in shown if step < len(pairs))
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -184,7 +201,7 @@ def _loss_cells(
     if step >= len(a) or step >= len(b):
         difference = ""
     elif text.same_number(a[step], b[step]):
-        difference = "equal"
+        difference = "same"
     else:
         difference = f"{b[step] - a[step]:+.1e}"
     return Text(cells[0]), Text(cells[1]), Text(difference)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from rich.padding import Padding
 from rich.rule import Rule
@@ -14,11 +14,13 @@ from repro_audit.report import text
 from repro_audit.report.model import PromiseStatus, SourceStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
 
 LABEL_WIDTH = 8
+_GAP = 2
+"""Columns before a label, and behind it."""
 WIDEST = 120
 """Lines longer than this are hard to read."""
 NARROW = 60
@@ -46,6 +48,11 @@ class TerminalStyle:
     def narrow(self) -> bool:
         """There is no room to put things side by side."""
         return self.width < NARROW
+
+    @property
+    def room(self) -> int:
+        """The columns beside the labels of `rows`."""
+        return max(self.width - LABEL_WIDTH - 2 * _GAP, 1)
 
     @property
     def good(self) -> str:
@@ -82,6 +89,18 @@ class TerminalStyle:
         return signs.get(status, "?")
 
 
+SOURCE_WORDS = {
+    SourceStatus.BROKE: "differs",
+    SourceStatus.ERROR: "error",
+    SourceStatus.HELD: "same",
+    SourceStatus.DELEGATED: "delegated",
+    SourceStatus.NOT_EXERCISED: "not tried",
+}
+PROMISE_WORDS = {
+    PromiseStatus.BROKE: "broken",
+    PromiseStatus.HELD: "held",
+    PromiseStatus.UNKNOWN: "unknown",
+}
 SOURCE_STYLES = {
     SourceStatus.BROKE: "bold red",
     SourceStatus.ERROR: "yellow",
@@ -120,12 +139,32 @@ def rows(
     labelled: Iterable[tuple[str | Text, RenderableType]], *, width: int = LABEL_WIDTH
 ) -> RenderableType:
     """Rows of a label and its content, indented by two; the content wraps beside the label."""
-    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid = Table.grid(padding=(0, _GAP, 0, 0))
     grid.add_column(min_width=width, no_wrap=True)
     grid.add_column(overflow="fold")
     for label, content in labelled:
         grid.add_row(Text(label, style="dim") if isinstance(label, str) else label, content)
-    return indented(grid, 2)
+    return indented(grid, _GAP)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cropped:
+    """The first lines of a text, with a sign at their end where there are more."""
+
+    content: Text
+    lines: int
+    look: TerminalStyle
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        lines = self.content.wrap(console, options.max_width, overflow="fold")
+        if len(lines) > self.lines:
+            gap = self.look.gap
+            last = lines[self.lines - 1]
+            last.truncate(max(options.max_width - len(gap) - 1, 0))
+            last.rstrip()
+            last.append(f" {gap}")
+        yield Text("\n").join(lines[: self.lines])
 
 
 def indented(content: RenderableType, columns: int) -> RenderableType:

@@ -1,4 +1,4 @@
-"""The terminal format: what was audited, each source, what to write, and last the verdict."""
+"""The terminal format: the verdict, each finding in few lines, what was not tried, and the promises; more with `-v`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from rich.text import Text
 from rich.theme import Theme
 
 from repro_audit.errors import UsageError, nearest
-from repro_audit.report import findings, text
+from repro_audit.report import brief, effect, findings, results, text
 from repro_audit.report.model import (
     PROMISES,
     Environment,
     Outcome,
     PromiseStatus,
     Report,
-    SourceResult,
     SourceStatus,
     TargetFailure,
     broken_promise,
@@ -25,9 +24,9 @@ from repro_audit.report.model import (
 )
 from repro_audit.report.style import (
     PROMISE_STYLES,
-    SOURCE_STYLES,
+    PROMISE_WORDS,
+    Cropped,
     TerminalStyle,
-    heading,
     indented,
     rows,
     words,
@@ -35,13 +34,12 @@ from repro_audit.report.style import (
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import RenderableType
 
 _OUTPUT_LINES = 20
-_STATUS_WIDTH = 15
-_FOLDED = (SourceStatus.HELD, SourceStatus.DELEGATED, SourceStatus.NOT_EXERCISED)
+_END_WIDTH = len("not tried")
 _PROMISE_WORDS = {
     Scope.RERUN: "the same command again",
     Scope.SETTINGS: "other settings, same machine",
@@ -60,10 +58,10 @@ _VERDICT_STYLES = {
 }
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: Report, console: Console, *, verbose: bool = False) -> None:
     """Print the page to the tool's own console."""
     look = TerminalStyle.of(console)
-    print_whole([render(report, look)], console, look)
+    print_whole([render(report, look, verbose=verbose)], console, look)
 
 
 def print_whole(parts: Iterable[RenderableType], console: Console, look: TerminalStyle) -> None:
@@ -93,9 +91,15 @@ def stderr_console(file: IO[str] | None = None, *, width: int | None = None) -> 
     )
 
 
-def render(report: Report, look: TerminalStyle) -> RenderableType:
-    """The whole page."""
-    return Group(*_separated(_sections(report, look)))
+def render(report: Report, look: TerminalStyle, *, verbose: bool = False) -> RenderableType:
+    """The whole page: with each finding in full and every source's reason where `verbose`."""
+    sections = _sections(report, look) if verbose else _short_sections(report, look)
+    return Group(*_separated(sections))
+
+
+def verdict(report: Report, look: TerminalStyle) -> RenderableType:
+    """The verdict alone, with what it hangs on and what it does not cover."""
+    return Group(verdict_line(report, look), rows([*_conditions(report), *_further(report)]))
 
 
 def finding(report: Report, id: str, look: TerminalStyle) -> RenderableType:  # noqa: A002  # the field's name
@@ -106,34 +110,47 @@ def finding(report: Report, id: str, look: TerminalStyle) -> RenderableType:  # 
     """
     if id == findings.UNEXPLAINED and report.unexplained is not None:
         return findings.unexplained(report.unexplained, look)
-    found = {source.id: source for source in _broken(report.sources)}
+    found = {source.id: source for source in effect.findings(report.sources)}
     if id not in found:
         known = (*found, *([findings.UNEXPLAINED] if report.unexplained is not None else []))
         raise UsageError(f"there is no finding {id!r}", next_step=nearest(id, known, "finding"))
     return findings.broken_source(found[id], look)
 
 
-def _sections(report: Report, look: TerminalStyle) -> Iterator[RenderableType]:
-    yield _top(report)
+def _short_sections(report: Report, look: TerminalStyle) -> Iterator[RenderableType]:
+    notes = [("note", _cropped("; ".join(report.notes), 2, look, "yellow"))] if report.notes else []
+    head = [*_conditions(report), _target(report, look), *notes]
+    yield Group(verdict_line(report, look), rows(head))
     if report.failure is not None:
-        yield _failure(report.failure, look)
-    else:
-        yield _sources(report, look)
-        if report.unexplained is not None:
-            yield findings.unexplained(report.unexplained, look)
-        for source in _broken(report.sources):
-            yield findings.broken_source(source, look)
-        yield _promises(report, look)
-    yield verdict(report, look)
-
-
-def _broken(sources: Iterable[SourceResult]) -> list[SourceResult]:
-    """What broke, the narrowest promise first, since that is the one to fix first."""
-    order = {scope: index for index, scope in enumerate((*PROMISES, Scope.NONE))}
-    return sorted(
-        (source for source in sources if source.status is SourceStatus.BROKE),
-        key=lambda s: order[s.scope],
+        yield _failure(report.failure)
+        return
+    broke = effect.findings(report.sources)
+    if report.unexplained is not None:
+        yield brief.unexplained(report.unexplained, look)
+    for source in broke:
+        yield brief.broken_source(source, look)
+    end = [("further", _cropped(hint, 1, look)) for hint in report.further[:1]]
+    if broke:
+        end.append(("more", words("-v shows each finding whole, with the code of its fix")))
+    yield Group(
+        rows(_not_judged(report, look), width=_END_WIDTH),
+        _promises(report, look),
+        rows(end, width=_END_WIDTH),
     )
+
+
+def _sections(report: Report, look: TerminalStyle) -> Iterator[RenderableType]:
+    head = [*_conditions(report), _target(report, look), *_labelled("note", report.notes, "yellow")]
+    yield Group(verdict_line(report, look), rows([*head, *_made(report)]))
+    if report.failure is not None:
+        yield _failure(report.failure)
+        return
+    yield results.table(report.sources, look)
+    if report.unexplained is not None:
+        yield findings.unexplained(report.unexplained, look)
+    for source in effect.findings(report.sources):
+        yield findings.broken_source(source, look)
+    yield Group(_promises(report, look), rows(_further(report), width=_END_WIDTH))
 
 
 def _separated(sections: Iterable[RenderableType]) -> Iterator[RenderableType]:
@@ -143,32 +160,49 @@ def _separated(sections: Iterable[RenderableType]) -> Iterator[RenderableType]:
         yield section
 
 
-def _top(report: Report) -> RenderableType:
-    argv = " ".join(report.target.argv)
-    title = Text.assemble(
-        (f"repro-audit {report.version}  ", "dim"),
-        words(f"{report.target.spec} {argv}".strip(), "bold"),
-        overflow="fold",
-    )
-    return Group(title, rows(_top_rows(report)))
-
-
-def _top_rows(report: Report) -> Iterator[tuple[str, RenderableType]]:
+def _conditions(report: Report) -> Iterator[tuple[str, RenderableType]]:
+    """What the verdict hangs on, and why there is none."""
+    if report.conditions and report.verdict is Outcome.REPRODUCIBLE:
+        yield "only if", words(f"the caller seeds {' and '.join(report.conditions)}")
     if report.nothing_at_stake is not None:
         yield "at stake", words(f"nothing: {report.nothing_at_stake}", "bold yellow")
-    for index, assumption in enumerate(report.assumptions):
-        yield "assumed" if index == 0 else "", words(assumption)
+    if report.inconclusive is not None:
+        yield "why", words(report.inconclusive, "yellow")
+
+
+def _target(report: Report, look: TerminalStyle) -> tuple[str, RenderableType]:
+    command = words(" ".join((report.target.spec, *report.target.argv)), "bold")
+    steps = text.plural(report.settings.steps, "step")
+    trials = text.plural(len(report.trials), "trial")
+    ran = f": {steps} a trial, {trials} in {text.seconds(report.seconds)}"
+    return "target", Cropped(content=command.append(ran, "default"), lines=2, look=look)
+
+
+def _made(report: Report) -> Iterator[tuple[str, RenderableType]]:
+    """How the audit was made."""
+    yield from _labelled("assumed", report.assumptions)
     if report.coverage:
         yield "seen", words(report.coverage)
     yield "on", words(_machine(report.environment))
     how = report.settings
-    trials = text.plural(len(report.trials), "trial")
     fresh = ", fresh interpreters" if how.fresh else ""
     writes = _ISOLATION_WORDS.get(how.isolation, how.isolation)
-    ran = f"{trials} in {text.seconds(report.seconds)}, seed {how.seed}{fresh}, {writes}"
-    yield "ran", words(ran)
-    for index, note in enumerate(report.notes):
-        yield "note" if index == 0 else "", words(note, "yellow")
+    yield "by", words(f"repro-audit {report.version}, seed {how.seed}{fresh}, {writes}")
+
+
+def _further(report: Report) -> Iterator[tuple[str, RenderableType]]:
+    return _labelled("further", report.further)
+
+
+def _labelled(
+    label: str, lines: Sequence[str], style: str = ""
+) -> Iterator[tuple[str, RenderableType]]:
+    for index, line in enumerate(lines):
+        yield label if index == 0 else "", words(line, style)
+
+
+def _cropped(content: str, lines: int, look: TerminalStyle, style: str = "") -> RenderableType:
+    return Cropped(content=words(content, style), lines=lines, look=look)
 
 
 def _machine(environment: Environment) -> str:
@@ -182,69 +216,25 @@ def _machine(environment: Environment) -> str:
     return text.listed(part for part in parts if part)
 
 
-def _sources(report: Report, look: TerminalStyle) -> RenderableType:
-    errors = [source for source in report.sources if source.status is SourceStatus.ERROR]
-    singles = [*_broken(report.sources), *errors]
-    parts = [_single_sources(singles, look)] if singles else []
-    folds = [(status, _folded(report.sources, status)) for status in _FOLDED]
-    parts.append(rows(_fold_rows(folds, look), width=_STATUS_WIDTH))
-    return Group(*parts)
-
-
-def _single_sources(sources: list[SourceResult], look: TerminalStyle) -> RenderableType:
-    """The table of what broke or could not be tried, a row each."""
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(min_width=_STATUS_WIDTH, no_wrap=True)
-    for _ in range(1 if look.narrow else 3):
-        grid.add_column(overflow="fold")
-    for source in sources:
-        status = Text(
-            f"{look.source_sign(source.status)} {source.status.value}", SOURCE_STYLES[source.status]
-        )
-        promise = broken_promise(source, sources)
-        scope = "" if promise is Scope.NONE else promise.value
-        cells = [words(source.id, "bold"), words(scope), words(_summary(source))]
-        grid.add_row(status, *([Text("\n").join(c for c in cells if c)] if look.narrow else cells))
-    return indented(grid, 2)
-
-
-def _summary(source: SourceResult) -> str:
-    if source.status is SourceStatus.BROKE and source.divergence is not None:
-        return findings.place(source.divergence) or source.reason
-    return source.reason
-
-
-def _folded(sources: tuple[SourceResult, ...], status: SourceStatus) -> dict[str, list[str]]:
-    """The ids of the sources with a status, by reason."""
-    by_reason: dict[str, list[str]] = {}
-    for source in sources:
-        if source.status is status:
-            by_reason.setdefault(source.reason, []).append(source.id)
-    return by_reason
-
-
-def _fold_rows(
-    folds: list[tuple[SourceStatus, dict[str, list[str]]]], look: TerminalStyle
-) -> Iterator[tuple[Text, RenderableType]]:
-    for status, by_reason in folds:
-        style = SOURCE_STYLES[status]
-        label = Text(f"{look.source_sign(status)} {status.value.replace('-', ' ')}", style)
-        for reason, ids in by_reason.items():
-            because = words(f": {reason}" if reason else "")
-            yield (
-                label,
-                Text.assemble((text.line(text.listed(ids)), style), because, overflow="fold"),
-            )
-            label = Text("")
+def _not_judged(report: Report, look: TerminalStyle) -> Iterator[tuple[str, RenderableType]]:
+    """What ended in an error, and how much was not tried."""
+    label = "error"
+    for reason, ids in results.by_reason(report.sources, SourceStatus.ERROR).items():
+        yield label, _cropped(f"{text.listed(ids)}: {reason}", 2, look, "yellow")
+        label = ""
+    untried = sum(source.status is SourceStatus.NOT_EXERCISED for source in report.sources)
+    if untried:
+        many = f"{untried} of {text.plural(len(report.sources), 'source')}"
+        yield "not tried", words(f"{many}; -v says why")
 
 
 def _promises(report: Report, look: TerminalStyle) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(no_wrap=True, style="bold", min_width=_END_WIDTH)
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for scope, status in report.decision.scopes.items():
-        sign = Text(f"{look.promise_sign(status)} {status.value}", PROMISE_STYLES[status])
+        sign = Text(f"{look.promise_sign(status)} {PROMISE_WORDS[status]}", PROMISE_STYLES[status])
         because = words(f"{_PROMISE_WORDS[scope]}: {_because(report, scope, status)}")
         grid.add_row(Text(scope.value), sign, because)
     return indented(grid, 2)
@@ -258,7 +248,7 @@ def _because(report: Report, scope: Scope, status: PromiseStatus) -> str:
     if status is PromiseStatus.BROKE:
         unexplained = scope is Scope.RERUN and report.unexplained is not None
         no_source = ["a cause that no source accounts for"] if unexplained else []
-        return "broken by " + text.listed([*by_status[SourceStatus.BROKE], *no_source])
+        return text.listed([*by_status[SourceStatus.BROKE], *no_source])
     if scope is Scope.RERUN and report.inconclusive is not None:
         return report.inconclusive
     if report.nothing_at_stake is not None:
@@ -268,22 +258,10 @@ def _because(report: Report, scope: Scope, status: PromiseStatus) -> str:
     held, delegated = len(by_status[SourceStatus.HELD]), len(by_status[SourceStatus.DELEGATED])
     if not held + delegated:
         left_out = all(source.left_out for source in sources)
-        nothing = "nothing of it was tried" if left_out else "nothing of it could be exercised"
+        nothing = "nothing of it was tried" if left_out else "nothing of it could be tried"
         return "only repeated as it is" if scope is Scope.RERUN else nothing
     left_to_us = f", {delegated} delegated" if delegated else ""
-    return f"{held} of {text.plural(len(sources), 'source')} held{left_to_us}"
-
-
-def verdict(report: Report, look: TerminalStyle) -> RenderableType:
-    """The verdict, and before it what it does not cover."""
-    line = verdict_line(report, look)
-    labelled = [
-        ("further" if index == 0 else "", words(hint)) for index, hint in enumerate(report.further)
-    ]
-    if report.conditions and report.verdict is Outcome.REPRODUCIBLE:
-        seeded = f"the caller seeds {' and '.join(report.conditions)}"
-        labelled.insert(0, ("only if", words(seeded)))
-    return Group(rows(labelled), Text(""), line) if labelled else line
+    return f"{held} of {text.plural(len(sources), 'source')} same{left_to_us}"
 
 
 def verdict_line(report: Report, look: TerminalStyle) -> Text:
@@ -322,14 +300,13 @@ def _scopes(scopes: list[Scope]) -> str:
     return text.listed(scope.value for scope in scopes)
 
 
-def _failure(failure: TargetFailure, look: TerminalStyle) -> RenderableType:
-    title = Text.assemble((f"{look.bad} ", "bold red"), ("the target failed by itself", "bold"))
+def _failure(failure: TargetFailure) -> RenderableType:
     said = (("where", failure.where), ("why", failure.why), ("next", failure.next_step))
     labelled = [
         ("what", words(failure.what, "bold")),
         *((label, Text(text.block(s), overflow="fold")) for label, s in said if s),
     ]
-    parts: list[RenderableType] = [heading(title, look, "red"), rows(labelled)]
+    parts: list[RenderableType] = [rows(labelled)]
     for label, content in (
         ("Its traceback", text.block(failure.traceback)),
         (f"The last {_OUTPUT_LINES} lines it printed", _last_lines(failure.output)),

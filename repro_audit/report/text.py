@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,11 @@ def bounded(text: str, limit: int) -> str:
 def shortened(text: str, limit: int) -> str:
     """The beginning, where there is no room to say how much was left out."""
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def first_sentence(text: str) -> str:
+    """What stands before the first full stop that ends a sentence, without it."""
+    return re.split(r"\.(?:\s|$)", text, maxsplit=1)[0]
 
 
 def ascii_typography(text: str) -> str:

@@ -32,6 +32,7 @@ timeout = 20
 fresh = true
 json = "report.json"
 quiet = true
+verbose = true
 no-pinpoint = true
 resume-args = "--resume 'out/last one.pt'"
 
@@ -58,7 +59,9 @@ def test_every_flag_of_check_is_a_key_and_the_other_way_round() -> None:
 
 
 def test_defaults_are_those_of_an_audit(tmp_path: Path) -> None:
-    assert settled(tmp_path, "[project]\n") == Check(options=Options(), json=None, quiet=False)
+    assert settled(tmp_path, "[project]\n") == Check(
+        options=Options(), json=None, quiet=False, verbose=False
+    )
 
 
 def test_underscores_are_hyphens(tmp_path: Path) -> None:
@@ -99,6 +102,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         ),
         json=str(tmp_path / "report.json"),
         quiet=True,
+        verbose=True,
     )
     assert "pyproject.toml sets seed, steps" in origin
     assert "num-workers.workers" in origin
