@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from repro_audit.report import text
-from repro_audit.report.model import PromiseStatus, SourceStatus
+from repro_audit.report.model import Outcome, PromiseStatus, SourceStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,6 +82,11 @@ class TerminalStyle:
             SourceStatus.ERROR: "!",
         }
         return signs.get(status, "·" if self.unicode else "-")
+
+    def verdict_sign(self, outcome: Outcome) -> str:
+        """The sign of a verdict."""
+        signs = {Outcome.REPRODUCIBLE: self.good, Outcome.INCONCLUSIVE: "?"}
+        return signs.get(outcome, self.bad)
 
     def promise_sign(self, status: PromiseStatus) -> str:
         """The sign of a promise's status."""

@@ -11,17 +11,8 @@ from rich.theme import Theme
 
 from repro_audit.errors import UsageError, nearest
 from repro_audit.report import brief, effect, findings, results, text
-from repro_audit.report.model import (
-    PROMISES,
-    Environment,
-    Outcome,
-    PromiseStatus,
-    Report,
-    SourceStatus,
-    TargetFailure,
-    broken_promise,
-    required_promises,
-)
+from repro_audit.report import verdict as wording
+from repro_audit.report.model import Environment, Outcome, Report, SourceStatus, TargetFailure
 from repro_audit.report.style import (
     PROMISE_STYLES,
     PROMISE_WORDS,
@@ -31,7 +22,6 @@ from repro_audit.report.style import (
     rows,
     words,
 )
-from repro_audit.source import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,11 +30,6 @@ if TYPE_CHECKING:
 
 _OUTPUT_LINES = 20
 _END_WIDTH = len("not tried")
-_PROMISE_WORDS = {
-    Scope.RERUN: "the same command again",
-    Scope.SETTINGS: "other settings, same machine",
-    Scope.PORTABLE: "another machine (emulated)",
-}
 _ISOLATION_WORDS = {
     "overlay": "writes kept off the tree",
     "copy": "in a copy of the tree",
@@ -162,8 +147,8 @@ def _separated(sections: Iterable[RenderableType]) -> Iterator[RenderableType]:
 
 def _conditions(report: Report) -> Iterator[tuple[str, RenderableType]]:
     """What the verdict hangs on, and why there is none."""
-    if report.conditions and report.verdict is Outcome.REPRODUCIBLE:
-        yield "only if", words(f"the caller seeds {' and '.join(report.conditions)}")
+    if condition := wording.condition(report):
+        yield "only if", words(condition)
     if report.nothing_at_stake is not None:
         yield "at stake", words(f"nothing: {report.nothing_at_stake}", "bold yellow")
     if report.inconclusive is not None:
@@ -235,69 +220,16 @@ def _promises(report: Report, look: TerminalStyle) -> RenderableType:
     grid.add_column(overflow="fold")
     for scope, status in report.decision.scopes.items():
         sign = Text(f"{look.promise_sign(status)} {PROMISE_WORDS[status]}", PROMISE_STYLES[status])
-        because = words(f"{_PROMISE_WORDS[scope]}: {_because(report, scope, status)}")
+        because = words(f"{wording.MEANINGS[scope]}: {wording.because(report, scope)}")
         grid.add_row(Text(scope.value), sign, because)
     return indented(grid, 2)
 
 
-def _because(report: Report, scope: Scope, status: PromiseStatus) -> str:
-    sources = [
-        source for source in report.sources if broken_promise(source, report.sources) is scope
-    ]
-    by_status = {s: [source.id for source in sources if source.status is s] for s in SourceStatus}
-    if status is PromiseStatus.BROKE:
-        unexplained = scope is Scope.RERUN and report.unexplained is not None
-        no_source = ["a cause that no source accounts for"] if unexplained else []
-        return text.listed([*by_status[SourceStatus.BROKE], *no_source])
-    if scope is Scope.RERUN and report.inconclusive is not None:
-        return report.inconclusive
-    if report.nothing_at_stake is not None:
-        return "nothing was at stake, so runs that agree prove nothing"
-    if by_status[SourceStatus.ERROR]:
-        return "not all could be tried: " + text.listed(by_status[SourceStatus.ERROR])
-    held, delegated = len(by_status[SourceStatus.HELD]), len(by_status[SourceStatus.DELEGATED])
-    if not held + delegated:
-        left_out = all(source.left_out for source in sources)
-        nothing = "nothing of it was tried" if left_out else "nothing of it could be tried"
-        return "only repeated as it is" if scope is Scope.RERUN else nothing
-    left_to_us = f", {delegated} delegated" if delegated else ""
-    return f"{held} of {text.plural(len(sources), 'source')} same{left_to_us}"
-
-
 def verdict_line(report: Report, look: TerminalStyle) -> Text:
     """The verdict, what it covers, and what the exit code means."""
-    decision = report.decision
-    by_status = {
-        status: [scope for scope in PROMISES if decision.scopes[scope] is status]
-        for status in PromiseStatus
-    }
-    required = required_promises(report.require)
-    tail = f" (exit {decision.exit_code}; {report.require.value} required)"
-    if decision.verdict is Outcome.REPRODUCIBLE:
-        held = by_status[PromiseStatus.HELD]
-        tried = report.tried(*held)
-        said = f"{look.good} REPRODUCIBLE on {_scopes(held)} as far as tried: {tried.tried} of {tried.of}"
-        if by_status[PromiseStatus.BROKE]:
-            said += f", not on {_scopes(by_status[PromiseStatus.BROKE])}"
-        elif untested := [s for s in by_status[PromiseStatus.UNKNOWN] if s in required]:
-            said += f"; {_scopes(untested)} untested"
-    elif decision.verdict is Outcome.NOT_REPRODUCIBLE:
-        broke = [scope for scope in by_status[PromiseStatus.BROKE] if scope in required]
-        said = f"{look.bad} NOT REPRODUCIBLE on {_scopes(broke)}"
-    elif decision.verdict is Outcome.INCONCLUSIVE:
-        said = "? INCONCLUSIVE: not every trial could be judged"
-        if report.nothing_at_stake is not None:
-            said = "? INCONCLUSIVE: nothing was at stake"
-    else:
-        said, tail = (
-            f"{look.bad} TARGET FAILED, so nothing was audited",
-            f" (exit {decision.exit_code})",
-        )
-    return Text.assemble((said, _VERDICT_STYLES[decision.verdict]), (tail, "dim"), overflow="fold")
-
-
-def _scopes(scopes: list[Scope]) -> str:
-    return text.listed(scope.value for scope in scopes)
+    outcome = report.verdict
+    said = (f"{look.verdict_sign(outcome)} {wording.said(report)}", _VERDICT_STYLES[outcome])
+    return Text.assemble(said, (f" ({wording.exit_in_words(report)})", "dim"), overflow="fold")
 
 
 def _failure(failure: TargetFailure) -> RenderableType:
@@ -309,7 +241,10 @@ def _failure(failure: TargetFailure) -> RenderableType:
     parts: list[RenderableType] = [rows(labelled)]
     for label, content in (
         ("Its traceback", text.block(failure.traceback)),
-        (f"The last {_OUTPUT_LINES} lines it printed", _last_lines(failure.output)),
+        (
+            f"The last {_OUTPUT_LINES} lines it printed",
+            text.last_lines(failure.output, _OUTPUT_LINES),
+        ),
     ):
         if content:
             parts += [
@@ -318,13 +253,3 @@ def _failure(failure: TargetFailure) -> RenderableType:
                 indented(Text(content, overflow="fold"), 4),
             ]
     return Group(*parts)
-
-
-def _last_lines(output: str) -> str:
-    """The end of captured output, with progress bars that redraw one line shown as they ended."""
-    lines = [
-        line.rstrip("\r").rpartition("\r")[2] for line in output[-text.BLOCK_LIMIT :].split("\n")
-    ]
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return text.block("\n".join(lines[-_OUTPUT_LINES:]))

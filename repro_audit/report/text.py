@@ -46,6 +46,14 @@ def block(text: str, limit: int = BLOCK_LIMIT) -> str:
     return "\n".join("".join(map(_visible, content)) for content in lines)
 
 
+def last_lines(output: str, count: int) -> str:
+    """The end of captured output, with progress bars that redraw one line shown as they ended."""
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in output[-BLOCK_LIMIT:].split("\n")]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return block("\n".join(lines[-count:]))
+
+
 def bounded(text: str, limit: int) -> str:
     """The beginning, and how much was left out."""
     mark = f" [{len(text) - limit} characters left out]"

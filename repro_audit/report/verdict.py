@@ -1,0 +1,95 @@
+"""The verdict and the promises in words, the same in every format for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from repro_audit.report import text
+from repro_audit.report.model import (
+    PROMISES,
+    Outcome,
+    PromiseStatus,
+    SourceStatus,
+    broken_promise,
+    required_promises,
+)
+from repro_audit.source import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from repro_audit.report.model import Report
+
+MEANINGS = {
+    Scope.RERUN: "the same command again",
+    Scope.SETTINGS: "other settings, same machine",
+    Scope.PORTABLE: "another machine (emulated)",
+}
+"""What each promise is about."""
+
+
+def said(report: Report) -> str:
+    """The verdict, and what it covers: `NOT REPRODUCIBLE on rerun, settings`."""
+    decision = report.decision
+    by_status = {
+        status: [scope for scope in PROMISES if decision.scopes[scope] is status]
+        for status in PromiseStatus
+    }
+    required = required_promises(report.require)
+    if decision.verdict is Outcome.TARGET_FAILED:
+        return "TARGET FAILED, so nothing was audited"
+    if decision.verdict is Outcome.INCONCLUSIVE:
+        why = "not every trial could be judged"
+        return f"INCONCLUSIVE: {why if report.nothing_at_stake is None else 'nothing was at stake'}"
+    if decision.verdict is Outcome.NOT_REPRODUCIBLE:
+        broke = [scope for scope in by_status[PromiseStatus.BROKE] if scope in required]
+        return f"NOT REPRODUCIBLE on {_scopes(broke)}"
+    held = by_status[PromiseStatus.HELD]
+    tried = report.tried(*held)
+    reproducible = f"REPRODUCIBLE on {_scopes(held)} as far as tried: {tried.tried} of {tried.of}"
+    if by_status[PromiseStatus.BROKE]:
+        return f"{reproducible}, not on {_scopes(by_status[PromiseStatus.BROKE])}"
+    untested = [scope for scope in by_status[PromiseStatus.UNKNOWN] if scope in required]
+    return f"{reproducible}; {_scopes(untested)} untested" if untested else reproducible
+
+
+def exit_in_words(report: Report) -> str:
+    """The exit code of the command, and the promise that it is about."""
+    required = "" if report.failure is not None else f"; {report.require.value} required"
+    return f"exit {report.exit_code}{required}"
+
+
+def condition(report: Report) -> str:
+    """What the verdict hangs on; empty where it does on nothing."""
+    if not report.conditions or report.verdict is not Outcome.REPRODUCIBLE:
+        return ""
+    return f"the caller seeds {' and '.join(report.conditions)}"
+
+
+def because(report: Report, scope: Scope) -> str:
+    """Why a promise has its status."""
+    sources = [
+        source for source in report.sources if broken_promise(source, report.sources) is scope
+    ]
+    by_status = {s: [source.id for source in sources if source.status is s] for s in SourceStatus}
+    if report.decision.scopes[scope] is PromiseStatus.BROKE:
+        unexplained = scope is Scope.RERUN and report.unexplained is not None
+        no_source = ["a cause that no source accounts for"] if unexplained else []
+        return text.listed([*by_status[SourceStatus.BROKE], *no_source])
+    if scope is Scope.RERUN and report.inconclusive is not None:
+        return report.inconclusive
+    if report.nothing_at_stake is not None:
+        return "nothing was at stake, so runs that agree prove nothing"
+    if by_status[SourceStatus.ERROR]:
+        return "not all could be tried: " + text.listed(by_status[SourceStatus.ERROR])
+    held, delegated = len(by_status[SourceStatus.HELD]), len(by_status[SourceStatus.DELEGATED])
+    if not held + delegated:
+        left_out = all(source.left_out for source in sources)
+        nothing = "nothing of it was tried" if left_out else "nothing of it could be tried"
+        return "only repeated as it is" if scope is Scope.RERUN else nothing
+    left_to_us = f", {delegated} delegated" if delegated else ""
+    return f"{held} of {text.plural(len(sources), 'source')} same{left_to_us}"
+
+
+def _scopes(scopes: Iterable[Scope]) -> str:
+    return text.listed(scope.value for scope in scopes)
