@@ -171,12 +171,12 @@ def check(
 
 def _save(report: Report, destination: str | None) -> None:
     """Write the JSON report, if one is wanted."""
-    from repro_audit.report import as_json
+    from repro_audit.report import as_json, saving
 
     if destination is None:
         return
     try:
-        as_json.write(report, destination)
+        saving.write(as_json.dumps(report), destination)
     except OSError as error:
         raise UsageError(
             f"the report can not be saved as {destination!r}", where="--json", why=str(error)
@@ -185,11 +185,11 @@ def _save(report: Report, destination: str | None) -> None:
 
 def _print(report: Report, asked: Check) -> None:
     """Print the report to stdout, or to stderr where the JSON has stdout for itself."""
-    from repro_audit.report import as_json, terminal
+    from repro_audit.report import saving, terminal
     from repro_audit.report.style import TerminalStyle
 
     console = (
-        terminal.stderr_console() if asked.json == as_json.STDOUT else terminal.stdout_console()
+        terminal.stderr_console() if asked.json == saving.STDOUT else terminal.stdout_console()
     )
     look = TerminalStyle.of(console)
     page = (

@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
-import stat
-import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -24,7 +20,6 @@ from repro_audit.report.model import PROMISES, Divergence, Outcome, Report
 from repro_audit.storage import border
 
 SCHEMA_VERSION = 2
-STDOUT = "-"
 _STRING_LIMIT = 4_000
 """Characters of any string but a block."""
 _BLOCKS = {"snippet", "traceback", "output"}
@@ -59,41 +54,6 @@ def document(report: Report) -> dict[str, Json]:
 def dumps(report: Report) -> str:
     """The document as ASCII text that any JSON reader accepts, with a line break at its end."""
     return json.dumps(document(report), indent=2, allow_nan=False) + "\n"
-
-
-def write(report: Report, destination: str) -> None:
-    """Write the document to a file, whole or not at all, or to stdout (`-`)."""
-    content = dumps(report)
-    if destination == STDOUT:
-        sys.stdout.write(content)
-        sys.stdout.flush()
-    else:
-        write_whole(Path(destination), content)
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Write a text file so that a reader, or a crash, never sees half of it.
-
-    A link is followed, an existing file keeps its permissions, and what is no regular file (a
-    pipe, `/dev/stdout`) is written to as it is.
-    """
-    mode = path.stat().st_mode if path.exists() else None
-    if mode is not None and not stat.S_ISREG(mode):
-        path.write_text(content, encoding="utf-8")
-        return
-    final = Path(os.path.realpath(path))
-    temporary = final.with_name(f".{final.name[:100]}.{secrets.token_hex(4)}.part")
-    with temporary.open("x", encoding="utf-8", newline="\n") as file:
-        try:
-            if mode is not None:
-                temporary.chmod(stat.S_IMODE(mode))
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(final)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
 
 
 def read(path: str | Path) -> Report:

@@ -13,13 +13,12 @@ from repro_audit.report.causes import growth, op_in_words
 from repro_audit.report.findings import (
     LOOK_THERE,
     PINNED_RUNS_DIFFER,
-    difference,
     hidden_by_the_loss,
+    how_much,
     place,
     source_title,
     unexplained_title,
 )
-from repro_audit.report.model import Divergence, DivergenceKind, SourceResult
 from repro_audit.report.style import (
     Cropped,
     TerminalStyle,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType
 
-    from repro_audit.report.model import Cause
+    from repro_audit.report.model import Cause, Divergence, SourceResult
 
 MOST_LINES = 8
 """Of a finding at 80 columns; on a narrower page, as many as hold the same."""
@@ -95,7 +94,7 @@ def _divergence_rows(divergence: Divergence, look: TerminalStyle) -> Iterator[_R
         not_found = words(f"not found: {divergence.no_cause}", "yellow")
         yield _Row(label="where", content=not_found, least=1, turn=2)
     since = Text.assemble((place(divergence), "bold"), ": " if place(divergence) else "")
-    since.append_text(words(_how_much(divergence)))
+    since.append_text(words(how_much(divergence)))
     yield _Row(label="since", content=since, least=1, turn=2)
 
 
@@ -108,14 +107,6 @@ def _where(cause: Cause, look: TerminalStyle) -> Text:
     more = len(others - {location.place})
     shown = words(f"{location.place} (and {more} more)" if more else location.place, "bold")
     return shown.append("  ").append_text(code(text.line(location.code or ""), look))
-
-
-def _how_much(divergence: Divergence) -> str:
-    size = divergence.size
-    if size is None or divergence.within or divergence.kind is not DivergenceKind.VALUE:
-        return difference(divergence)
-    share = text.share(size.mismatched, size.numel)
-    return f"{share} of elements, by up to {text.number(size.max_abs)}"
 
 
 @final

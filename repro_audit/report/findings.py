@@ -64,12 +64,20 @@ def source_title(source: SourceResult, look: TerminalStyle) -> Text:
     title = Text.assemble(
         (f"{look.bad} ", "bold red"), (text.line(source.id), "bold"), overflow="fold"
     )
+    title.append(f"  breaks {broken(source)}", style="red")
+    return title.append(f", {certainty(source)}", style="dim")
+
+
+def broken(source: SourceResult) -> str:
+    """What a source that broke breaks: `settings`, `only together with num-workers`."""
     promise = "no promise" if source.scope is Scope.NONE else source.scope.value
-    only = f"only together with {text.listed(source.together)}" if source.together else promise
-    title.append(f"  breaks {only}", style="red")
+    return f"only together with {text.listed(source.together)}" if source.together else promise
+
+
+def certainty(source: SourceResult) -> str:
+    """How sure that is: `proven; fix verified`."""
     verified = "; fix verified" if source.fix is not None and source.fix.verified else ""
-    confidence = (source.confidence or Confidence.SUSPECTED).value
-    return title.append(f", {confidence}{verified}", style="dim")
+    return f"{(source.confidence or Confidence.SUSPECTED).value}{verified}"
 
 
 def unexplained_title(look: TerminalStyle) -> Text:
@@ -95,6 +103,15 @@ def difference(divergence: Divergence) -> str:
     """What sort of difference it is: `another order (the sampler hands out other indices)`."""
     detail = f" ({divergence.detail})" if divergence.detail else ""
     return f"{divergence.within or _KINDS[divergence.kind]}{detail}"
+
+
+def how_much(divergence: Divergence) -> str:
+    """By how much two runs differ there, or how: `31.2% of elements, by up to 1.5e-08`."""
+    size = divergence.size
+    if size is None or divergence.within or divergence.kind is not DivergenceKind.VALUE:
+        return difference(divergence)
+    share = text.share(size.mismatched, size.numel)
+    return f"{share} of elements, by up to {text.number(size.max_abs)}"
 
 
 def hidden_by_the_loss(a: LossCurve, b: LossCurve) -> str:

@@ -1,11 +1,9 @@
-"""The JSON format: valid under its schema, whole on disk, and safe whatever the target is called."""
+"""The JSON format: valid under its schema, the whole model, and safe whatever the target is called."""
 
 from __future__ import annotations
 
 import copy
 import json
-import os
-import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,66 +231,6 @@ def test_hostile_strings_are_bounded_ascii() -> None:
     assert "\\udc80" in spec
     assert len(spec) < 5_000
     assert len(written) < 200_000
-
-
-def test_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    as_json.write(CLEAN, "-")
-
-    assert capsys.readouterr().out == as_json.dumps(CLEAN)
-
-
-def test_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-    path.write_text("older and longer than nothing")
-    path.chmod(0o640)
-
-    as_json.write(CLEAN, str(path))
-
-    assert path.read_text() == as_json.dumps(CLEAN)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_new_file_obeys_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        as_json.write(CLEAN, str(tmp_path / "report.json"))
-    finally:
-        os.umask(before)
-
-    assert stat.S_IMODE((tmp_path / "report.json").stat().st_mode) == 0o640
-
-
-def test_link_is_followed(tmp_path: Path) -> None:
-    (tmp_path / "link.json").symlink_to("real.json")
-
-    as_json.write(CLEAN, str(tmp_path / "link.json"))
-
-    assert (tmp_path / "link.json").is_symlink()
-    assert (tmp_path / "real.json").read_text() == as_json.dumps(CLEAN)
-
-
-def test_device_is_written_to_and_not_replaced() -> None:
-    as_json.write(CLEAN, os.devnull)
-
-    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
-
-
-def test_failed_write_leaves_the_older_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "report.json"
-    path.write_text("older")
-
-    def interrupted(_descriptor: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupted)
-
-    with pytest.raises(KeyboardInterrupt):
-        as_json.write(CLEAN, str(path))
-    assert path.read_text() == "older"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("report", [BROKEN, CLEAN])
