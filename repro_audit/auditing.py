@@ -8,7 +8,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro_audit.experiment import Factor, Judgement, Outcome, Result, experiment
+from repro_audit.experiment import (
+    Factor,
+    Judgement,
+    Outcome,
+    Result,
+    experiment,
+    trials_if_all_hold,
+)
 from repro_audit.findings import effect_size, summary
 from repro_audit.findings.evidence import finding, measure, not_tried, read, reference_setting
 from repro_audit.findings.fix_trials import try_fixes
@@ -62,6 +69,7 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
             timeout=options.timeout,
             temporary=_temporary_directory(isolation),
             progress=_shown_on(progress),
+            planned=progress.plan,
         ) as runner:
             oracle = TrialOracle(
                 runner=runner,
@@ -223,6 +231,7 @@ class Audit:
 
     def _experiment(self, factors: list[Factor], floor: Trial) -> Result:
         """The experiment; once more with fresh interpreters throughout where forking turns out unfaithful."""
+        self.progress.foresee(trials_if_all_hold(factors, runs=self.options.runs))
         outcome = Outcome(trial=floor.id, status="ok", digest=floor.digest)
         result = experiment(
             factors, outcome, self.oracle, runs=self.options.runs, fresh=self.oracle.fresh

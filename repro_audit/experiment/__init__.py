@@ -45,6 +45,7 @@ __all__ = [
     "RunStatus",
     "Setting",
     "experiment",
+    "trials_if_all_hold",
 ]
 
 
@@ -69,6 +70,27 @@ def experiment(
     if not (result.noise and result.faithful):
         return result
     return _amid_noise(store, result, oracle)
+
+
+def trials_if_all_hold(factors: Sequence[Factor], *, runs: int) -> int:
+    """How many trials `experiment` takes where no factor changes anything; more where one does."""
+    grouped = [factor for factor in factors if factor.grouped]
+    rerun = [factor for factor in grouped if factor.scope == "rerun"]
+    others = [factor for factor in grouped if factor.scope != "rerun"]
+    alone = [factor for factor in factors if not factor.grouped]
+    of_others = runs if any(factor.levels.race for factor in others) else 1
+    return sum(
+        (
+            len(rounds(rerun, at_least=runs)) or runs - 1,
+            len(rounds(others, at_least=of_others)),
+            bool(rerun and others),
+            *(
+                runs if factor.levels.races_at(level) else 1
+                for factor in alone
+                for level in factor.levels.varied
+            ),
+        )
+    )
 
 
 def _store_of(

@@ -62,7 +62,7 @@ def bounded(text: str, limit: int) -> str:
 
 def shortened(text: str, limit: int) -> str:
     """The beginning, where there is no room to say how much was left out."""
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+    return text if len(text) <= limit else f"{text[: max(limit - 3, 0)]}..."
 
 
 def first_sentence(text: str) -> str:

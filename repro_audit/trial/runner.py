@@ -209,6 +209,7 @@ class Runner:
         timeout: seconds that a trial may take.
         temporary: where interpreters put temporary files (importing `torch._dynamo` makes a directory).
         progress: told `(directory name, setting or None at its end)` of each trial.
+        planned: told how many more trials are to run.
     """
 
     def __init__(
@@ -218,11 +219,13 @@ class Runner:
         timeout: float,
         temporary: Path,
         progress: Callable[[str, dict[str, str] | None], None] = lambda *_: None,
+        planned: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.side_by_side = side_by_side
         self.timeout = timeout
         self.temporary = temporary
         self.progress = progress
+        self.planned = planned
         self.modules: tuple[str, ...] = ()
         self._zygotes: dict[Environment, Interpreter] = {}
         self._wanted: deque[Environment] = deque()
@@ -256,6 +259,7 @@ class Runner:
     def run(self, jobs: Sequence[Job]) -> list[Ended]:
         """Run all jobs; their ends in the same order."""
         self._ended = {}
+        self.planned(len(jobs))
         for zygote in list(self._zygotes.values()):
             if zygote.process.poll() is not None:  # killed since the last batch
                 self._bury(zygote)

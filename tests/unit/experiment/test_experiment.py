@@ -14,7 +14,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from repro_audit.experiment import Factor, Judgement, LevelOutcome, Outcome, Result, Run
+from repro_audit.experiment import (
+    Factor,
+    Judgement,
+    LevelOutcome,
+    Outcome,
+    Result,
+    Run,
+    trials_if_all_hold,
+)
 from repro_audit.experiment.judging import STEADY_RELEASED
 from tests.planted import (
     Level,
@@ -42,6 +50,7 @@ def test_a_clean_program_is_cleared(factors: list[Factor]) -> None:
     assert {each.status for each in result.judgements.values()} <= {"held"}
     assert (interactions(result), result.unexplained, result.faithful) == ([], None, True)
     assert baseless(program, result) == []
+    assert sum(program.batches) == trials_if_all_hold(factors, runs=3)
     assert all(
         level.diverged is False for each in result.judgements.values() for level in each.levels
     )
@@ -62,6 +71,12 @@ def test_a_clean_program_takes_a_handful_of_trials_in_two_batches() -> None:
     assert program.batches == [1, 4]
     settings_run = [run.setting for run, _ in program.trials.values()]
     assert all("hash-seed" in setting for setting in settings_run[1:])  # one warm interpreter
+
+
+def test_a_culprit_takes_more_trials_than_were_foreseen() -> None:
+    program = Program(culprits=frozenset({("rerun1", "v0")}))
+    audit(program, TWELVE)
+    assert sum(program.batches) > trials_if_all_hold(TWELVE, runs=3) == 5
 
 
 def test_one_at_a_time_takes_more() -> None:

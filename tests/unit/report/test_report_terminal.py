@@ -457,14 +457,50 @@ def test_output_shows_where_a_progress_bar_ended() -> None:
 
 def test_progress_counts_what_runs_and_what_ended() -> None:
     progress = Progress(stream=io.StringIO())
+    progress.plan(2)
     progress.begin("t00", "floor")
     progress.begin("t01", "num-workers: 0")
-    assert progress.line == "0/2  num-workers: 0 (+1)"
+    assert progress.line == "0 of ? trials  num-workers: 0 (+1)"
 
     progress.end("t01")
     progress.end("t01")
+    progress.foresee(3)
 
-    assert progress.line == "1/2  floor"
+    assert progress.line == "1 of ~5 trials  floor"
+
+
+def test_progress_tells_how_long_the_rest_may_take() -> None:
+    now = 100.0
+    progress = Progress(stream=io.StringIO(), clock=lambda: now)
+    progress.plan(1)
+    progress.begin("t00", "floor")
+    now += 8
+    progress.end("t00")
+    progress.foresee(11)
+    assert progress.line == "1 of ~12 trials"
+
+    progress.plan(2)
+    for trial in ("t01", "t02"):
+        progress.begin(trial, "")
+        now += 1
+        progress.end(trial)
+    assert progress.line == "3 of ~12 trials, ~30 s left"
+
+    now += 180
+    assert progress.line == "3 of ~12 trials, ~10 min left"
+
+
+def test_progress_foresees_that_what_differs_is_followed_up() -> None:
+    progress = Progress(stream=io.StringIO())
+    progress.plan(1)
+    progress.foresee(11)
+    progress.plan(11)
+    assert progress.line == "0 of ~12 trials"
+
+    progress.plan(1)
+    assert progress.line == "0 of ~24 trials"
+    progress.plan(11)
+    assert progress.line == "0 of ~24 trials"
 
 
 @pytest.mark.parametrize(
