@@ -28,7 +28,6 @@ app = typer.Typer(
     name="repro-audit",
     help="Find what makes a PyTorch training irreproducible, by running it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -64,22 +63,34 @@ def _usage_or_defect(error: Exception) -> NoReturn:
     raise SystemExit(InternalError.exit_code)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"repro-audit {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _common(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_version, is_eager=True, help="Show the version and exit."
-        ),
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="With --version: the environment too.")
     ] = False,
 ) -> None:
     """Find what makes a PyTorch training irreproducible, by running it."""
+    if version:
+        print(f"repro-audit {__version__}")
+        if verbose:
+            from repro_audit.cli.checkup import versions
+
+            print(*versions(), sep="\n")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise UsageError(
+            "no command is named",
+            next_step="repro-audit check train.py; repro-audit --help shows the others",
+        )
+
+
+def _ids(incomplete: str) -> list[str]:
+    """For the shell's completion: the sources' ids."""
+    from repro_audit.sources import catalogue
+
+    return [name for name in catalogue() if name.startswith(incomplete)]
 
 
 def _flag(name: str, *spelt: str, metavar: str | None = None) -> Any:
@@ -91,6 +102,7 @@ def _flag(name: str, *spelt: str, metavar: str | None = None) -> Any:
         min=flag.minimum,
         max=flag.maximum,
         metavar=metavar,
+        autocompletion=_ids if metavar == "ID" else None,
         help=flag.help if silent else f"{flag.help} (default: {flag.default})",
     )
 
@@ -210,9 +222,21 @@ def sources() -> None:
 
 
 @app.command()
+def doctor() -> None:
+    """Say what an audit on this machine can exercise, what not, and why; exit code 1 where it can not audit at all."""
+    from repro_audit.cli.checkup import print_checkup
+    from repro_audit.report import terminal
+
+    raise typer.Exit(0 if print_checkup(terminal.stdout_console()) else 1)
+
+
+@app.command()
 def explain(
     source: Annotated[
-        str, typer.Argument(metavar="ID", help="As `repro-audit sources` lists them.")
+        str,
+        typer.Argument(
+            metavar="ID", help="As `repro-audit sources` lists them.", autocompletion=_ids
+        ),
     ],
 ) -> None:
     """Explain a source: what it does, why it breaks reproducibility, an example, and what to use instead."""

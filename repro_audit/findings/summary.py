@@ -102,7 +102,7 @@ def notes(floor: Trial, isolation: Isolation) -> tuple[str, ...]:
         filter(
             None,
             (
-                _untested(floor.facts.torch, sys.version_info[:2]),
+                untested(floor.facts.torch, sys.version_info[:2]),
                 isolation.reason,
                 f"not compared, since the contents can not be read: {', '.join(unseen)}"
                 if unseen
@@ -165,7 +165,7 @@ def _further_steps(facts: Facts) -> int:
     return 4 * facts.steps
 
 
-def _untested(torch: str, python: tuple[int, int]) -> str:
+def untested(torch: str, python: tuple[int, int]) -> str:
     """What of the versions in use was never tested; empty where all of it was."""
     of_torch = re.match(r"(\d+)\.(\d+)", torch)
     number = (int(of_torch[1]), int(of_torch[2])) if of_torch else TESTED_TORCH[0]

@@ -49,7 +49,7 @@ def program(section: str) -> str:
 def print_source(source: Source, console: Console) -> None:
     """Print the whole of what a source's docstring says, and how to set its options."""
     look = TerminalStyle.of(console)
-    print_whole(_parts(source, look), console, look)
+    print_whole(_parts(source, look), console, look, paged=True)
 
 
 def _parts(source: Source, look: TerminalStyle) -> Iterator[RenderableType]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -77,7 +76,6 @@ def _levels(source: Source, expected: Prospect) -> str:
 
 
 def _here(expected: Prospect) -> Text:
-    """The answer; of a reason, what comes before its first stop."""
     if expected.answer is Answer.NO:
-        return words(re.split("[;:]", expected.reason)[0], "yellow")
+        return words(expected.in_short, "yellow")
     return Text(expected.answer.value, "green" if expected.answer is Answer.YES else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pydoc
 from typing import IO, TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -49,8 +51,13 @@ def print_report(report: Report, console: Console, *, verbose: bool = False) -> 
     print_whole([render(report, look, verbose=verbose)], console, look)
 
 
-def print_whole(parts: Iterable[RenderableType], console: Console, look: TerminalStyle) -> None:
-    """Print whole lines, without trailing blanks or what the stream's encoding can not hold."""
+def print_whole(
+    parts: Iterable[RenderableType], console: Console, look: TerminalStyle, *, paged: bool = False
+) -> None:
+    """Print whole lines, without trailing blanks or what the stream's encoding can not hold.
+
+    Where it may be `paged`, a terminal that is too low for all of it shows it in the user's pager.
+    """
     with console.capture() as capture:
         for part in parts:
             console.print(part, width=look.width, crop=False)
@@ -58,7 +65,12 @@ def print_whole(parts: Iterable[RenderableType], console: Console, look: Termina
     encoding = console.encoding
     if console.options.ascii_only:
         printed = text.ascii_typography(printed)
-    console.file.write(printed.encode(encoding, "backslashreplace").decode(encoding))
+    written = printed.encode(encoding, "backslashreplace").decode(encoding)
+    if paged and console.is_terminal and written.count("\n") >= console.height:
+        os.environ.setdefault("LESS", "-R")  # colours as they are
+        pydoc.pager(written)
+        return
+    console.file.write(written)
     console.file.flush()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -38,6 +39,11 @@ class Prospect:
     """Why not."""
     varied: tuple[str, ...] = ()
     """The levels that a program with a loader and files of its own would get."""
+
+    @property
+    def in_short(self) -> str:
+        """Why not, up to the first stop: the rest speaks of a program."""
+        return re.split("[;:]", self.reason)[0]
 
 
 def prospect(source: Source, machine: Facts) -> Prospect:

@@ -12,16 +12,16 @@ from tests.auditing import REPOSITORY
 
 @pytest.mark.parametrize("torch", ["2.8.0", "2.13.0+cpu", "2.14.1"])
 def test_nothing_is_said_of_versions_that_were_tested(torch: str) -> None:
-    assert summary._untested(torch, (3, 11)) == ""
+    assert summary.untested(torch, (3, 11)) == ""
 
 
 def test_versions_outside_are_named() -> None:
-    said = summary._untested("2.15.0+cu130", (3, 14))
+    said = summary.untested("2.15.0+cu130", (3, 14))
     assert said == (
         "repro-audit was not tested with torch 2.15.0+cu130 (2.8 to 2.14 were) nor with Python 3.14 (3.10 to 3.13 were)"
     )
-    assert "torch" not in summary._untested("2.13.0", (3, 14))
-    assert "Python" not in summary._untested("2.7.1", (3, 10))
+    assert "torch" not in summary.untested("2.13.0", (3, 14))
+    assert "Python" not in summary.untested("2.7.1", (3, 10))
 
 
 def test_the_package_asks_for_what_was_tested() -> None:
