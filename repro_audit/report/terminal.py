@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 
 _OUTPUT_LINES = 20
 _END_WIDTH = len("not tried")
-_ISOLATION_WORDS = {
-    "overlay": "writes kept off the tree",
-    "copy": "in a copy of the tree",
-    "shared": "writes go to the tree",
-}
 _VERDICT_STYLES = {
     Outcome.REPRODUCIBLE: "bold reverse green",
     Outcome.NOT_REPRODUCIBLE: "bold reverse red",
@@ -183,7 +178,7 @@ def _made(report: Report) -> Iterator[tuple[str, RenderableType]]:
     yield "on", words(_machine(report.environment))
     how = report.settings
     fresh = ", fresh interpreters" if how.fresh else ""
-    writes = _ISOLATION_WORDS.get(how.isolation, how.isolation)
+    writes = wording.WRITES.get(how.isolation, how.isolation)
     yield "by", words(f"repro-audit {report.version}, seed {how.seed}{fresh}, {writes}")
 
 

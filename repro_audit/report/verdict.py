@@ -26,6 +26,12 @@ MEANINGS = {
     Scope.PORTABLE: "another machine (emulated)",
 }
 """What each promise is about."""
+WRITES = {
+    "overlay": "writes kept off the tree",
+    "copy": "in a copy of the tree",
+    "shared": "writes go to the tree",
+}
+"""What became of the writes of trials, by how they were isolated."""
 
 
 def said(report: Report) -> str:
