@@ -221,7 +221,7 @@ def test_ranks_that_part_and_draw_alike_are_found_with_their_lines(tmp_path: Pat
     )
     saved = tmp_path / "report.json"
     only = [word for name in ("rank-divergence", "rank-seed") for word in ("--only", name)]
-    flags = (*only, "--steps", "3", "--runs", "1", "--json", str(saved))
+    flags = (*only, "--steps", "3", "--runs", "1", "--verbose", "--json", str(saved))
     ended = subprocess.run(
         [PYTHON, "-m", "repro_audit", "check", *flags, "--", *TORCHRUN, "train.py"],
         cwd=tmp_path,
