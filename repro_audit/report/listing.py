@@ -36,7 +36,7 @@ def _parts(
     catalogue: Mapping[str, Source], plugins: Plugins, look: TerminalStyle
 ) -> Iterator[RenderableType]:
     width = max(map(len, catalogue))
-    headings = ("id", "breaks", "levels: pinned / varied", "can be exercised here")
+    headings = ("id", "breaks", "levels: pinned / varied", "can be tried here")
     yield _row([Text(heading, "dim") for heading in headings], width, look)
     here = machine()
     for name, source in catalogue.items():

@@ -13,6 +13,7 @@ from repro_audit.report.model import SourceResult, SourceStatus, broken_promise
 from repro_audit.report.style import (
     SOURCE_STYLES,
     SOURCE_WORDS,
+    YARDSTICK_WORDS,
     TerminalStyle,
     indented,
     rows,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-_STATUS_WIDTH = 11
+_STATUS_WIDTH = len("✗ unexpected")
 _FOLDED = (SourceStatus.HELD, SourceStatus.DELEGATED, SourceStatus.NOT_EXERCISED)
 
 
@@ -38,12 +39,14 @@ def table(sources: Sequence[SourceResult], look: TerminalStyle) -> RenderableTyp
     return Group(*parts)
 
 
-def by_reason(sources: Sequence[SourceResult], status: SourceStatus) -> dict[str, list[str]]:
-    """The ids of the sources with a status, by reason."""
-    found: dict[str, list[str]] = {}
+def by_reason(
+    sources: Sequence[SourceResult], status: SourceStatus
+) -> dict[tuple[str, bool], list[SourceResult]]:
+    """The sources with a status, by reason, and those that break no promise apart."""
+    found: dict[tuple[str, bool], list[SourceResult]] = {}
     for source in sources:
         if source.status is status:
-            found.setdefault(source.reason, []).append(source.id)
+            found.setdefault((source.reason, source.scope is Scope.NONE), []).append(source)
     return found
 
 
@@ -57,12 +60,13 @@ def _single_sources(sources: list[SourceResult], look: TerminalStyle) -> Rendera
         scope = "" if promise is Scope.NONE else promise.value
         cells = [words(source.id, "bold"), words(scope), words(_summary(source))]
         stacked = [Text("\n").join(c for c in cells if c)] if look.narrow else cells
-        grid.add_row(_status(source.status, look), *stacked)
+        grid.add_row(_status(source, look), *stacked)
     return indented(grid, 2)
 
 
-def _status(status: SourceStatus, look: TerminalStyle) -> Text:
-    return Text(f"{look.source_sign(status)} {SOURCE_WORDS[status]}", SOURCE_STYLES[status])
+def _status(source: SourceResult, look: TerminalStyle) -> Text:
+    said = (YARDSTICK_WORDS if source.scope is Scope.NONE else SOURCE_WORDS)[source.status]
+    return Text(f"{look.source_sign(source.status)} {said}", SOURCE_STYLES[source.status])
 
 
 def _summary(source: SourceResult) -> str:
@@ -75,9 +79,14 @@ def _fold_rows(
     sources: Sequence[SourceResult], look: TerminalStyle
 ) -> Iterator[tuple[Text, RenderableType]]:
     for status in _FOLDED:
-        label = _status(status, look)
-        for reason, ids in by_reason(sources, status).items():
-            because = words(f": {reason}" if reason else "")
-            names = (text.line(text.listed(ids)), SOURCE_STYLES[status])
-            yield label, Text.assemble(names, because, overflow="fold")
-            label = Text("")
+        previous = Text("")
+        for same in by_reason(sources, status).values():
+            first = same[0]
+            label = _status(first, look)
+            names = text.line(text.listed(source.id for source in same))
+            because = words(f": {first.reason}" if first.reason else "")
+            yield (
+                label if label != previous else Text(""),
+                Text.assemble((names, SOURCE_STYLES[status]), because, overflow="fold"),
+            )
+            previous = label

@@ -101,6 +101,12 @@ SOURCE_WORDS = {
     SourceStatus.DELEGATED: "delegated",
     SourceStatus.NOT_EXERCISED: "not tried",
 }
+YARDSTICK_WORDS = {
+    **SOURCE_WORDS,
+    SourceStatus.BROKE: "unexpected",
+    SourceStatus.HELD: "expected",
+}
+"""Of what should change the result, and so breaks no promise."""
 PROMISE_WORDS = {
     PromiseStatus.BROKE: "broken",
     PromiseStatus.HELD: "held",

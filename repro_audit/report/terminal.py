@@ -211,8 +211,9 @@ def _machine(environment: Environment) -> str:
 def _not_judged(report: Report, look: TerminalStyle) -> Iterator[tuple[str, RenderableType]]:
     """What ended in an error, and how much was not tried."""
     label = "error"
-    for reason, ids in results.by_reason(report.sources, SourceStatus.ERROR).items():
-        yield label, _cropped(f"{text.listed(ids)}: {reason}", 2, look, "yellow")
+    for same in results.by_reason(report.sources, SourceStatus.ERROR).values():
+        ids = text.listed(source.id for source in same)
+        yield label, _cropped(f"{ids}: {same[0].reason}", 2, look, "yellow")
         label = ""
     untried = sum(source.status is SourceStatus.NOT_EXERCISED for source in report.sources)
     if untried:

@@ -140,7 +140,7 @@ def _numpy_legacy(count: int) -> Identification:
             name="numpy.random",
             claim="MT19937",
             exercised=False,
-            how=f"not exercised: this process has put {kind} in its place",
+            how=f"not tried: this process has put {kind} in its place",
         )
     return as_mersenne_twister("numpy.random", numpy_words(count))
 
@@ -155,7 +155,7 @@ def _numpy_default() -> Identification:
             name="default_rng()",
             claim="PCG64",
             exercised=False,
-            how=f"not exercised: this NumPy has {state['bit_generator']} in its place",
+            how=f"not tried: this NumPy has {state['bit_generator']} in its place",
         )
     outputs = [int(word) for word in generator.integers(0, 2**64, size=PREDICTED, dtype=np.uint64)]
     expected = islice(pcg64(state["state"]["state"], state["state"]["inc"]), PREDICTED)
@@ -195,7 +195,7 @@ def _cuda_not_exercised(reason: str) -> Identification:
         name="torch cuda",
         claim="Philox4x32-10",
         exercised=False,
-        how=f"not exercised: {reason}",
+        how=f"not tried: {reason}",
     )
 
 

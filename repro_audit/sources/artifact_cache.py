@@ -2,8 +2,8 @@
 
 ## What it does
 The audit runs the program on its tree as it stands (pinned), and again on the tree that the first run left. Another
-result convicts it, and the report names the files that the first run wrote. *Held*: both give the same. *Not
-exercised* where the first run writes nothing into its tree. The tree itself stays as it was.
+result convicts it, and the report names the files that the first run wrote. *Same*: both give the same. *Not
+tried* where the first run writes nothing into its tree. The tree itself stays as it was.
 
 ## Why it breaks reproducibility
 The run that makes a cache draws random numbers for it; the run that finds the cache does not, and all that is drawn

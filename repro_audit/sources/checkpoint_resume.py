@@ -5,7 +5,7 @@ The audit trains straight through (pinned), and in two processes: the first one 
 one builds everything anew, loads, and trains the remaining steps. Saved is what a careful program saves: everything
 that has a `state_dict` (model, optimizer, scheduler, a loader that has one), every ambient generator, and the generator
 that a DataLoader was given. A difference after that convicts it, and the report names what was not as before right
-after loading. It breaks the promise `settings`. *Held*: both give the same. *Not exercised* where `build()` returns a
+after loading. It breaks the promise `settings`. *Same*: both give the same. *Not tried* where `build()` returns a
 procedure, which the audit can not stop and resume.
 
 A script goes on from its own checkpoint: `--resume-args "--resume out/last.pt"` says with which arguments, and

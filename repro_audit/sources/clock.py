@@ -7,7 +7,7 @@ so what waits for time to pass gets on: by less than a millisecond at first, and
 and again. At the later levels the ticks are longer, and uneven. The clock answers for
 `time.time`, `monotonic`, `perf_counter`, `process_time`, `thread_time` (all with `_ns` too), `clock_gettime`,
 `localtime`, `gmtime`, `ctime`, `asctime` and `strftime`, `datetime.now`, `utcnow` and `today`, and `date.today`.
-Another result convicts it, and the report lists the lines that read it, or called a library that does. *Held*: all four
+Another result convicts it, and the report lists the lines that read it, or called a library that does. *Same*: all four
 clocks give the same. The standard library, PyTorch, and packages that wait for others or log see the real time, so
 their timeouts hold. Not seen are clocks read in C code, such as `np.datetime64("now")`, and by a library's own threads.
 

@@ -7,7 +7,7 @@ MKL are capped one by one, and the report names which of them moved the bits. Wh
 NumPy, or a library that computes with it, NumPy's kernels and OpenBLAS' are capped too, in an interpreter of its own,
 since they read their caps when they are loaded. The others' caps are in force before the target is loaded, so a program
 that sets its own keeps them. It breaks the promise `portable`, and is emulated: a cap only ever lowers what this CPU
-offers, and another CPU may differ in more. *Held*: all give the same. *Not exercised* on CPUs other than x86, and,
+offers, and another CPU may differ in more. *Same*: all give the same. *Not tried* on CPUs other than x86, and,
 NumPy apart, where the program uses `torch.compile`, which makes code for the CPU that it finds.
 
 ## Why it breaks reproducibility

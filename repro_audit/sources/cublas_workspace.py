@@ -3,8 +3,8 @@
 ## What it does
 The audit runs the program with `CUBLAS_WORKSPACE_CONFIG=:4096:8` (pinned), with the variable as it finds it, and
 without it. Another result convicts it. The variable is set before the target is loaded, so a program that sets its own
-keeps it. *Held* only where a CUDA device ran; without one, a program that branches on the variable is still found, any
-other is *not exercised*.
+keeps it. *Same* only where a CUDA device ran; without one, a program that branches on the variable is still found, any
+other is *not tried*.
 
 ## Why it breaks reproducibility
 cuBLAS splits a product among parts of the GPU and adds up in a workspace. Where several streams share one, which part

@@ -6,7 +6,7 @@ is. A result that follows the state convicts it where the program answers for it
 the program itself calls `random.seed`, `np.random.seed` or `torch.manual_seed`, or it trains by itself (a procedure,
 a trainer), so that nobody else could seed it. A `build` that does none of this, and returns the parts to train,
 leaves the seeding to its caller, here the audit: then such a result is *delegated*, and the verdict holds only if the
-caller seeds. *Held*: both states give the same. *Not exercised* without a CUDA device.
+caller seeds. *Same*: both states give the same. *Not tried* without a CUDA device.
 
 ## Why it breaks reproducibility
 Each device has a generator of its own, apart from the CPU's: dropout on the device and `torch.randn(device="cuda")`

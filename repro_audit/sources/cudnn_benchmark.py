@@ -4,8 +4,8 @@
 The audit runs the program with `torch.backends.cudnn.benchmark` False (pinned), as the program has it, and True.
 Another result convicts it. The audit sets the flag before the target is loaded and once more after `build`, so that
 its level wins over what the program has set by then. Where only the flipped flag moves the bits of what a CUDA device
-computed, that is *delegated* to whoever sets it. *Held* only where a CUDA device ran; without one, a program that
-branches on the flag is still found, any other is *not exercised*.
+computed, that is *delegated* to whoever sets it. *Same* only where a CUDA device ran; without one, a program that
+branches on the flag is still found, any other is *not tried*.
 
 ## Why it breaks reproducibility
 cuDNN has several algorithms for a convolution, which add in different orders and so differ in the last bits. With the

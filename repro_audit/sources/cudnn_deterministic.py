@@ -3,8 +3,8 @@
 ## What it does
 The audit runs the program with `torch.backends.cudnn.deterministic` True (pinned), as the program has it, and False.
 Another result convicts it. The audit sets the flag before the target is loaded and once more after `build`, so that
-its level wins over what the program has set by then. *Held* only where a CUDA device ran; without one, a program that
-branches on the flag is still found, any other is *not exercised*.
+its level wins over what the program has set by then. *Same* only where a CUDA device ran; without one, a program that
+branches on the flag is still found, any other is *not tried*.
 
 ## Why it breaks reproducibility
 Some of cuDNN's algorithms for the gradients of a convolution add with atomic operations, in the order in which

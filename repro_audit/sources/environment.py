@@ -14,7 +14,7 @@ the number of CPUs (`os.cpu_count`, `os.sched_getaffinity`), the size of the mem
 convicts it, and the report says which of them moved it. It breaks the promise `portable`, and is emulated: host, user,
 files, CPUs, memory and disk change for Python's functions and in the environment, not for C code, and files are not
 touched. The paths can be changed where trials see the tree through an overlay. What is free of the memory is shown as a
-share that is the same in all runs. *Held*: none of them changes anything.
+share that is the same in all runs. *Same*: none of them changes anything.
 
 ## Why it breaks reproducibility
 A machine's settings reach a program by ways that nobody thinks of. Local time gives another hour, and at times another

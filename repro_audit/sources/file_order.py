@@ -5,7 +5,7 @@ The audit hands the program the entries of directories in sorted order (pinned),
 `os.listdir`, `os.scandir`, `os.walk`, `os.fwalk`, `glob`, `Path.iterdir`, `Path.glob` and `Path.rglob`, and from
 libraries that use them, such as torchvision's folders. Another result convicts it, and the report lists the lines
 that asked for a listing. It breaks the promise `portable`, and is emulated. Directories of Python, of installed
-packages, and below `/proc`, `/sys` and `/dev` are left as they are. *Held*: all three orders give the same. Not seen
+packages, and below `/proc`, `/sys` and `/dev` are left as they are. *Same*: all three orders give the same. Not seen
 are listings in C code, and by other programs, such as `ls` or `find`.
 
 ## Why it breaks reproducibility

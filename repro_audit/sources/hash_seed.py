@@ -2,7 +2,7 @@
 
 ## What it does
 The audit runs the program under `PYTHONHASHSEED` 0 (pinned), 1 and 2, each in an interpreter of its own. Another
-result under 1 or 2 convicts it. *Held*: all three give the same.
+result under 1 or 2 convicts it. *Same*: all three give the same.
 
 ## Why it breaks reproducibility
 Python salts the hash of every `str` and `bytes` with a number that it draws anew for each process, unless

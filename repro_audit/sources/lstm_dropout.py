@@ -4,8 +4,8 @@
 The audit runs the program twice in one process, with every generator put back in between, and compares the second run
 with one in a fresh process (the level of `process-reuse`). Where they differ, both are repeated with the dropout of
 every `nn.LSTM`, `nn.GRU` and `nn.RNN` taken out, and of classes derived from them: if they then agree, that dropout is
-convicted. *Held*: on a CUDA device, or where such a class has a `forward` of its own, both runs give the same. *Not
-exercised* where no such module with dropout between its layers ran, nor with PyTorch's own `forward` and no CUDA
+convicted. *Same*: on a CUDA device, or where such a class has a `forward` of its own, both runs give the same. *Not
+tried* where no such module with dropout between its layers ran, nor with PyTorch's own `forward` and no CUDA
 device: kernels for CPUs draw from PyTorch's generator and keep nothing.
 
 ## Why it breaks reproducibility

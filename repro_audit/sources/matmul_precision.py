@@ -7,7 +7,7 @@ also allows bfloat16. Another result convicts it where the program as written co
 precision, or where it behaves otherwise once TF32 is allowed. Where only a lower precision moves the bits, on a CUDA
 device, or `"medium"` on a CPU whose oneDNN obeys it, the program leaves the matter to its caller, and is *delegated*.
 The lower precisions are set before
-the target is loaded, so a program that sets its own keeps it. *Held*: all give the same. *Not exercised* where no
+the target is loaded, so a program that sets its own keeps it. *Same*: all give the same. *Not tried* where no
 kernel obeys the setting and the program does not branch on it.
 
 ## Why it breaks reproducibility

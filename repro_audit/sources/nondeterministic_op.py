@@ -5,7 +5,7 @@ The audit runs the program with `torch.use_deterministic_algorithms(True)` (pinn
 algorithm warns and goes on), then several times as written, beside a process that keeps a core busy. Runs that differ
 from the deterministic ones, while those agree, convict it, and the report says how many of how many. A race can be
 invited, not forced. Where runs with deterministic algorithms differ from each other, an operation that PyTorch warns
-has none is suspected, by its name. *Held*: all runs gave the same; a race that none of them met is not ruled out.
+has none is suspected, by its name. *Same*: all runs gave the same; a race that none of them met is not ruled out.
 
 ## Why it breaks reproducibility
 Sums of floating point numbers depend on the order of addition. Where several threads add into the same element, the

@@ -4,7 +4,7 @@
 The audit gives every DataLoader 0, 1 and 2 workers in place of the program's own number (pinned). Another result
 convicts it, and the report says which numbers agree. The runs that differ are repeated with the fix in place, each
 sample seeded by its index and the loader's base seed: if they then agree, the fix is proven. It breaks the promise
-`settings`: the same command with the same number may still repeat. *Held*: all numbers give the same. *Not exercised*
+`settings`: the same command with the same number may still repeat. *Same*: all numbers give the same. *Not tried*
 where no `torch.utils.data.DataLoader` was iterated.
 
 ## Why it breaks reproducibility

@@ -6,7 +6,7 @@ result that follows the state convicts it where the program answers for its own 
 program itself calls `random.seed`, `np.random.seed` or `torch.manual_seed`, or it trains by itself (a procedure, a
 trainer), so that nobody else could seed it. A `build` that does none of this, and returns the parts to train, leaves
 the seeding to its caller, here the audit: then such a result is *delegated*, and the verdict holds only if the caller
-seeds. *Held*: both states give the same.
+seeds. *Same*: both states give the same.
 
 ## Why it breaks reproducibility
 `np.random.rand`, `np.random.permutation` and the other functions of `numpy.random` itself draw from one `RandomState`

@@ -5,7 +5,7 @@ The audit gives objects numbers in place of addresses, as `id()` and as the defa
 use (pinned), in reverse, and scattered. Another result convicts it, and the report lists the lines where objects are
 hashed or their ids taken. That reaches instances of the program's own classes, modules and tensors. For functions,
 classes, and objects of libraries, the free blocks of the real heap are shuffled as well. Where that alone changes the
-result, nothing pins it, and no other source is blamed for any difference, since every change moves the heap. *Held*:
+result, nothing pins it, and no other source is blamed for any difference, since every change moves the heap. *Same*:
 all give the same.
 
 ## Why it breaks reproducibility

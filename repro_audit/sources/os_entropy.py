@@ -7,7 +7,7 @@ there where the program gives no seed: `np.random.default_rng()`, `SeedSequence(
 `np.random.seed()`, `random.Random()`, `random.seed()`, `torch.seed()` and `torch.Generator().seed()`; also the names of
 temporary files (`tempfile`), and `/dev/urandom` where Python opens it (4 MiB each time). Another result under B
 convicts it, and the report lists the lines that drew. Each line of the program has a stream of its own, and so has each
-worker process. *Held*: both streams give the same. Not seen is what other C code asks of the kernel. Names and keys
+worker process. *Same*: both streams give the same. Not seen is what other C code asks of the kernel. Names and keys
 that libraries make up for files and connections between processes stay the operating system's own.
 
 ## Why it breaks reproducibility

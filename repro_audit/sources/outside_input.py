@@ -7,8 +7,8 @@ receives over connections (`socket`, and what is made of it), and what it measur
 `shutil.disk_usage`, `psutil.cpu_percent` and the like). Where two runs with everything pinned were told different
 things, later runs are told again what the first one was told (pinned); runs that are told what comes (anew) convict it
 where they give another result. Commands run in either case. What came over a connection, or is longer than 1 MiB, can
-not be told again: where pinned runs differ, it is suspected. *Held*: what changes from run to run changes nothing. *Not
-exercised*: nothing from outside was seen to change within the audit; a day later it may have. Not seen is what C code
+not be told again: where pinned runs differ, it is suspected. *Same*: what changes from run to run changes nothing. *Not
+tried*: nothing from outside was seen to change within the audit; a day later it may have. Not seen is what C code
 asks for by itself.
 
 ## Why it breaks reproducibility

@@ -6,7 +6,7 @@ generators are in another state: it must come back equal, bit for bit, and train
 leaves a pickled Embedding in its tree, the program runs on that tree (the level of `artifact-cache`), then again
 without that file: if the run with it differs and the run without it agrees, the pickle is convicted. An Embedding
 that comes out of a pickle or a checkpoint is named, with file, line and digest, and whether the seed reaches it.
-*Held*: all runs give the same. *Not exercised* where the model has no Embedding and none came out of a pickle.
+*Same*: all runs give the same. *Not tried* where the model has no Embedding and none came out of a pickle.
 
 ## Why it breaks reproducibility
 Unpickling restores an object without calling its `__init__`. So a run that loads the Embedding does not draw the

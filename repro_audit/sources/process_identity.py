@@ -7,7 +7,7 @@ and then others, one kind at a time: the ids of its processes (`os.getpid`, `os.
 and the times and inode numbers of files that the run itself wrote (`os.stat`, `Path.stat`, `os.path.getmtime`, entries
 of `os.scandir`). Another result convicts it, and the report lists the lines that asked. Processes that the program
 starts have ids of their own. Where it hands an id back (`os.kill`, `os.waitpid`, `psutil.Process`, `/proc/PID`), the
-real one is meant. *Held*: other numbers change nothing. Installed packages are told the program's id of the process
+real one is meant. *Same*: other numbers change nothing. Installed packages are told the program's id of the process
 too, but for those that wait for others or log; the standard library and PyTorch see the real ones, and so does C code.
 
 ## Why it breaks reproducibility

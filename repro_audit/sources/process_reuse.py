@@ -4,7 +4,7 @@
 The audit runs the program in a fresh process (pinned), and twice in one process, with every ambient generator put
 back in between as a caller that seeds would; the second run is compared. One that the program seeds when it is
 imported, and not in a run, is not put back: nobody imports it again. A difference convicts it. It breaks the promise
-`settings`: one run a process may still repeat. *Held*: both give the same.
+`settings`: one run a process may still repeat. *Same*: both give the same.
 
 ## Why it breaks reproducibility
 A module's top level runs once a process, and what it makes lives on: generators, counters, caches, lists that runs

@@ -6,7 +6,7 @@ that follows the state convicts it where the program answers for its own seeding
 itself calls `random.seed`, `np.random.seed` or `torch.manual_seed`, or it trains by itself (a procedure, a trainer),
 so that nobody else could seed it. A `build` that does none of this, and returns the parts to train, leaves the
 seeding to its caller, here the audit: then such a result is *delegated*, and the verdict holds only if the caller
-seeds. *Held*: both states give the same.
+seeds. *Same*: both states give the same.
 
 ## Why it breaks reproducibility
 `random.shuffle`, `random.random` and the like draw from one generator that the whole process shares. Python seeds it

@@ -4,8 +4,8 @@
 The audit compares the ranks of one run with each other, step by step: of what DistributedDataParallel holds, and of
 parameters whose gradients the ranks have averaged, each rank must have the same gradient and the same parameter after
 each step. Where two differ, one more run notes each write to a parameter with its line, and the first write that only
-one rank made, or that left another value there, is to blame. *Held*: all ranks had the same parameters after each
-step. *Not exercised* where one process trains, or the ranks share no gradients.
+one rank made, or that left another value there, is to blame. *Same*: all ranks had the same parameters after each
+step. *Not tried* where one process trains, or the ranks share no gradients.
 
 ## Why it breaks reproducibility
 Data parallelism averages gradients, not parameters: it rests on all ranks beginning alike and doing the same. What one

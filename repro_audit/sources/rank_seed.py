@@ -3,7 +3,7 @@
 ## What it does
 The audit compares the generators of the ranks of one run: Python's `random`, NumPy's global one, and PyTorch's. Where
 two ranks read other samples, and yet their generators are in the same state step after step while they are drawn from,
-they draw the same numbers. *Held*: no two ranks share a stream. *Not exercised* where one process trains, or all
+they draw the same numbers. *Same*: no two ranks share a stream. *Not tried* where one process trains, or all
 ranks read the same samples. A DistributedSampler whose `set_epoch` nobody calls is no such stream: it hands out the
 same order in every epoch, and the report says so beside it.
 

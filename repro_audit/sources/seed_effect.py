@@ -2,8 +2,8 @@
 
 ## What it does
 The audit gives `build`, and every ambient generator, its seed (A) and the next one (B). This is a yardstick, and
-breaks no promise: the result should change. *Broke* means that `build` takes a seed and another one changes nothing.
-*Held*: the result changes, or the program takes no seed and either sets its own or draws nothing that a seed reaches.
+breaks no promise: the result should change. *Unexpected* is that `build` takes a seed and another one changes nothing.
+*Expected*: the result changes, or the program takes no seed and sets its own, or draws nothing that a seed reaches.
 
 ## Why it breaks reproducibility
 A result that is the same under every seed looks perfectly reproducible, and tells nothing about how much chance there

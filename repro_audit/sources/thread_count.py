@@ -4,7 +4,7 @@
 The audit runs the program with as many intra-op threads as PyTorch takes on this machine (pinned), then with 1, with
 2 and with twice the cores. Another result convicts it. The number is set before the target is loaded, so a program
 that sets its own keeps it. It breaks the promise `portable`, and is emulated: another machine may differ in more.
-*Held*: all numbers give the same.
+*Same*: all numbers give the same.
 
 ## Why it breaks reproducibility
 An operation on a CPU splits its work among the threads, and each adds up its part. With another number of threads the

@@ -9,7 +9,7 @@ between them as often as it can, beside a process that keeps a core busy. The fi
 machine is does not come into them. Threads count that the program's own code starts: by `threading`, executors,
 `asyncio.to_thread`, `multiprocessing.pool.ThreadPool`, or a library that it calls; those that PyTorch or
 `multiprocessing` start for themselves are left alone. The report says how many of how many runs differed, and a level
-that differs again convicts. *Held*: all gave the same; a race that none of them met is not ruled out. *Not exercised*
+that differs again convicts. *Same*: all gave the same; a race that none of them met is not ruled out. *Not tried*
 where the program starts no threads, or where one neither ends nor waits, so that no order can be kept.
 
 ## Why it breaks reproducibility

@@ -6,7 +6,7 @@ The audit has the C library fill what it hands out: with zeros (pinned), with th
 (`empty_like`, `new_empty`, `empty_strided`, `resize_`, `torch.Tensor(n)`), `np.empty` and `np.empty_like` of every
 size, `np.ndarray(shape)` from 1 KiB on, and extensions in C, in workers too. It does not reach CUDA memory. Apart from
 it, deterministic mode fills such memory, and so hides the defect: the audit's own use of that mode does not fill.
-*Held*: all fillings give the same. *Not exercised* where the C library is not glibc.
+*Same*: all fillings give the same. *Not tried* where the C library is not glibc.
 
 ## Why it breaks reproducibility
 `torch.empty` takes memory as it comes, with whatever was in it: zeros where the system has just mapped it, remains of

@@ -4,8 +4,8 @@
 The audit has a loader's workers do their tasks one after the other, in the order of the batches, and hands the batches
 out in that order (pinned). Then it holds the first worker back until the others have done all that they were sent, and
 the others until the first one has. Each is run several times, the report says how many of how many runs differed, and
-one that differs again convicts it. *Held*: all gave the same, as they do by default, where batches come in order and
-workers share nothing. *Not exercised* where no DataLoader with two workers or more was iterated.
+one that differs again convicts it. *Same*: all gave the same, as they do by default, where batches come in order and
+workers share nothing. *Not tried* where no DataLoader with two workers or more was iterated.
 
 ## Why it breaks reproducibility
 Workers run side by side, and the system decides who is faster. With `in_order=False` a DataLoader hands out whichever

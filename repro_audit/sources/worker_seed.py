@@ -5,7 +5,7 @@ The audit watches the generators in each DataLoader worker: the ambient ones, th
 transforms included), and those at the top level of the program's modules. Two workers, or two epochs of training,
 that begin in the same state and draw the same numbers convict it. Besides, the ambient generators of the workers
 start as PyTorch seeds them (A), or from another state (B): a program whose samples follow that state relies on
-PyTorch's own seeding, and that is *delegated*. *Held*: no shared stream, and B changes nothing. *Not exercised* where
+PyTorch's own seeding, and that is *delegated*. *Same*: no shared stream, and B changes nothing. *Not tried* where
 no DataLoader with workers was iterated.
 
 ## Why it breaks reproducibility

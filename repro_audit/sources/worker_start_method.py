@@ -5,7 +5,7 @@ The audit starts the workers of each DataLoader by the program's own method (pin
 `spawn` and `forkserver`, for the loader's first epoch. Another result convicts it. A method under which the program
 does not run (a dataset that can not be pickled, say) convicts nothing: the report names it. It breaks the promise
 `settings`; Python 3.14 has changed the default on Linux from `fork` to `forkserver`, as it is on no two systems alike.
-*Held*: all methods that the program runs under give the same. *Not exercised* where no DataLoader with workers was
+*Same*: all methods that the program runs under give the same. *Not tried* where no DataLoader with workers was
 iterated, nor for a notebook whose workers can only be forked.
 
 ## Why it breaks reproducibility

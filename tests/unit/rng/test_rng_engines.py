@@ -138,7 +138,7 @@ def test_every_engine_is_proven_and_the_control_is_not(found: dict[str, Identifi
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_device_nothing_is_said_of_cuda(found: dict[str, Identification]) -> None:
-    assert found["torch cuda"].how == "not exercised: no CUDA device"
+    assert found["torch cuda"].how == "not tried: no CUDA device"
     assert not found["torch cuda"].proven
 
 
@@ -147,7 +147,7 @@ def test_a_device_that_can_not_start_is_not_exercised(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     (cuda,) = (one for one in identify() if one.name == "torch cuda")
     assert not cuda.exercised
-    assert cuda.how.startswith("not exercised: ")
+    assert cuda.how.startswith("not tried: ")
     assert "CUDA" in cuda.how
 
 
