@@ -19,14 +19,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from repro_audit.report import causes, effect, findings, plots, results, text, verdict
-from repro_audit.report.model import (
-    Confidence,
-    Outcome,
-    PromiseStatus,
-    SourceStatus,
-    TrialStatus,
-    broken_promise,
-)
+from repro_audit.report.model import SourceStatus
 from repro_audit.report.style import PROMISE_WORDS, SOURCE_WORDS
 from repro_audit.source import Scope
 
@@ -75,17 +68,12 @@ def _environment() -> jinja2.Environment:
         "plots": plots,
         "results": results,
         "text": text,
-        "Confidence": Confidence,
-        "Outcome": Outcome,
-        "PromiseStatus": PromiseStatus,
         "Scope": Scope,
         "SourceStatus": SourceStatus,
-        "TrialStatus": TrialStatus,
         "PROMISE_WORDS": PROMISE_WORDS,
         "SOURCE_WORDS": SOURCE_WORDS,
         "OUTPUT_LINES": _OUTPUT_LINES,
         "MOST_LINKS": _MOST_LINKS,
-        "broken_promise": broken_promise,
         "code": _code,
         "block": _block,
         "loss_rows": _loss_rows,
