@@ -135,8 +135,9 @@ def further(floor: Trial, target: Target, root: Path) -> tuple[str, ...]:
         },
         root=root,
     )
-    look = f"a second run may differ then: look further with --steps {_further_steps(facts)}"
-    return tuple(f"{hint}, but not {facts.within}; {look}" for hint in hints)
+    steps = f"with --steps {_further_steps(facts)}"
+    unseen = f"but not {facts.within}; a second run may differ then"
+    return tuple(f"{steps} {hint}, {unseen}" for hint in hints)
 
 
 def _text(path: Path) -> str:

@@ -105,8 +105,9 @@ def _where(cause: Cause, look: TerminalStyle) -> Text:
         return words(op_in_words(cause) or cause.what)
     others = {other.location.place for other in cause.also if other.location is not None}
     more = len(others - {location.place})
-    shown = words(f"{location.place} (and {more} more)" if more else location.place, "bold")
-    return shown.append("  ").append_text(code(text.line(location.code or ""), look))
+    at = text.line(f"{location.place} (and {more} more)" if more else location.place)
+    line = code(text.line(location.code or ""), look)
+    return Text.assemble((at, "bold"), "  ", line)
 
 
 @final

@@ -163,11 +163,11 @@ def _conditions(report: Report) -> Iterator[tuple[str, RenderableType]]:
 
 
 def _target(report: Report, look: TerminalStyle) -> tuple[str, RenderableType]:
-    command = words(" ".join((report.target.spec, *report.target.argv)), "bold")
+    command = text.line(" ".join((report.target.spec, *report.target.argv)))
     steps = text.plural(report.settings.steps, "step")
     trials = text.plural(len(report.trials), "trial")
     ran = f": {steps} a trial, {trials} in {text.seconds(report.seconds)}"
-    return "target", Cropped(content=command.append(ran, "default"), lines=2, look=look)
+    return "target", Cropped(content=Text.assemble((command, "bold"), ran), lines=2, look=look)
 
 
 def _made(report: Report) -> Iterator[tuple[str, RenderableType]]:

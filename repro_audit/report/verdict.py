@@ -85,7 +85,7 @@ def because(report: Report, scope: Scope) -> str:
     if scope is Scope.RERUN and report.inconclusive is not None:
         return report.inconclusive
     if report.nothing_at_stake is not None:
-        return "nothing was at stake, so runs that agree prove nothing"
+        return "nothing was at stake"
     if by_status[SourceStatus.ERROR]:
         return "not all could be tried: " + text.listed(by_status[SourceStatus.ERROR])
     held, delegated = len(by_status[SourceStatus.HELD]), len(by_status[SourceStatus.DELEGATED])

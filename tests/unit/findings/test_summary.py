@@ -106,10 +106,8 @@ def test_files_that_a_longer_run_would_write_and_read(tmp_path: Path) -> None:
     target = Target(spec="train.py:main", function="main", path="train.py")
     facts = Facts(steps=4)
     (hint,) = summary.further(floor(tmp_path / "some", facts), target, tmp_path)
-    assert hint.startswith("train.py:6")
-    assert hint.endswith(
-        "but not in the first 4 steps; a second run may differ then: look further with --steps 16"
-    )
+    assert hint.startswith("with --steps 16 train.py:6 ")
+    assert hint.endswith(", but not in the first 4 steps; a second run may differ then")
     whole = Facts(steps=4, ended=True)
     assert summary.further(floor(tmp_path / "whole", whole), target, tmp_path) == ()
 
