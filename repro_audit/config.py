@@ -6,11 +6,11 @@ import os
 import shlex
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.errors import UsageError, nearest
 from repro_audit.option import Kind, Option
+from repro_audit.report import formats, saving
 from repro_audit.source import Scope
 
 if sys.version_info >= (3, 11):
@@ -20,6 +20,9 @@ else:
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+
+    from repro_audit.report.formats import Output
 
 
 TABLE = "tool.repro-audit"
@@ -86,6 +89,13 @@ _FLAGS = (
         help="What has a script go on from its checkpoint, as one word.",
     ),
     Option(name="json", kind=Kind.TEXT, default=None, help="Save the JSON report; - for stdout."),
+    Option(
+        name="output",
+        kind=Kind.TEXTS,
+        default=(),
+        help=f"Save the report in the format of FILE's suffix ({', '.join(formats.BY_SUFFIX)}), or as "
+        f"FORMAT:FILE ({', '.join(formats.FORMATS)}); - for stdout; repeatable.",
+    ),
     Option(name="quiet", kind=Kind.SWITCH, default=False, help="Print only the verdict."),
     Option(
         name="verbose",
@@ -147,8 +157,8 @@ class Check:
     """What a check is to do."""
 
     options: Options
-    json: str | None
-    """Where the JSON report goes; `-` is stdout."""
+    outputs: tuple[Output, ...]
+    """Where reports go, and in which formats."""
     quiet: bool
     verbose: bool
 
@@ -172,7 +182,6 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
     chosen = {**{name: flag.default for name, flag in FLAGS.items()}, **config.flags, **flags}
     if not set(chosen["only"] or catalogue()) - set(chosen["skip"]):
         raise UsageError("nothing is left to try", where=_origins(config, flags, "only", "skip"))
-    _check_json(chosen["json"], where=_origins(config, flags, "json"))
     return Check(
         options=Options(
             seed=chosen["seed"],
@@ -191,7 +200,7 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
             sources=config.sources,
             origin=_origin(config, flags),
         ),
-        json=chosen["json"],
+        outputs=_outputs(chosen, config, flags),
         quiet=chosen["quiet"],
         verbose=chosen["verbose"],
     )
@@ -249,8 +258,10 @@ def _checked(table: Any, path: Path) -> Config:
         flags[key] = _value(FLAGS[key], value, where)
         if key in {"only", "skip"}:
             flags[key] = _ids(flags[key], where=where)
-        if key == "json" and value not in {"-", ""}:
+        if key == "json" and value not in {saving.STDOUT, ""}:
             flags[key] = str(path.parent / value)
+        if key == "output":
+            flags[key] = tuple(formats.below(each, path.parent) for each in flags[key])
     return Config(path=path, flags=flags, sources=sources)
 
 
@@ -319,22 +330,18 @@ def _words(line: str | None, *, where: str) -> tuple[str, ...] | None:
         ) from None
 
 
-def _check_json(destination: str | None, *, where: str) -> None:
-    if destination in {None, "-"}:
-        return
-    path = Path(str(destination)).absolute()
-    why, next_step = "", ""
-    if not destination or path.is_dir():
-        why, next_step = "it names a directory", "name a file, such as report.json"
-    elif not path.parent.is_dir():
-        why, next_step = "its directory does not exist", "make the directory first"
-    if why:
-        raise UsageError(
-            f"the report can not be saved as {destination!r}",
-            where=where,
-            why=why,
-            next_step=next_step,
-        )
+def _outputs(
+    chosen: Mapping[str, Any], config: Config, flags: Mapping[str, Any]
+) -> tuple[Output, ...]:
+    """The JSON report, where it has a flag of its own, and the others."""
+    outputs = []
+    if chosen["json"] is not None:
+        formats.check(chosen["json"], where=_origins(config, flags, "json"))
+        outputs.append(formats.Output(format=formats.JSON, destination=chosen["json"]))
+    where = _origins(config, flags, "output")
+    outputs += [formats.output(each, where=where) for each in chosen["output"]]
+    formats.refuse_twice(outputs, where=_origins(config, flags, "json", "output"))
+    return tuple(outputs)
 
 
 def _origins(config: Config, flags: Mapping[str, Any], *names: str) -> str:

@@ -6,7 +6,7 @@ import sys
 import traceback
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -15,11 +15,8 @@ from repro_audit.cli import rng as rng_commands
 from repro_audit.cli.check_command import CheckCommand
 from repro_audit.config import FLAGS
 from repro_audit.errors import InternalError, ReproAuditError, UsageError
+from repro_audit.report.formats import FORMATS, TERMINAL
 from repro_audit.source import Scope
-
-if TYPE_CHECKING:
-    from repro_audit.config import Check
-    from repro_audit.report.model import Report
 
 Promise = Enum("Promise", {scope.name: scope.value for scope in Scope if scope is not Scope.NONE})  # type: ignore[misc]
 """What --require takes."""
@@ -132,6 +129,7 @@ def check(
     fresh: Annotated[bool | None, _flag("fresh", "--fresh/--no-fresh")] = None,
     resume_args: Annotated[str | None, _flag("resume-args", metavar="ARGS")] = None,
     json: Annotated[str | None, _flag("json", metavar="FILE")] = None,
+    output: Annotated[list[str] | None, _flag("output", "--output", "-o", metavar="FILE")] = None,
     quiet: Annotated[bool | None, _flag("quiet", "--quiet/--no-quiet", "-q")] = None,
     verbose: Annotated[bool | None, _flag("verbose", "--verbose/--no-verbose", "-v")] = None,
     no_pinpoint: Annotated[bool | None, _flag("no-pinpoint", "--no-pinpoint/--pinpoint")] = None,
@@ -142,6 +140,7 @@ def check(
     What no flag says is taken from the table tool.repro-audit in pyproject.toml.
     """
     from repro_audit.auditing import audit
+    from repro_audit.cli.delivery import deliver
     from repro_audit.config import settle
     from repro_audit.report.progress import Progress
     from repro_audit.target import parse
@@ -160,6 +159,7 @@ def check(
         "fresh": fresh,
         "resume-args": resume_args,
         "json": json,
+        "output": tuple(output or ()) or None,
         "quiet": quiet,
         "verbose": verbose,
         "no-pinpoint": no_pinpoint,
@@ -174,42 +174,48 @@ def check(
         )
     with Progress(quiet=asked.quiet) as progress:
         report = audit(parsed, asked.options, progress)
-    try:
-        _save(report, asked.json)
-    finally:
-        _print(report, asked)
+    deliver(report, asked)
     raise typer.Exit(report.exit_code)
 
 
-def _save(report: Report, destination: str | None) -> None:
-    """Write the JSON report, if one is wanted."""
-    from repro_audit.report import as_json, saving
+@app.command()
+def report(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A report that `check --json FILE` saved.")
+    ],
+    format: Annotated[  # noqa: A002  # the option's name
+        str | None,
+        typer.Option(
+            metavar="NAME", help=f"One of {', '.join(FORMATS)} (default: {TERMINAL.name})"
+        ),
+    ] = None,
+    output: Annotated[list[str] | None, _flag("output", "--output", "-o", metavar="FILE")] = None,
+    finding: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Show one finding whole, by the id of its source."),
+    ] = None,
+    verbose: Annotated[bool, _flag("verbose", "--verbose", "-v")] = False,
+) -> None:
+    """Show a saved report again, or write it in other formats.
 
-    if destination is None:
-        return
-    try:
-        saving.write(as_json.dumps(report), destination)
-    except OSError as error:
-        raise UsageError(
-            f"the report can not be saved as {destination!r}", where="--json", why=str(error)
-        ) from error
+    The exit code is 0 where that was possible, whatever the verdict.
+    """
+    from repro_audit.cli import delivery
+    from repro_audit.report import as_json, formats, saving
 
-
-def _print(report: Report, asked: Check) -> None:
-    """Print the report to stdout, or to stderr where the JSON has stdout for itself."""
-    from repro_audit.report import saving, terminal
-    from repro_audit.report.style import TerminalStyle
-
-    console = (
-        terminal.stderr_console() if asked.json == saving.STDOUT else terminal.stdout_console()
-    )
-    look = TerminalStyle.of(console)
-    page = (
-        terminal.verdict(report, look)
-        if asked.quiet
-        else terminal.render(report, look, verbose=asked.verbose)
-    )
-    terminal.print_whole([page], console, look)
+    chosen = None if format is None else formats.known(format, where="--format")
+    on_terminal = chosen is None or chosen is TERMINAL
+    outputs = [formats.output(each, where="--output", chosen=chosen) for each in output or ()]
+    formats.refuse_twice(outputs, where="--output")
+    if finding is not None and (outputs or not on_terminal):
+        raise UsageError("one finding is shown on the terminal only", where="--finding")
+    if not outputs and chosen is not None and not on_terminal:
+        outputs.append(formats.Output(format=chosen, destination=saving.STDOUT))
+    found = as_json.read(file)
+    if outputs:
+        delivery.save(found, outputs)
+    else:
+        delivery.show(found, finding, verbose=verbose)
 
 
 @app.command()

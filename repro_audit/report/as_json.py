@@ -51,7 +51,7 @@ def document(report: Report) -> dict[str, Json]:
     }
 
 
-def dumps(report: Report) -> str:
+def render(report: Report) -> str:
     """The document as ASCII text that any JSON reader accepts, with a line break at its end."""
     return json.dumps(document(report), indent=2, allow_nan=False) + "\n"
 

@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 
 from repro_audit.report import causes, effect, findings, plots, results, text, verdict
 from repro_audit.report.model import SourceStatus
-from repro_audit.report.style import PROMISE_WORDS, SOURCE_WORDS
+from repro_audit.report.style import PROMISE_WORDS
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
@@ -71,7 +71,6 @@ def _environment() -> jinja2.Environment:
         "Scope": Scope,
         "SourceStatus": SourceStatus,
         "PROMISE_WORDS": PROMISE_WORDS,
-        "SOURCE_WORDS": SOURCE_WORDS,
         "OUTPUT_LINES": _OUTPUT_LINES,
         "MOST_LINKS": _MOST_LINKS,
         "code": _code,

@@ -50,6 +50,11 @@ def by_reason(
     return found
 
 
+def word(source: SourceResult) -> str:
+    """What became of a source: `same`; of one that breaks no promise, `expected`."""
+    return (YARDSTICK_WORDS if source.scope is Scope.NONE else SOURCE_WORDS)[source.status]
+
+
 def _single_sources(sources: list[SourceResult], look: TerminalStyle) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(min_width=_STATUS_WIDTH, no_wrap=True)
@@ -65,8 +70,7 @@ def _single_sources(sources: list[SourceResult], look: TerminalStyle) -> Rendera
 
 
 def _status(source: SourceResult, look: TerminalStyle) -> Text:
-    said = (YARDSTICK_WORDS if source.scope is Scope.NONE else SOURCE_WORDS)[source.status]
-    return Text(f"{look.source_sign(source.status)} {said}", SOURCE_STYLES[source.status])
+    return Text(f"{look.source_sign(source.status)} {word(source)}", SOURCE_STYLES[source.status])
 
 
 def _summary(source: SourceResult) -> str:

@@ -14,7 +14,8 @@ STDOUT = "-"
 def write(content: str, destination: str) -> None:
     """Write text to a file, whole or not at all, or to stdout (`-`)."""
     if destination == STDOUT:
-        sys.stdout.write(content)
+        encoding = sys.stdout.encoding
+        sys.stdout.write(content.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     else:
         write_whole(Path(destination), content)

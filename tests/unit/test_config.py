@@ -11,6 +11,7 @@ from repro_audit import cli
 from repro_audit.config import FLAGS, Check, Options, load, settle
 from repro_audit.errors import UsageError
 from repro_audit.option import Kind, Option
+from repro_audit.report.formats import FORMATS, Output
 from repro_audit.source import Levels, Scope, configured
 from repro_audit.sources import catalogue
 from repro_audit.storage.facts import Facts
@@ -31,6 +32,7 @@ jobs = 1
 timeout = 20
 fresh = true
 json = "report.json"
+output = ["sarif:a.json", "b.xml", "junit:-"]
 quiet = true
 verbose = true
 no-pinpoint = true
@@ -60,7 +62,7 @@ def test_every_flag_of_check_is_a_key_and_the_other_way_round() -> None:
 
 def test_defaults_are_those_of_an_audit(tmp_path: Path) -> None:
     assert settled(tmp_path, "[project]\n") == Check(
-        options=Options(), json=None, quiet=False, verbose=False
+        options=Options(), outputs=(), quiet=False, verbose=False
     )
 
 
@@ -100,7 +102,12 @@ def test_every_key_arrives(tmp_path: Path) -> None:
             sources={"num-workers": {"workers": (0, 4)}, "hash-seed": {"seeds": (3,)}},
             origin=origin,
         ),
-        json=str(tmp_path / "report.json"),
+        outputs=(
+            Output(format=FORMATS["json"], destination=str(tmp_path / "report.json")),
+            Output(format=FORMATS["sarif"], destination=str(tmp_path / "a.json")),
+            Output(format=FORMATS["junit"], destination=str(tmp_path / "b.xml")),
+            Output(format=FORMATS["junit"], destination="-"),
+        ),
         quiet=True,
         verbose=True,
     )
@@ -117,6 +124,7 @@ def test_flags_override(tmp_path: Path) -> None:
         "skip": [""],
         "fresh": False,
         "json": "-",
+        "output": ("github:notes",),
         "quiet": False,
         "no_pinpoint": False,
     }
@@ -126,7 +134,11 @@ def test_flags_override(tmp_path: Path) -> None:
     assert found.options.only == ("thread-count", "hash-seed", "seed-effect")
     assert found.options.skip == ()
     assert found.options.pinpoint
-    assert (found.options.fresh, found.json, found.quiet) == (False, "-", False)
+    assert (found.options.fresh, found.quiet) == (False, False)
+    assert found.outputs == (
+        Output(format=FORMATS["json"], destination="-"),
+        Output(format=FORMATS["github"], destination="notes"),
+    )
     assert "seed," not in found.options.origin
 
 
@@ -163,6 +175,16 @@ def test_the_nearest_table_up_to_the_root_of_the_repository(tmp_path: Path) -> N
         ("json = 'missing/report.json'", ("can not be saved", "json in ")),
         ("json = '.'", ("can not be saved", "it names a directory")),
         ("json = ''", ("can not be saved", "it names a directory")),
+        ("output = 'report.md'", ("output: it must be a list of strings",)),
+        ("output = ['sarf:x']", ("no format 'sarf'", "did you mean sarif?", "output in ")),
+        ("output = ['x.pdf']", ("does not say its format", ".json (json), ", "one of terminal, ")),
+        ("output = ['missing/report.md']", ("its directory does not exist", "output in ")),
+        ("output = ['junit:']", ("it names a directory",)),
+        ("output = ['-']", ("'-' does not say its format",)),
+        ("output = ['md:-']", ("no format 'md'",)),
+        ("output = ['junit:-', 'sarif:-']", ("two reports would be written to stdout",)),
+        ("json = '-'\noutput = ['junit:-']", ("to stdout", "json in ", " and output in ")),
+        ("json = 'a'\noutput = ['junit:./a']", ("two reports would be written as ",)),
         ("sources = 3", ("[tool.repro-audit.sources] must be a table, not 3",)),
         ("[tool.repro-audit.sources]\nhash-seed = 3", ("sources.hash-seed] must be a table",)),
         ("[tool.repro-audit.sources.hash-sed]", ("no source 'hash-sed'", "did you mean")),

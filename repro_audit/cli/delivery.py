@@ -1,0 +1,116 @@
+"""Where a report goes: to the reader, to the files that were asked for, and to GitHub where it runs the audit."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro_audit.errors import UsageError
+from repro_audit.report import github, markdown, saving, terminal
+from repro_audit.report.style import TerminalStyle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from repro_audit.config import Check
+    from repro_audit.report.formats import Output
+    from repro_audit.report.model import Report
+
+
+def deliver(report: Report, asked: Check) -> None:
+    """Save the report as asked, and print it; what can not be saved does not keep it from being printed.
+
+    Raises:
+        UsageError: a report can not be saved.
+    """
+    try:
+        save(report, asked.outputs)
+    finally:
+        if any(output.destination == saving.STDOUT for output in asked.outputs):
+            _print(report, asked, terminal.stderr_console())
+        elif _on_github():
+            _print_on_github(report, asked)
+        else:
+            _print(report, asked, terminal.stdout_console())
+        if _on_github():
+            _summarise(report)
+
+
+def show(report: Report, finding: str | None, *, verbose: bool) -> None:
+    """Print the report, or one finding of it whole."""
+    console = terminal.stdout_console()
+    look = TerminalStyle.of(console)
+    if finding is None:
+        page = terminal.render(report, look, verbose=verbose)
+    else:
+        page = terminal.finding(report, finding, look)
+    terminal.print_whole([page], console, look)
+
+
+def save(report: Report, outputs: Iterable[Output]) -> None:
+    """Write each of the outputs, also where another one can not be written.
+
+    Raises:
+        UsageError: one of them can not be.
+    """
+    errors = [(output.destination, _error(report, output)) for output in outputs]
+    for destination, error in errors:
+        if error is not None:
+            raise UsageError(
+                f"the report can not be saved as {destination!r}", why=str(error)
+            ) from error
+
+
+def _error(report: Report, output: Output) -> OSError | None:
+    """What kept the output from being written."""
+    try:
+        saving.write(output.format.render(report), output.destination)
+    except OSError as error:
+        return error
+    return None
+
+
+def _print(report: Report, asked: Check, console: Console) -> None:
+    look = TerminalStyle.of(console)
+    page = (
+        terminal.verdict(report, look)
+        if asked.quiet
+        else terminal.render(report, look, verbose=asked.verbose)
+    )
+    terminal.print_whole([page], console, look)
+
+
+def _on_github() -> bool:
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def _print_on_github(report: Report, asked: Check) -> None:
+    """The page, in which GitHub is to look for no commands, and then the annotations."""
+    token = secrets.token_hex(16)
+    sys.stdout.write(f"::stop-commands::{token}\n")
+    _print(report, asked, terminal.stdout_console())
+    sys.stdout.write(f"::{token}::\n")
+    saving.write(github.render(report, _below_the_repository()), saving.STDOUT)
+
+
+def _below_the_repository() -> str:
+    """The working directory, as annotations name files: relative to the root of the repository."""
+    here, root = Path.cwd(), os.environ.get("GITHUB_WORKSPACE")
+    return str(here.relative_to(root)) if root and here.is_relative_to(root) else ""
+
+
+def _summarise(report: Report) -> None:
+    """Append to the job's summary, which the audit does not depend on."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    try:
+        with Path(path).open("a", encoding="utf-8") as summary:
+            summary.write(markdown.render(report))
+    except OSError as error:
+        sys.stderr.write(f"repro-audit: the job's summary can not be written: {error}\n")
