@@ -90,6 +90,11 @@ def _ids(incomplete: str) -> list[str]:
     return [name for name in catalogue() if name.startswith(incomplete)]
 
 
+def _formats(incomplete: str) -> list[str]:
+    """For the shell's completion: the formats' names."""
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
 def _flag(name: str, *spelt: str, metavar: str | None = None) -> Any:
     """An option of `check` as `config` has it; None stands for one that was not given."""
     flag = FLAGS[name]
@@ -186,13 +191,19 @@ def report(
     format: Annotated[  # noqa: A002  # the option's name
         str | None,
         typer.Option(
-            metavar="NAME", help=f"One of {', '.join(FORMATS)} (default: {TERMINAL.name})"
+            metavar="NAME",
+            autocompletion=_formats,
+            help=f"One of {', '.join(FORMATS)} (default: {TERMINAL.name})",
         ),
     ] = None,
     output: Annotated[list[str] | None, _flag("output", "--output", "-o", metavar="FILE")] = None,
     finding: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Show one finding whole, by the id of its source."),
+        typer.Option(
+            metavar="ID",
+            autocompletion=_ids,
+            help="Show one finding whole, by the id of its source.",
+        ),
     ] = None,
     verbose: Annotated[bool, _flag("verbose", "--verbose", "-v")] = False,
 ) -> None:

@@ -24,7 +24,7 @@ _ENTITIES = {"|": "&#124;", "<": "&lt;", ">": "&gt;", "&": "&amp;"}
 """For what ends the cell of a table, or begins HTML, whatever stands before it."""
 _SIGNS = re.compile(r"[|<>&\\`*_\[\]#~@$]|:(?=//|[\w+-]+:)|(?<=www)\.|^[-+=]", flags=re.IGNORECASE)
 """What begins emphasis, code, links, addresses, headings, lists, emojis or formulas."""
-_NUMBER = re.compile(r"^(\d+)(?=[.)])")
+_NUMBER = re.compile(r"^(\d+)(?=[.)](?:\s|$))")
 """Begins an item of a list."""
 _OUTPUT_LINES = 20
 _LISTED = (SourceStatus.DELEGATED, SourceStatus.HELD, SourceStatus.NOT_EXERCISED)

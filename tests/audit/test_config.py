@@ -23,7 +23,7 @@ def test_an_audit_goes_by_it(tmp_path: Path) -> None:
         """,
     )
     (program.parent / "pyproject.toml").write_text(
-        "[tool.repro-audit]\nsteps = 3\nonly = ['thread-count']\n"
+        "[tool.repro-audit]\nsteps = 3\nonly = ['thread-count']\noutput = ['junit:../out', '../a.md']\n"
         "sources.thread-count.threads = [5, 6]\n",
         encoding="utf-8",
     )
@@ -34,5 +34,7 @@ def test_an_audit_goes_by_it(tmp_path: Path) -> None:
     assert audited.broke == {"thread-count"}
     levels = audited.source("thread-count")["levels"]
     assert [level["level"] for level in levels] == ["5", "6"]
+    assert (tmp_path / "out").read_text().startswith("<testsuites ")
+    assert "### ✗ thread-count breaks portable" in (tmp_path / "a.md").read_text()
     said = " ".join(audited.terminal.split())
-    assert "pyproject.toml sets steps, only, thread-count.threads" in said
+    assert "pyproject.toml sets steps, only, output, thread-count.threads" in said
