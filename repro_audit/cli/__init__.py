@@ -238,6 +238,25 @@ def sources() -> None:
     listing.print_catalogue(catalogue(), installed(), terminal.stdout_console())
 
 
+@app.command(cls=CheckCommand)
+def init(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="As for check.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own.")
+    ] = None,
+    require: Annotated[Promise | None, _flag("require")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
+) -> None:
+    """Set up a project: a table in pyproject.toml and a GitHub workflow that audits TARGET, both shown first.
+
+    Nothing is overwritten.
+    """
+    from repro_audit.cli.init_files import additions, offer
+
+    promise = require.value if require else Scope.RERUN.value
+    offer(additions(target, tuple(arguments or ()), require=promise), sure=yes)
+
+
 @app.command()
 def doctor() -> None:
     """Say what an audit on this machine can exercise, what not, and why; exit code 1 where it can not audit at all."""

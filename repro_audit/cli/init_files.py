@@ -1,0 +1,148 @@
+"""`repro-audit init`: a configuration and a CI workflow for a target, shown first; what is there is left as it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from repro_audit.config import REPOSITORY_MARKS, TABLE, load
+from repro_audit.errors import UsageError
+from repro_audit.target import parse
+
+_WORKFLOW = ".github/workflows/reproducibility.yml"
+_PROJECT = Path("pyproject.toml")
+_CONFIGURATION = f"""\
+[{TABLE}]
+require = "{{require}}"  # the promise that the exit code enforces: rerun, settings or portable
+steps = 8  # optimizer steps a trial
+"""
+_STEPS = """\
+name: reproducibility
+
+on:
+  push:
+  pull_request:
+
+jobs:
+  repro-audit:
+    runs-on: ubuntu-latest
+    defaults:
+      run:
+        working-directory: {directory}
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/setup-python@v5
+        with:
+          python-version: "{python}"
+      - run: pip install {packages}
+      # It annotates the lines that break a promise, and writes the job's summary.
+      - run: |
+          repro-audit check -o repro-audit.html -o repro-audit.json {target}
+      - uses: actions/upload-artifact@v4
+        if: always()
+        with:
+          name: repro-audit
+          path: {directory}/repro-audit.*
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """Text that a file gets at its end; a file that is not there is made."""
+
+    path: Path
+    text: str
+    kept: str = ""
+    """Why it gets none."""
+
+    def write(self) -> None:
+        """Write it: what the file holds stays as it is."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        before = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        gap = "\n" * (bool(before) + (bool(before) and not before.endswith("\n")))
+        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(gap + self.text)
+
+
+def additions(target: str, arguments: tuple[str, ...], *, require: str) -> list[Addition]:
+    """What a project gets for a target, in the current directory.
+
+    Raises:
+        UsageError: there is no such target, or pyproject.toml can not be read.
+    """
+    parse(target, arguments)
+    here = Path.cwd()
+    known, root = load(here), _repository(here)
+    workflow = root / _WORKFLOW
+    return [
+        Addition(
+            path=_PROJECT,
+            text=_CONFIGURATION.format(require=require),
+            kept=f"it has [{TABLE}]" if known.path is not None else "",
+        ),
+        Addition(
+            path=workflow,
+            text=_STEPS.format(
+                python=".".join(platform.python_version_tuple()[:2]),
+                packages=_packages(),
+                directory=here.relative_to(root).as_posix(),
+                target=shlex.join([target, *arguments]),
+            ),
+            kept="it is there already" if workflow.exists() else "",
+        ),
+    ]
+
+
+def _repository(directory: Path) -> Path:
+    """The root of the repository, where GitHub looks for workflows; without one, the directory itself."""
+    for place in (directory, *directory.parents):
+        if any((place / mark).exists() for mark in REPOSITORY_MARKS):
+            return place
+    return directory
+
+
+def _packages() -> str:
+    """What a workflow has to install: the project's own requirements, where it says them."""
+    found = ["repro-audit"]
+    if Path("requirements.txt").is_file():
+        found.append("-r requirements.txt")
+    text = _PROJECT.read_text(encoding="utf-8") if _PROJECT.is_file() else ""
+    if "[project]" in text or Path("setup.py").is_file():
+        found.append(".")
+    return " ".join(found)
+
+
+def offer(wanted: list[Addition], *, sure: bool) -> None:
+    """Show what would be written; write it where the user agrees.
+
+    Raises:
+        UsageError: a file can not be written.
+    """
+    for each in wanted:
+        what = f"left as it is: {each.kept}" if each.kept else "gets"
+        typer.echo(
+            f"{os.path.relpath(each.path)} {what}" + ("" if each.kept else f"\n\n{each.text}")
+        )
+    new = [each for each in wanted if not each.kept]
+    if not new:
+        return
+    if not sure and not (
+        sys.stdin.isatty() and input("Write this? [y/N] ").lower() in {"y", "yes"}
+    ):
+        typer.echo("Nothing was written; --yes writes it.")
+        return
+    for each in new:
+        try:
+            each.write()
+        except OSError as error:
+            raise UsageError(f"{each.path} can not be written", why=str(error)) from error
+        typer.echo(f"written: {os.path.relpath(each.path)}")
+    typer.echo(
+        "Next: commit both, and push; or run the check here: repro-audit check, with the target."
+    )
