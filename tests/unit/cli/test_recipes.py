@@ -1,13 +1,13 @@
-"""`init`: what a project gets, and that nothing of it is lost."""
+"""What CI runs: the files that `init` writes, the action and the hook; and that nothing of a project is lost."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -15,6 +15,10 @@ import yaml
 from repro_audit import config
 from repro_audit.cli.init_files import additions, offer
 from repro_audit.errors import UsageError
+from tests.auditing import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -68,22 +72,55 @@ def test_a_target_that_is_not_there(project: Path) -> None:
         additions("tran.py", (), require="rerun")
 
 
-def test_the_command_of_the_workflow_audits(project: Path) -> None:
-    """With what it installs in place: the last line of defence against a flag that does not exist."""
+@pytest.fixture
+def installed(tmp_path: Path) -> dict[str, str]:
+    """An environment whose `repro-audit` is this tree's."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    command = directory / "repro-audit"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m repro_audit "$@"\n')
+    command.chmod(0o755)
+    places = {"PATH": f"{directory}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
+    return {**os.environ, **places, "GITHUB_ACTIONS": "false"}
+
+
+def ended(script: str, project: Path, environment: dict[str, str]) -> int:
+    """The exit status of a step on a program that fails at once: what it says of the flags is the same."""
+    (project / "train.py").write_text("raise SystemExit(3)\n")
+    words = ["/bin/bash", "-e", "-o", "pipefail", "-c", script]
+    return subprocess.run(words, cwd=project, env=environment, check=False).returncode
+
+
+def test_the_command_of_the_workflow_audits(project: Path, installed: dict[str, str]) -> None:
     offer(additions("train.py", (), require="rerun"), sure=True)
     (command,) = (
         step["run"] for step in workflow(project)["steps"] if "check" in step.get("run", "")
     )
-    (project / "train.py").write_text("raise SystemExit(3)\n")
-    here = Path(__file__).resolve().parents[3]
-    command = command.replace("repro-audit check", f"{sys.executable} -m repro_audit check")
-    ended = subprocess.run(
-        ["/bin/sh", "-c", command],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": str(here)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 3, ended.stderr
+    assert ended(command, project, installed) == 3
     assert (project / "repro-audit.html").is_file()
+
+
+def test_the_action_audits(project: Path, installed: dict[str, str]) -> None:
+    path = REPOSITORY / ".github" / "actions" / "repro-audit" / "action.yml"
+    action = yaml.safe_load(path.read_text())
+    install, check, upload = action["runs"]["steps"]
+    assert all(
+        "${{" not in step["run"] for step in (install, check)
+    )  # nothing is pasted into a shell
+    given = {"TARGET": "train.py --lr 0.1", "REQUIRE": "settings", "FLAGS": "--steps 2"}
+    assert set(given) == set(check["env"])
+    assert ended(check["run"], project, {**installed, **given}) == 3
+    assert {path.suffix for path in project.glob(upload["with"]["path"])} == {
+        ".json",
+        ".html",
+        ".sarif",
+    }
+    saved = json.loads((project / action["outputs"]["report"]["value"]).read_text())
+    assert (saved["require"], saved["settings"]["steps"]) == ("settings", 2)
+    assert saved["target"]["argv"] == ["--lr", "0.1"]
+
+
+def test_the_hook_audits(project: Path, installed: dict[str, str]) -> None:
+    (hook,) = yaml.safe_load((REPOSITORY / ".pre-commit-hooks.yaml").read_text())
+    assert not hook["pass_filenames"]
+    assert ended(f"{hook['entry']} train.py", project, installed) == 3
