@@ -277,6 +277,8 @@ class SourceResult:
     """The pinned run's, then the diverging one's."""
     together: tuple[str, ...] = ()
     """Of one that breaks nothing alone: the ids of the others that it takes."""
+    accepted: str = ""
+    """Of one that broke: why the user accepts that, so that the verdict passes it over; empty where nobody did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,6 +387,11 @@ class Report:
         return tuple(source.condition for source in self.sources if source.condition)
 
     @property
+    def accepted(self) -> tuple[SourceResult, ...]:
+        """What broke and is accepted."""
+        return tuple(source for source in self.sources if source.accepted)
+
+    @property
     def verdict(self) -> Outcome:
         """The verdict under the required promise."""
         return self.decision.verdict
@@ -425,6 +432,8 @@ def decide(
     were `inconclusive`.
     Sources without a scope decide nothing.
 
+    What broke and is accepted is passed over, as if it had not been tried.
+
     Where nothing was `at_stake`, runs that agree hold no promise, and no verdict is reached: what differs shows that
     a promise broke, but not what a training that trains would do.
 
@@ -441,7 +450,7 @@ def decide(
             verdict=Outcome.TARGET_FAILED, scopes=dict.fromkeys(PROMISES, PromiseStatus.UNKNOWN)
         )
     seen = {
-        scope: {s.status for s in sources if broken_promise(s, sources) is scope}
+        scope: {s.status for s in sources if broken_promise(s, sources) is scope and not s.accepted}
         for scope in PROMISES
     }
     seen[Scope.RERUN].add(SourceStatus.ERROR if inconclusive else SourceStatus.HELD)

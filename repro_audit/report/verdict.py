@@ -53,8 +53,10 @@ def said(report: Report) -> str:
     held = by_status[PromiseStatus.HELD]
     tried = report.tried(*held)
     reproducible = f"REPRODUCIBLE on {_scopes(held)} as far as tried: {tried.tried} of {tried.of}"
+    if report.accepted:
+        reproducible += f", but for what is accepted: {text.listed(s.id for s in report.accepted)}"
     if by_status[PromiseStatus.BROKE]:
-        return f"{reproducible}, not on {_scopes(by_status[PromiseStatus.BROKE])}"
+        return f"{reproducible}; not on {_scopes(by_status[PromiseStatus.BROKE])}"
     untested = [scope for scope in by_status[PromiseStatus.UNKNOWN] if scope in required]
     return f"{reproducible}; {_scopes(untested)} untested" if untested else reproducible
 
@@ -77,7 +79,10 @@ def because(report: Report, scope: Scope) -> str:
     sources = [
         source for source in report.sources if broken_promise(source, report.sources) is scope
     ]
-    by_status = {s: [source.id for source in sources if source.status is s] for s in SourceStatus}
+    by_status = {
+        status: [each.id for each in sources if each.status is status and not each.accepted]
+        for status in SourceStatus
+    }
     if report.decision.scopes[scope] is PromiseStatus.BROKE:
         unexplained = scope is Scope.RERUN and report.unexplained is not None
         no_source = ["a cause that no source accounts for"] if unexplained else []
@@ -88,13 +93,15 @@ def because(report: Report, scope: Scope) -> str:
         return "nothing was at stake"
     if by_status[SourceStatus.ERROR]:
         return "not all could be tried: " + text.listed(by_status[SourceStatus.ERROR])
+    accepted = [source.id for source in sources if source.accepted]
+    but_for = f", but for {text.listed(accepted)}, which is accepted" if accepted else ""
     held, delegated = len(by_status[SourceStatus.HELD]), len(by_status[SourceStatus.DELEGATED])
     if not held + delegated:
         left_out = all(source.left_out for source in sources)
         nothing = "nothing of it was tried" if left_out else "nothing of it could be tried"
-        return "only repeated as it is" if scope is Scope.RERUN else nothing
+        return ("only repeated as it is" if scope is Scope.RERUN else nothing) + but_for
     left_to_us = f", {delegated} delegated" if delegated else ""
-    return f"{held} of {text.plural(len(sources), 'source')} same{left_to_us}"
+    return f"{held} of {text.plural(len(sources), 'source')} same{left_to_us}{but_for}"
 
 
 def _scopes(scopes: Iterable[Scope]) -> str:
