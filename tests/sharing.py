@@ -21,6 +21,7 @@ from tests.auditing import Audited, environment, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from repro_audit.trial.runner import Ended, Job
@@ -63,7 +64,7 @@ class Interpreters:
         said = StringIO()
         with (
             pytest.MonkeyPatch.context() as patched,
-            patch("repro_audit.auditing.Runner", self._lender(baseline=baseline)),
+            self.lent(baseline=baseline),
             redirect_stderr(said),
             redirect_stdout(said),
         ):
@@ -75,6 +76,10 @@ class Interpreters:
             with pytest.raises(SystemExit) as ended:
                 cli.main()
         return read(saved, exit_code=int(ended.value.code or 0), terminal=said.getvalue())
+
+    def lent(self, *, baseline: bool) -> AbstractContextManager[Any]:
+        """While it lasts, audits in this process borrow their runner."""
+        return patch("repro_audit.auditing.Runner", self._lender(baseline=baseline))
 
     def runner(self, *, baseline: bool, side_by_side: int, timeout: float) -> Runner:
         """The runner for environments as `tests.auditing.environment` has them, which the caller puts in force."""
