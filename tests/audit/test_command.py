@@ -13,7 +13,7 @@ import pytest
 from repro_audit.trial.launched import hook
 from repro_audit.trial.launched.traced import PROCESSES
 from repro_audit.trial.request import DEFECT
-from tests.auditing import environment, read
+from tests.auditing import Audited, environment, read
 from tests.launching import PYTHON, oracle, pinned, write
 
 if TYPE_CHECKING:
@@ -211,34 +211,58 @@ def test_each_rank_is_traced_through_torchrun_and_spawn(
     assert spawned.digest == launched.digest
 
 
-def test_ranks_that_part_and_draw_alike_are_found_with_their_lines(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        "train.py",
-        distributed(
-            seed="0", after="if rank == 1: model.module.bias.data.add_(0.125)  # no other one"
-        ),
-    )
-    saved = tmp_path / "report.json"
-    only = [word for name in ("rank-divergence", "rank-seed") for word in ("--only", name)]
-    flags = (*only, "--steps", "3", "--runs", "1", "--verbose", "--json", str(saved))
+BROKEN = distributed(
+    seed="0", after="if rank == 1: model.module.bias.data.add_(0.125)  # no other one"
+)
+CLEAN = distributed(seed="1 + rank", after="pass").replace(
+    "for batch, target", "sampler.set_epoch(epoch)\n            for batch, target"
+)
+LAUNCHERS = {"torchrun": ("--", *TORCHRUN, "train.py"), "spawn": ("train.py",)}
+IS_DEEP = "DEEP" not in os.environ
+OF_RANKS = ("--only", "rank-divergence", "--only", "rank-seed")
+
+
+def audited(tree: Path, program: str, *words: str) -> Audited:
+    write(tree, "train.py", program)
+    saved = tree / "report.json"
+    flags = ("--verbose", "--steps", "3", "--runs", "1", "--json", str(saved))
     ended = subprocess.run(
-        [PYTHON, "-m", "repro_audit", "check", *flags, "--", *TORCHRUN, "train.py"],
-        cwd=tmp_path,
+        [PYTHON, "-m", "repro_audit", "check", *flags, *words],
+        cwd=tree,
         env=environment(),
         capture_output=True,
         text=True,
         check=False,
     )
-    audited = read(saved, exit_code=ended.returncode, terminal=ended.stderr + ended.stdout)
-    assert (audited.exit_code, audited.broke) == (1, {"rank-divergence", "rank-seed"})
-    assert audited.report["target"]["mode"] == "command"
-    parted, shared = (
-        audited.source(name)["divergence"] for name in ("rank-divergence", "rank-seed")
-    )
+    return read(saved, exit_code=ended.returncode, terminal=ended.stderr + ended.stdout)
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        "torchrun",
+        pytest.param("spawn", marks=pytest.mark.skipif(IS_DEEP, reason="DEEP=1 tries it")),
+    ],
+)
+def test_ranks_that_part_and_draw_alike_are_found_with_their_lines(
+    launcher: str, tmp_path: Path
+) -> None:
+    found = audited(tmp_path, BROKEN, *OF_RANKS, *LAUNCHERS[launcher])
+    assert (found.exit_code, found.broke) == (1, {"rank-divergence", "rank-seed"})
+    assert found.report["target"]["mode"] == ("command" if launcher == "torchrun" else "script")
+    parted, shared = (found.source(name)["divergence"] for name in ("rank-divergence", "rank-seed"))
     assert (parted["step"], parted["name"]) == (1, "rank1.param.module.bias")
     assert LINES[parted["location"]["line"] - 1].strip() == "AFTER"
     assert LINES[shared["location"]["line"] - 1].strip() == "torch.manual_seed(SEED)"
-    said = " ".join(audited.terminal.split())
+    said = " ".join(found.terminal.split())
     assert "rank 1 writes to module.bias here, and rank 0 does not" in said
     assert "set_epoch of a DistributedSampler is not called" in said
+
+
+@pytest.mark.skipif(IS_DEEP, reason="its trials start two interpreters each: DEEP=1 tries it")
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_ranks_that_do_the_same_pass(launcher: str, tmp_path: Path) -> None:
+    """Under every source of the promise that the exit code enforces, and both that are about ranks."""
+    found = audited(tmp_path, CLEAN, "--scope", "settings", *LAUNCHERS[launcher])
+    assert (found.exit_code, found.broke) == (0, set()), found.terminal
+    assert {found.source(name)["status"] for name in ("rank-divergence", "rank-seed")} == {"held"}
