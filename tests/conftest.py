@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
     for item in items:
         if any(item.path.is_relative_to(directory) for directory in AUDITS):
             item.add_marker("audit")
+        if item.get_closest_marker("deep") and "DEEP" not in os.environ:
+            item.add_marker(pytest.mark.skip(reason="DEEP=1 tries it"))
 
 
 @pytest.fixture(scope="session")

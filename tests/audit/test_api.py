@@ -44,7 +44,7 @@ def build() -> Any:
 
 @pytest.mark.usefixtures("lent")
 def test_an_inner_function_is_audited_as_it_stands_in_its_file() -> None:
-    offset = 0.5
+    before, offset = os.environ.get("PYTHONPATH"), 0.5
 
     def inner() -> Any:
         return parts(offset + time.time() % 1)
@@ -61,7 +61,7 @@ def test_an_inner_function_is_audited_as_it_stands_in_its_file() -> None:
         "return parts(offset + time.time() % 1)",
     )
     assert "clock" in str(report)
-    assert "PYTHONPATH" not in os.environ
+    assert os.environ.get("PYTHONPATH") == before
 
 
 CELL = """\

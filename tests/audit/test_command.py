@@ -218,7 +218,6 @@ CLEAN = distributed(seed="1 + rank", after="pass").replace(
     "for batch, target", "sampler.set_epoch(epoch)\n            for batch, target"
 )
 LAUNCHERS = {"torchrun": ("--", *TORCHRUN, "train.py"), "spawn": ("train.py",)}
-IS_DEEP = "DEEP" not in os.environ
 OF_RANKS = ("--only", "rank-divergence", "--only", "rank-seed")
 
 
@@ -239,10 +238,7 @@ def audited(tree: Path, program: str, *words: str) -> Audited:
 
 @pytest.mark.parametrize(
     "launcher",
-    [
-        "torchrun",
-        pytest.param("spawn", marks=pytest.mark.skipif(IS_DEEP, reason="DEEP=1 tries it")),
-    ],
+    ["torchrun", pytest.param("spawn", marks=pytest.mark.deep)],
 )
 def test_ranks_that_part_and_draw_alike_are_found_with_their_lines(
     launcher: str, tmp_path: Path
@@ -259,7 +255,7 @@ def test_ranks_that_part_and_draw_alike_are_found_with_their_lines(
     assert "set_epoch of a DistributedSampler is not called" in said
 
 
-@pytest.mark.skipif(IS_DEEP, reason="its trials start two interpreters each: DEEP=1 tries it")
+@pytest.mark.deep
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_ranks_that_do_the_same_pass(launcher: str, tmp_path: Path) -> None:
     """Under every source of the promise that the exit code enforces, and both that are about ranks."""

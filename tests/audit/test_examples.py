@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,8 +27,12 @@ if TYPE_CHECKING:
     from tests.sharing import Interpreters
 
 EXAMPLE, MEND = "Example", "Use instead"
-DEEP = {"rank-divergence", "rank-seed"}
-"""Their programs start ranks, each an interpreter that imports torch: tried where the variable DEEP is set."""
+OF_RANKS = {"rank-divergence", "rank-seed"}
+"""Their programs start ranks, each an interpreter that imports torch."""
+DEEP = {(name, section) for name in OF_RANKS for section in (EXAMPLE, MEND)} | {
+    (name, MEND) for name in catalogue()
+}
+"""`test_samples` has each source's fixed twin as well, and `test_command` programs with ranks."""
 
 
 def complaint(section: str, entry: dict[str, Any], answer: Answer) -> str | None:
@@ -74,15 +77,17 @@ def audited_program(name: str, section: str, tree: Path, runner: Runner) -> dict
         isolation.cleanup()
 
 
-@pytest.mark.parametrize("section", [EXAMPLE, MEND])
-@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [
+        pytest.param(name, section, marks=[pytest.mark.deep] if (name, section) in DEEP else [])
+        for name in catalogue()
+        for section in (EXAMPLE, MEND)
+    ],
+)
 def test_program(
     name: str, section: str, tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name in DEEP and "DEEP" not in os.environ:
-        pytest.skip(
-            "its ranks take minutes: DEEP=1 tries it; tests/audit/test_command.py has others"
-        )
     monkeypatch.chdir(tmp_path)
     report = audited_program(name, section, tmp_path, runner)
     answer = exercise.prospect(catalogue()[name], exercise.machine()).answer

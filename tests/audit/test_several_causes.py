@@ -115,7 +115,14 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("causes", PROGRAMS, ids=" ".join)
+DEEP = ("pickled-embedding", "thread-count"), ("numpy-rng", "seed-effect", "worker-start-method")
+
+
+@pytest.mark.parametrize(
+    "causes",
+    [pytest.param(each, marks=[pytest.mark.deep] if each in DEEP else []) for each in PROGRAMS],
+    ids=" ".join,
+)
 def test_all_are_named_and_no_other(causes: tuple[str, ...], tmp_path: Path) -> None:
     program = write_target(tmp_path, PROGRAMS[causes])
     saved = tmp_path / "report.json"
