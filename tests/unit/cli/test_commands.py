@@ -49,9 +49,10 @@ def test_no_command_at_all() -> None:
         ("repro-audit explain num", ["numpy-rng", "num-workers"]),
         ("repro-audit check --only hash", ["hash-seed"]),
         ("repro-audit doc", ["doctor"]),
+        ("repro-audit report --format ju", ["junit"]),
     ],
 )
-def test_shells_complete_commands_and_sources(typed: str, completed: list[str]) -> None:
+def test_shells_complete_commands_sources_and_formats(typed: str, completed: list[str]) -> None:
     variables = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
     installed = (
         "import sys; sys.argv = ['repro-audit']; from repro_audit.__main__ import main; main()"
