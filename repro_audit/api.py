@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from repro_audit import auditing, config
 from repro_audit.callables import named
-from repro_audit.report import model, terminal
+from repro_audit.report import formats, html, model, saving, terminal
+from repro_audit.report.acceptance import accept
 from repro_audit.report.progress import Progress
 from repro_audit.target import parse
 
@@ -31,6 +32,20 @@ class Report(model.Report):
         page = StringIO()
         terminal.print_report(self, terminal.stdout_console(page, width=_WIDTH))
         return page.getvalue()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return html.summary(self)
+
+    def save(self, *files: str) -> None:
+        """Write it to files, as `-o` of the command takes them: `"audit.html"`, `"sarif:audit.out"`.
+
+        Raises:
+            UsageError: a file does not say its format, or can not be written.
+        """
+        for file in files:
+            output = formats.output(file, where="save")
+            saving.write(output.format.render(self), output.destination)
 
     @property
     def broke(self) -> tuple[str, ...]:
@@ -55,6 +70,7 @@ def audit(
     fresh: bool | None = None,
     resume_args: str | None = None,
     pinpoint: bool | None = None,
+    baseline: str | None = None,
     progress: bool = False,
 ) -> Report:
     """Audit a training from the current directory, as `repro-audit check` does.
@@ -68,8 +84,8 @@ def audit(
         arguments: of a script.
         require: the promise that `exit_code` enforces: `"rerun"`, `"settings"` or `"portable"`.
         progress: show on stderr how far it is.
-        scope, only, skip, seed, steps, until_epoch, runs, jobs, timeout, fresh, resume_args: as the flags of the
-            command, which explains them; None leaves each to pyproject.toml, or to its default.
+        scope, only, skip, seed, steps, until_epoch, runs, jobs, timeout, fresh, resume_args, baseline: as the flags of
+            the command, which explains them; None leaves each to pyproject.toml, or to its default.
         pinpoint: find the line of what broke.
 
     Raises:
@@ -93,15 +109,18 @@ def audit(
         "timeout": timeout,
         "fresh": fresh,
         "resume-args": resume_args,
+        "baseline": baseline,
         "no-pinpoint": None if pinpoint is None else not pinpoint,
     }
-    options = config.settle(flags, Path.cwd()).options
+    asked = config.settle(flags, Path.cwd())
+    options = asked.options
     with _importing_alike(), Progress(quiet=not progress) as shown:
         if isinstance(target, str):
             found = auditing.audit(parse(target, arguments), options, shown)
         else:
             with named(target) as callable_target:
                 found = callable_target.told(auditing.audit(callable_target.target, options, shown))
+    found = accept(found, asked.accept, asked.baseline)
     return Report(**{each.name: getattr(found, each.name) for each in fields(found)})
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.errors import UsageError, nearest
 from repro_audit.option import Kind, Option
-from repro_audit.report import formats, saving
+from repro_audit.report import as_json, formats, saving
 from repro_audit.source import Scope
 
 if sys.version_info >= (3, 11):
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repro_audit.report.formats import Output
+    from repro_audit.report.model import Report
 
 
 TABLE = "tool.repro-audit"
@@ -96,6 +97,12 @@ _FLAGS = (
         help=f"Save the report in the format of FILE's suffix ({', '.join(formats.BY_SUFFIX)}), or as "
         f"FORMAT:FILE ({', '.join(formats.FORMATS)}); - for stdout; repeatable.",
     ),
+    Option(
+        name="baseline",
+        kind=Kind.TEXT,
+        default=None,
+        help="A saved JSON report: what broke there already, at the same place, is accepted.",
+    ),
     Option(name="quiet", kind=Kind.SWITCH, default=False, help="Print only the verdict."),
     Option(
         name="verbose",
@@ -124,6 +131,8 @@ class Config:
     """By the name of the flag."""
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Options of sources, by id and by name."""
+    accept: Mapping[str, str] = field(default_factory=dict)
+    """Why a source is accepted that breaks a promise, by id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +170,9 @@ class Check:
     """Where reports go, and in which formats."""
     quiet: bool
     verbose: bool
+    accept: Mapping[str, str] = field(default_factory=dict)
+    """Why a source is accepted that breaks a promise, by id."""
+    baseline: Report | None = None
 
 
 def settle(given: Mapping[str, Any], directory: Path) -> Check:
@@ -203,6 +215,8 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
         outputs=_outputs(chosen, config, flags),
         quiet=chosen["quiet"],
         verbose=chosen["verbose"],
+        accept=config.accept,
+        baseline=None if chosen["baseline"] is None else as_json.read(chosen["baseline"]),
     )
 
 
@@ -243,26 +257,30 @@ def _table(path: Path) -> Any:
 def _checked(table: Any, path: Path) -> Config:
     flags: dict[str, Any] = {}
     sources: dict[str, dict[str, Any]] = {}
+    accept: dict[str, str] = {}
     for spelt, value in _items(table, path, TABLE):
         key = spelt.replace("_", "-")
         if key == "sources":
             sources = _source_options(value, path)
+            continue
+        if key == "accept":
+            accept = _accepted(value, path)
             continue
         where = f"{path}, {key} in [{TABLE}]"
         if key not in FLAGS:
             raise UsageError(
                 f"there is no key {spelt!r}",
                 where=f"{path}, [{TABLE}]",
-                next_step=nearest(key, (*FLAGS, "sources"), "key"),
+                next_step=nearest(key, (*FLAGS, "sources", "accept"), "key"),
             )
         flags[key] = _value(FLAGS[key], value, where)
         if key in {"only", "skip"}:
             flags[key] = _ids(flags[key], where=where)
-        if key == "json" and value not in {saving.STDOUT, ""}:
+        if key in {"json", "baseline"} and value not in {saving.STDOUT, ""}:
             flags[key] = str(path.parent / value)
         if key == "output":
             flags[key] = tuple(formats.below(each, path.parent) for each in flags[key])
-    return Config(path=path, flags=flags, sources=sources)
+    return Config(path=path, flags=flags, sources=sources, accept=accept)
 
 
 def _source_options(table: Any, path: Path) -> dict[str, dict[str, Any]]:
@@ -285,6 +303,17 @@ def _source_options(table: Any, path: Path) -> dict[str, dict[str, Any]]:
                     next_step=nearest(key, options, "option"),
                 )
             found[name][key] = _value(options[key], value, f"{where}, {key}")
+    return found
+
+
+def _accepted(table: Any, path: Path) -> dict[str, str]:
+    """The reasons, by the id of a source."""
+    found = dict(_items(table, path, f"{TABLE}.accept"))
+    where = f"{path}, [{TABLE}.accept]"
+    for name, reason in found.items():
+        _ids((name,), where=where)
+        if not isinstance(reason, str) or not reason.strip():
+            raise UsageError(f"{name} is accepted without a reason", where=where)
     return found
 
 

@@ -135,6 +135,17 @@ def check(
     resume_args: Annotated[str | None, _flag("resume-args", metavar="ARGS")] = None,
     json: Annotated[str | None, _flag("json", metavar="FILE")] = None,
     output: Annotated[list[str] | None, _flag("output", "--output", "-o", metavar="FILE")] = None,
+    baseline: Annotated[str | None, _flag("baseline", metavar="FILE")] = None,
+    accepted: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept",
+            metavar="ID",
+            help="Accept that a source breaks a promise; kept in pyproject.toml, with --reason.",
+            autocompletion=_ids,
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why: every report shows it.")] = "",
     quiet: Annotated[bool | None, _flag("quiet", "--quiet/--no-quiet", "-q")] = None,
     verbose: Annotated[bool | None, _flag("verbose", "--verbose/--no-verbose", "-v")] = None,
     no_pinpoint: Annotated[bool | None, _flag("no-pinpoint", "--no-pinpoint/--pinpoint")] = None,
@@ -145,8 +156,10 @@ def check(
     What no flag says is taken from the table tool.repro-audit in pyproject.toml.
     """
     from repro_audit.auditing import audit
+    from repro_audit.cli.acceptances import keep
     from repro_audit.cli.delivery import deliver
     from repro_audit.config import settle
+    from repro_audit.report.acceptance import accept
     from repro_audit.report.progress import Progress
     from repro_audit.target import parse
 
@@ -165,10 +178,13 @@ def check(
         "resume-args": resume_args,
         "json": json,
         "output": tuple(output or ()) or None,
+        "baseline": baseline,
         "quiet": quiet,
         "verbose": verbose,
         "no-pinpoint": no_pinpoint,
     }
+    if accepted or reason:
+        keep(accepted or (), reason, Path.cwd())
     asked = settle(flags, Path.cwd())
     parsed = parse(target, tuple(arguments or ()))
     if resume_args is not None and (parsed.mode != "script" or parsed.is_notebook):
@@ -179,6 +195,7 @@ def check(
         )
     with Progress(quiet=asked.quiet) as progress:
         report = audit(parsed, asked.options, progress)
+    report = accept(report, asked.accept, asked.baseline)
     deliver(report, asked)
     raise typer.Exit(report.exit_code)
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from repro_audit.report.model import SourceStatus
+from repro_audit.report.plain import findings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from repro_audit.report.model import Location, Report, SourceResult
+    from repro_audit.report.model import Report
 
 IN_BASELINE = "the baseline has it too"
 
@@ -24,9 +25,10 @@ def accept(report: Report, reasons: Mapping[str, str], baseline: Report | None =
         baseline: an earlier report of the same program. What it has is accepted; a source that breaks on another
             line than there is something new, and so is an unexplained difference.
     """
-    known = {} if baseline is None else {each.id: each for each in baseline.sources}
+    before = set() if baseline is None else set(_fingerprints(baseline).values())
+    same = {name for name, mark in _fingerprints(report).items() if mark in before}
     found = tuple(
-        replace(source, accepted=_reason(source, reasons, known.get(source.id)))
+        replace(source, accepted=reasons.get(source.id, IN_BASELINE if source.id in same else ""))
         if source.status is SourceStatus.BROKE
         else source
         for source in report.sources
@@ -36,17 +38,5 @@ def accept(report: Report, reasons: Mapping[str, str], baseline: Report | None =
     return replace(report, sources=found, notes=(*report.notes, *notes))
 
 
-def _reason(source: SourceResult, reasons: Mapping[str, str], before: SourceResult | None) -> str:
-    if source.id in reasons:
-        return reasons[source.id]
-    same = before is not None and before.status is source.status and _at(before) == _at(source)
-    return IN_BASELINE if same else ""
-
-
-def _at(source: SourceResult) -> object:
-    """Where a source broke, whatever lines were added above it."""
-    divergence = source.divergence
-    where: Location | None = divergence.cause.location if divergence and divergence.cause else None
-    if where is not None:
-        return (where.file, where.function, where.code)
-    return (divergence.phase, divergence.name) if divergence else None
+def _fingerprints(report: Report) -> dict[str, str]:
+    return {finding.id: finding.fingerprint(report.target) for finding in findings(report)}

@@ -75,9 +75,10 @@ def broken(source: SourceResult) -> str:
 
 
 def certainty(source: SourceResult) -> str:
-    """How sure that is: `proven; fix verified`."""
+    """How sure that is, and whether it counts: `proven; fix verified`, `proven; accepted: a known race`."""
     verified = "; fix verified" if source.fix is not None and source.fix.verified else ""
-    return f"{(source.confidence or Confidence.SUSPECTED).value}{verified}"
+    accepted = f"; accepted: {text.line(source.accepted)}" if source.accepted else ""
+    return f"{(source.confidence or Confidence.SUSPECTED).value}{verified}{accepted}"
 
 
 def unexplained_title(look: TerminalStyle) -> Text:

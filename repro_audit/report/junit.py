@@ -84,9 +84,12 @@ def _program(report: Report) -> ET.Element:
 
 def _case(source: SourceResult, finding: Finding | None) -> ET.Element:
     case = _named(source.id, source.scope)
-    if finding is not None:
+    if finding is not None and not source.accepted:
         return _broken(case, finding)
-    if source.status is SourceStatus.ERROR:
+    if finding is not None:
+        said = f"{finding.id} {finding.breaks}"
+        ET.SubElement(case, "skipped", {"message": _safe(said)})
+    elif source.status is SourceStatus.ERROR:
         _add(case, "error", "not judged", source.reason, source.title)
     elif source.status is SourceStatus.NOT_EXERCISED:
         ET.SubElement(case, "skipped", {"message": _safe(source.reason)})

@@ -44,7 +44,7 @@ class Severity(str, Enum):
     WARNING = "warning"
     """It breaks another one."""
     NOTE = "note"
-    """It breaks none."""
+    """It breaks none, or is accepted."""
 
 
 @final
@@ -126,7 +126,9 @@ def program(target: Target) -> str | None:
 
 def _of_source(source: SourceResult, report: Report) -> Finding:
     promise = broken_promise(source, report.sources)
-    if promise in required_promises(report.require):
+    if source.accepted:
+        severity = Severity.NOTE
+    elif promise in required_promises(report.require):
         severity = Severity.ERROR
     else:
         severity = Severity.NOTE if promise is Scope.NONE else Severity.WARNING

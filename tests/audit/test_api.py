@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import linecache
 import os
 import subprocess
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import repro_audit
 from repro_audit import assert_reproducible, audit
 from repro_audit.errors import UsageError
+from repro_audit.report import as_json
 from tests.auditing import REPOSITORY
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def build() -> Any:
 
 
 @pytest.mark.usefixtures("lent")
-def test_an_inner_function_is_audited_as_it_stands_in_its_file() -> None:
+def test_an_inner_function_is_audited_as_it_stands_in_its_file(tmp_path: Path) -> None:
     before, offset = os.environ.get("PYTHONPATH"), 0.5
 
     def inner() -> Any:
@@ -61,6 +63,10 @@ def test_an_inner_function_is_audited_as_it_stands_in_its_file() -> None:
         "return parts(offset + time.time() % 1)",
     )
     assert "clock" in str(report)
+    assert "clock" in report._repr_html_()
+    report.save(str(tmp_path / "audit.json"), f"sarif:{tmp_path / 'audit.out'}")
+    assert as_json.read(tmp_path / "audit.json").decision == report.decision
+    assert json.loads((tmp_path / "audit.out").read_text())["version"] == "2.1.0"
     assert os.environ.get("PYTHONPATH") == before
 
 

@@ -56,7 +56,8 @@ def settled(directory: Path, content: str | None = None, **given: Any) -> Check:
 
 
 def test_every_flag_of_check_is_a_key_and_the_other_way_round() -> None:
-    parameters = set(inspect.signature(cli.check).parameters) - {"target", "arguments"}
+    others = {"target", "arguments", "accepted", "reason"}  # the last two are kept as a table
+    parameters = set(inspect.signature(cli.check).parameters) - others
     assert parameters == {name.replace("-", "_") for name in FLAGS}
 
 
@@ -64,6 +65,15 @@ def test_defaults_are_those_of_an_audit(tmp_path: Path) -> None:
     assert settled(tmp_path, "[project]\n") == Check(
         options=Options(), outputs=(), quiet=False, verbose=False
     )
+
+
+def test_what_is_accepted_has_a_reason(tmp_path: Path) -> None:
+    table = "[tool.repro-audit.accept]\nclock = '{}'\n"
+    assert settled(tmp_path, table.format("logs only")).accept == {"clock": "logs only"}
+    with pytest.raises(UsageError, match="clock is accepted without a reason"):
+        settled(tmp_path, table.format(" "))
+    with pytest.raises(UsageError, match="no source 'clok'"):
+        settled(tmp_path, table.replace("clock", "clok"))
 
 
 def test_underscores_are_hyphens(tmp_path: Path) -> None:
