@@ -25,9 +25,7 @@ steps = 8  # optimizer steps a trial
 _STEPS = """\
 name: reproducibility
 
-on:
-  push:
-  pull_request:
+on: [push, pull_request]
 
 jobs:
   repro-audit:

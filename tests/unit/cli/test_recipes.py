@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -19,6 +21,9 @@ from tests.auditing import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+ACTION = REPOSITORY / ".github" / "actions" / "repro-audit" / "action.yml"
 
 
 @pytest.fixture
@@ -48,6 +53,26 @@ def test_a_project_gets_a_table_and_a_workflow(project: Path) -> None:
     runs = [step["run"] for step in job["steps"] if "run" in step]
     assert runs[0] == "pip install repro-audit -r requirements.txt ."
     assert runs[1].strip().endswith("train.py --name 'a: #b'")
+
+
+def valid(document: Any, kind: str) -> bool:
+    """Whether GitHub's own schema takes it, as check-jsonschema brings it along."""
+    place = importlib.resources.files("check_jsonschema") / "builtin_schemas" / "vendor"
+    schema = json.loads((place / f"{kind}.json").read_text("utf-8"))
+    return bool(jsonschema.validators.validator_for(schema)(schema).is_valid(document))
+
+
+def test_workflow_and_action_are_what_github_takes(project: Path) -> None:
+    offer(additions("train.py", (), require="rerun"), sure=True)
+    path = project.parent / ".github" / "workflows" / "reproducibility.yml"
+    written = yaml.safe_load(path.read_text())
+    written["on"] = written.pop(True)  # what YAML 1.1 takes the word for
+    assert valid(written, "github-workflows")
+    action = yaml.safe_load(ACTION.read_text())
+    assert valid(action, "github-actions")
+    del action["runs"]["using"], written["on"]
+    assert not valid(action, "github-actions")
+    assert not valid(written, "github-workflows")
 
 
 def test_what_is_there_stays(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,8 +126,7 @@ def test_the_command_of_the_workflow_audits(project: Path, installed: dict[str, 
 
 
 def test_the_action_audits(project: Path, installed: dict[str, str]) -> None:
-    path = REPOSITORY / ".github" / "actions" / "repro-audit" / "action.yml"
-    action = yaml.safe_load(path.read_text())
+    action = yaml.safe_load(ACTION.read_text())
     install, check, upload = action["runs"]["steps"]
     assert all(
         "${{" not in step["run"] for step in (install, check)
