@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     from tests.sharing import Interpreters
 
 EXAMPLE, MEND = "Example", "Use instead"
-OF_RANKS = {"rank-divergence", "rank-seed"}
-"""Their programs start ranks, each an interpreter that imports torch."""
-DEEP = {(name, section) for name in OF_RANKS for section in (EXAMPLE, MEND)} | {
-    (name, MEND) for name in catalogue()
-}
-"""`test_samples` has each source's fixed twin as well, and `test_command` programs with ranks."""
 
 
 def complaint(section: str, entry: dict[str, Any], answer: Answer) -> str | None:
@@ -77,14 +71,9 @@ def audited_program(name: str, section: str, tree: Path, runner: Runner) -> dict
         isolation.cleanup()
 
 
-@pytest.mark.parametrize(
-    ("name", "section"),
-    [
-        pytest.param(name, section, marks=[pytest.mark.deep] if (name, section) in DEEP else [])
-        for name in catalogue()
-        for section in (EXAMPLE, MEND)
-    ],
-)
+@pytest.mark.deep  # `test_samples` has programs like these for each source
+@pytest.mark.parametrize("section", [EXAMPLE, MEND])
+@pytest.mark.parametrize("name", catalogue())
 def test_program(
     name: str, section: str, tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +86,14 @@ def test_program(
     assert section == EXAMPLE or report["exit_code"] == 0
     others = {source["status"] for source in report["sources"] if source["id"] != name}
     assert "broke" not in others
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_programs_are_python_that_trains(name: str) -> None:
+    for section in (EXAMPLE, MEND):
+        body = program(sections(catalogue()[name].doc or "")[section])
+        compile(body, name, "exec")
+        assert "import torch" in body
 
 
 @pytest.mark.parametrize("answer", Answer)

@@ -178,7 +178,7 @@ def test_variables_that_are_set_before_torch_is_imported_count(tmp_path: Path) -
         + TRAINING
         + "assert torch.get_num_threads() == 1\nfor _ in range(9): step()\n"
     )
-    audited = check(*QUICK, "train.py", cwd=tmp_path, saved=tmp_path / "report.json")
+    audited = check(*QUICK, "--runs", "1", "train.py", cwd=tmp_path, saved=tmp_path / "report.json")
     assert audited.exit_code == 0, audited.terminal
     assert audited.report["settings"]["fresh"]
     assert "sets OMP_NUM_THREADS before it imports PyTorch" in " ".join(audited.terminal.split())
