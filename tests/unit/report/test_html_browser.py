@@ -158,10 +158,10 @@ def test_a_page_that_scrolls_sideways_is_noticed(browser: Any, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "size", "scheme"),
     [
-        ("four", DESK, "light"),
         ("four", PHONE, "dark"),
-        ("unexplained", PHONE, "light"),
-        ("failed", DESK, "dark"),
+        pytest.param("four", DESK, "light", marks=pytest.mark.deep),
+        pytest.param("unexplained", PHONE, "light", marks=pytest.mark.deep),
+        pytest.param("failed", DESK, "dark", marks=pytest.mark.deep),
     ],
 )
 def test_axe_finds_nothing(
@@ -236,6 +236,7 @@ def test_the_keyboard_reaches_what_there_is(browser: Any, files: dict[str, Path]
     visit.context.close()
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_screenshots(browser: Any, files: dict[str, Path], tmp_path: Path, scheme: str) -> None:
     """For eyes: they lie in the directory SCREENSHOTS where that is set."""
