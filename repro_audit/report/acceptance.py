@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from repro_audit.report.model import Report
 
 IN_BASELINE = "the baseline has it too"
+_UNBROKEN = {
+    SourceStatus.HELD: "did not differ",
+    SourceStatus.DELEGATED: "is delegated",
+    SourceStatus.ERROR: "could not be tried",
+}
 
 
 def accept(report: Report, reasons: Mapping[str, str], baseline: Report | None = None) -> Report:
@@ -33,8 +38,11 @@ def accept(report: Report, reasons: Mapping[str, str], baseline: Report | None =
         else source
         for source in report.sources
     )
-    still = [source.id for source in found if source.id in reasons and not source.accepted]
-    notes = tuple(f"{name} is accepted, and did not differ" for name in still)
+    notes = tuple(
+        f"{source.id} is accepted, and {_UNBROKEN.get(source.status, 'was not tried')}"
+        for source in found
+        if source.id in reasons and not source.accepted
+    )
     return replace(report, sources=found, notes=(*report.notes, *notes))
 
 

@@ -67,12 +67,12 @@ def read(path: str | Path) -> Report:
         found = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise UsageError("the report can not be read", where=where, why=str(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             "this file is no report", where=where, why=f"it is no JSON: {error}", next_step=_SAVE
         ) from error
     version = found.get("schema_version") if isinstance(found, dict) else None
-    if version not in {1, SCHEMA_VERSION}:
+    if version not in (1, SCHEMA_VERSION):  # whatever it is: a set asks for its hash
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         raise UsageError(
             "this file is no report that this version of repro-audit reads",
@@ -84,7 +84,7 @@ def read(path: str | Path) -> Report:
         if version == 1:
             found = _of_version_1(found)
         report: Report = border.read(Report, {**found, "version": found["tool"]["version"]})
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise UsageError(
             "this file is no whole report", where=where, why=str(error), next_step=_SAVE
         ) from error

@@ -107,15 +107,15 @@ def share(part: int, whole: int) -> str:
     """A percentage that is 0% or 100% only where it is exactly that."""
     if whole <= 0:
         return "0%"
-    if part in (0, whole):
-        return f"{100 * part // whole}%"
+    if not 0 < part < whole:
+        return "0%" if part <= 0 else "100%"
     percent = 100 * part / whole
     return "<0.1%" if percent < 0.1 else ">99.9%" if percent > 99.9 else f"{percent:.1f}%"  # noqa: PLR2004
 
 
 def seconds(value: float) -> str:
     """`0.4 s`, `12.3 s`, `3 min 20 s`."""
-    if value < 60:  # noqa: PLR2004
+    if not 60 <= value < math.inf:  # noqa: PLR2004 - a NaN too, which a saved report may have
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _annotations = functools.cache(get_type_hints)
 _SCALARS = {bool, int, float, str}
+_MAPPINGS = {dict, Mapping}
 
 
 def dumps(value: object) -> str:
@@ -80,8 +82,8 @@ def read(kind: Any, data: Any) -> Any:
         return None if data is None else read(inner[0], data)
     if get_origin(kind) is tuple and isinstance(data, list):
         items = inner[:1] * len(data) if inner[-1] is ... else inner
-        return tuple(map(read, items, data))
-    if inner and isinstance(data, dict):
+        return tuple(read(item, each) for item, each in zip(items, data, strict=True))
+    if get_origin(kind) in _MAPPINGS and isinstance(data, dict):
         return {read(inner[0], key): read(inner[1], each) for key, each in data.items()}
     if is_dataclass(kind) and isinstance(data, dict):
         make: Any = kind
@@ -92,7 +94,8 @@ def read(kind: Any, data: Any) -> Any:
     called = isinstance(kind, type) and issubclass(kind, (Path, Enum))
     if called or (kind is float and isinstance(data, (int, str))):
         return kind(data)
-    if kind in _SCALARS and type(data) is not kind:
-        message = f"{data!r:.80} is no {kind.__name__}"
+    composed = is_dataclass(kind) or get_origin(kind) in {tuple, *_MAPPINGS}
+    if composed or (kind in _SCALARS and type(data) is not kind):
+        message = f"{data!r:.80} is no {getattr(kind, '__name__', kind)}"
         raise TypeError(message)
     return data

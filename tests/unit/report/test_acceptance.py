@@ -12,6 +12,7 @@ from repro_audit.config import load
 from repro_audit.errors import UsageError
 from repro_audit.report import as_text, junit, plain, verdict
 from repro_audit.report.acceptance import IN_BASELINE, accept
+from repro_audit.report.model import SourceStatus
 from repro_audit.source import Scope
 from tests.report_models import BROKEN, NUM_WORKERS, RACE
 
@@ -47,6 +48,9 @@ def test_what_did_not_break_is_told() -> None:
     found = accept(BROKEN, {"hash-seed": "no sets here"})
     assert found.decision == BROKEN.decision
     assert "hash-seed is accepted, and did not differ" in found.notes
+    held = next(source for source in BROKEN.sources if source.id == "hash-seed")
+    untried = with_source(BROKEN, replace(held, status=SourceStatus.NOT_EXERCISED))
+    assert "hash-seed is accepted, and was not tried" in accept(untried, {"hash-seed": "…"}).notes
 
 
 def test_a_baseline_accepts_what_it_has_at_the_same_place() -> None:

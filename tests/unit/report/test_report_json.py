@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from repro_audit.errors import UsageError
-from repro_audit.report import as_json
+from repro_audit.report import as_json, as_text
 from tests.report_models import BROKEN, CLEAN, HOSTILE_REPORT, REPORTS
 
 if TYPE_CHECKING:
@@ -170,6 +170,8 @@ def test_a_report_of_version_1_is_read(name: str, tmp_path: Path) -> None:
         ('{"schema_version": 3}', "update repro-audit"),
         ('{"schema_version": 2}', "no whole report"),
         ('{"schema_version": 1}', "no whole report"),
+        ('{"schema_version": []}', "it has no schema version"),
+        ("[" * 100_000, "it is no JSON"),
     ],
 )
 def test_what_is_no_report_is_refused(content: str, said: str, tmp_path: Path) -> None:
@@ -187,6 +189,13 @@ def test_what_is_no_report_is_refused(content: str, said: str, tmp_path: Path) -
         _set(*BROKEN_SOURCE, "status", value="fine"),
         _set("trials", 1, "setting", "num-workers", value=0),
         _set("seconds", value="soon"),
+        _set("seconds", value=10**400),
+        _set("target", value="train.py"),
+        _set("settings", value=[]),
+        _set("trials", value=None),
+        _set("trials", 1, "setting", value="num-workers"),
+        _set(*BROKEN_SOURCE, "losses", value={}),
+        _set(*BROKEN_SOURCE, "divergence", value=0),
         lambda document: document["environment"].pop("cpu"),
     ],
 )
@@ -197,6 +206,15 @@ def test_a_report_with_a_fault_is_refused(change: Callable[[Any], None], tmp_pat
     path.write_text(json.dumps(document))
     with pytest.raises(UsageError, match="no whole report"):
         as_json.read(path)
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-inf"])
+def test_numbers_that_no_audit_writes_are_shown(seconds: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    document = {**as_json.document(BROKEN), "seconds": seconds}
+    _set(*BROKEN_SOURCE, "divergence", "size", "mismatched", value=10**400)(document)
+    path.write_text(json.dumps(document))
+    assert f"{seconds} s" in as_text.render(as_json.read(path))
 
 
 @pytest.mark.parametrize("scope", ["rerun", "settings", "portable"])
