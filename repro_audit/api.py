@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import site
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -162,5 +163,8 @@ def _importing_alike() -> Iterator[None]:
 
 def _own_places() -> list[str]:
     """What is on `sys.path` and would not be on that of a new interpreter."""
-    usual = (sys.base_prefix, sys.prefix)
-    return [place for place in sys.path if place and not place.startswith(usual)]
+    # A project may lie below a prefix: /usr/src/app, or next to one: env-models beside env.
+    libraries = [Path(p, lib) for p in (sys.base_prefix, sys.prefix) for lib in ("lib", "lib64")]
+    usual = [*libraries, *map(Path, site.getsitepackages())]
+    places = [Path(place).absolute() for place in sys.path if place]
+    return [str(p) for p in places if not any(p.is_relative_to(each) for each in usual)]

@@ -58,8 +58,13 @@ def named(function: Callable[..., object]) -> Iterator[CallableTarget]:
     """A target that calls a function in trials.
 
     Raises:
-        UsageError: it holds what can not be handed to another process.
+        UsageError: it holds what can not be handed to another process, or is no function.
     """
+    if not callable(function):
+        raise UsageError(
+            f"{function!r:.80} is neither a function nor a text, so it names no target.",
+            next_step='give a function that returns what to train, or a text: "train.py:build"',
+        )
     file = _importable(function)
     name = getattr(function, "__qualname__", None) or type(function).__name__
     if file is not None:

@@ -270,7 +270,7 @@ def init(
     """
     from repro_audit.cli.init_files import additions, offer
 
-    promise = require.value if require else Scope.RERUN.value
+    promise = require.value if require else None
     offer(additions(target, tuple(arguments or ()), require=promise), sure=yes)
 
 

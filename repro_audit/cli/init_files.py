@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -13,6 +14,7 @@ import typer
 
 from repro_audit.config import REPOSITORY_MARKS, TABLE, load
 from repro_audit.errors import UsageError
+from repro_audit.source import Scope
 from repro_audit.target import parse
 
 _WORKFLOW = ".github/workflows/reproducibility.yml"
@@ -41,12 +43,12 @@ jobs:
       - run: pip install {packages}
       # It annotates the lines that break a promise, and writes the job's summary.
       - run: |
-          repro-audit check -o repro-audit.html -o repro-audit.json {target}
+          repro-audit check -o repro-audit.html -o repro-audit.json {flags}{target}
       - uses: actions/upload-artifact@v4
         if: always()
         with:
           name: repro-audit
-          path: {directory}/repro-audit.*
+          path: {reports}
 """
 
 
@@ -68,7 +70,7 @@ class Addition:
             file.write(gap + self.text)
 
 
-def additions(target: str, arguments: tuple[str, ...], *, require: str) -> list[Addition]:
+def additions(target: str, arguments: tuple[str, ...], *, require: str | None) -> list[Addition]:
     """What a project gets for a target, in the current directory.
 
     Raises:
@@ -78,18 +80,23 @@ def additions(target: str, arguments: tuple[str, ...], *, require: str) -> list[
     here = Path.cwd()
     known, root = load(here), _repository(here)
     workflow = root / _WORKFLOW
+    directory = here.relative_to(root).as_posix()
+    # A table that is there keeps its own promise: one that is asked for goes into the command.
+    flags = f"--require {require} " if require and known.path is not None else ""
     return [
         Addition(
             path=_PROJECT,
-            text=_CONFIGURATION.format(require=require),
-            kept=f"it has [{TABLE}]" if known.path is not None else "",
+            text=_CONFIGURATION.format(require=require or Scope.RERUN.value),
+            kept="" if known.path is None else f"{os.path.relpath(known.path)} has [{TABLE}]",
         ),
         Addition(
             path=workflow,
             text=_STEPS.format(
                 python=".".join(platform.python_version_tuple()[:2]),
                 packages=_packages(),
-                directory=here.relative_to(root).as_posix(),
+                directory=json.dumps(directory, ensure_ascii=False),
+                reports=json.dumps(f"{directory}/repro-audit.*", ensure_ascii=False),
+                flags=flags,
                 target=shlex.join([target, *arguments]),
             ),
             kept="it is there already" if workflow.exists() else "",

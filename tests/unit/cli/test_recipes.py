@@ -29,7 +29,7 @@ ACTION = REPOSITORY / ".github" / "actions" / "repro-audit" / "action.yml"
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / ".git").mkdir()
-    directory = tmp_path / "my models"
+    directory = tmp_path / "my: models #2"
     directory.mkdir()
     (directory / "train.py").write_text("import torch\n")
     monkeypatch.chdir(directory)
@@ -49,10 +49,19 @@ def test_a_project_gets_a_table_and_a_workflow(project: Path) -> None:
     assert (settled.require.value, settled.steps) == ("settings", 8)
     assert (project / "pyproject.toml").read_text().startswith("[project]\nname = 'mine'\n")
     job = workflow(project)
-    assert job["defaults"]["run"]["working-directory"] == "my models"
+    assert job["defaults"]["run"]["working-directory"] == "my: models #2"
+    assert job["steps"][-1]["with"]["path"] == "my: models #2/repro-audit.*"
     runs = [step["run"] for step in job["steps"] if "run" in step]
     assert runs[0] == "pip install repro-audit -r requirements.txt ."
     assert runs[1].strip().endswith("train.py --name 'a: #b'")
+
+
+def test_a_promise_that_is_asked_for_is_enforced_where_a_table_has_another(project: Path) -> None:
+    (project.parent / "pyproject.toml").write_text("[tool.repro-audit]\nrequire = 'rerun'\n")
+    table, _ = additions("train.py", (), require=None)
+    assert table.kept == "../pyproject.toml has [tool.repro-audit]"
+    offer(additions("train.py", (), require="settings"), sure=True)
+    assert workflow(project)["steps"][-2]["run"].strip().endswith("--require settings train.py")
 
 
 def valid(document: Any, kind: str) -> bool:
