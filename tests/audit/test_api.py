@@ -21,17 +21,18 @@ from repro_audit import assert_reproducible, audit
 from repro_audit.errors import UsageError
 from repro_audit.report import as_json
 from tests.auditing import REPOSITORY
+from tests.sharing import Interpreters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.sharing import Interpreters
 
-
-@pytest.fixture
-def lent(interpreters: Interpreters) -> Iterator[None]:
-    with interpreters.lent(baseline=True):
+@pytest.fixture(scope="module")
+def lent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Interpreters of this module's own: those of other tests have another environment."""
+    directory = tmp_path_factory.mktemp("interpreters")
+    with Interpreters(directory, fresh=False) as own, own.lent(baseline=True):
         yield
 
 

@@ -71,9 +71,15 @@ def audited_program(name: str, section: str, tree: Path, runner: Runner) -> dict
         isolation.cleanup()
 
 
-@pytest.mark.deep  # `test_samples` has programs like these for each source
 @pytest.mark.parametrize("section", [EXAMPLE, MEND])
-@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Their programs start ranks, each an interpreter that imports torch; `test_command` has others.
+        pytest.param(name, marks=[pytest.mark.deep] if name.startswith("rank-") else [])
+        for name in catalogue()
+    ],
+)
 def test_program(
     name: str, section: str, tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,14 +92,6 @@ def test_program(
     assert section == EXAMPLE or report["exit_code"] == 0
     others = {source["status"] for source in report["sources"] if source["id"] != name}
     assert "broke" not in others
-
-
-@pytest.mark.parametrize("name", catalogue())
-def test_programs_are_python_that_trains(name: str) -> None:
-    for section in (EXAMPLE, MEND):
-        body = program(sections(catalogue()[name].doc or "")[section])
-        compile(body, name, "exec")
-        assert "import torch" in body
 
 
 @pytest.mark.parametrize("answer", Answer)
