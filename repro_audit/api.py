@@ -7,13 +7,12 @@ import site
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from repro_audit import auditing, config
 from repro_audit.callables import named
-from repro_audit.report import formats, html, model, saving, terminal
+from repro_audit.report import as_text, formats, html, model
 from repro_audit.report.acceptance import accept
 from repro_audit.report.progress import Progress
 from repro_audit.target import parse
@@ -30,9 +29,7 @@ class Report(model.Report):
     """What an audit found; as text it is the page that the command prints."""
 
     def __str__(self) -> str:
-        page = StringIO()
-        terminal.print_report(self, terminal.stdout_console(page, width=_WIDTH))
-        return page.getvalue()
+        return as_text.page(self, width=_WIDTH)
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""
@@ -44,9 +41,7 @@ class Report(model.Report):
         Raises:
             UsageError: a file does not say its format, or can not be written.
         """
-        for file in files:
-            output = formats.output(file, where="save")
-            saving.write(output.format.render(self), output.destination)
+        formats.save(self, [formats.output(file, where="save") for file in files])
 
     @property
     def broke(self) -> tuple[str, ...]:
@@ -114,13 +109,14 @@ def audit(
         "no-pinpoint": None if pinpoint is None else not pinpoint,
     }
     asked = config.settle(flags, Path.cwd())
-    options = asked.options
     with _importing_alike(), Progress(quiet=not progress) as shown:
         if isinstance(target, str):
-            found = auditing.audit(parse(target, arguments), options, shown)
+            found = auditing.audit(parse(target, arguments), asked.options, shown)
         else:
             with named(target) as callable_target:
-                found = callable_target.told(auditing.audit(callable_target.target, options, shown))
+                found = callable_target.told(
+                    auditing.audit(callable_target.target, asked.options, shown)
+                )
     found = accept(found, asked.accept, asked.baseline)
     return Report(**{each.name: getattr(found, each.name) for each in fields(found)})
 

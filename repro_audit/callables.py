@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from repro_audit.errors import UsageError
+from repro_audit.probe.files import relative
 from repro_audit.target import Target
 
 if TYPE_CHECKING:
@@ -96,8 +97,7 @@ def _importable(function: Any) -> str | None:
         or not Path(file).is_file()
     ):
         return None
-    here = Path.cwd()
-    return str(Path(file).relative_to(here)) if Path(file).is_relative_to(here) else file
+    return relative(file)
 
 
 def _pickled(function: object, directory: Path) -> bytes:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 TABLE = "tool.repro-audit"
-REPOSITORY_MARKS = (".git", ".hg", ".svn")
+_MARKS = (".git", ".hg", ".svn")
 
 _FLAGS = (
     Option(
@@ -226,15 +226,23 @@ def load(directory: Path) -> Config:
     Raises:
         UsageError: the file can not be read, or the table holds what it must not.
     """
+    root = repository(directory)
     for place in (directory, *directory.parents):
         path = place / "pyproject.toml"
         if path.is_file():
             table = _table(path)
             if table is not None:
                 return _checked(table, path)
-        if any((place / mark).exists() for mark in REPOSITORY_MARKS):
+        if place == root:
             break
     return Config()
+
+
+def repository(directory: Path) -> Path | None:
+    """The root of the repository that a directory lies in; None where it lies in none."""
+    places = (directory, *directory.parents)
+    marked = (place for place in places if any((place / mark).exists() for mark in _MARKS))
+    return next(marked, None)
 
 
 def _table(path: Path) -> Any:

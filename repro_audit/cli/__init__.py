@@ -156,7 +156,6 @@ def check(
     What no flag says is taken from the table tool.repro-audit in pyproject.toml.
     """
     from repro_audit.auditing import audit
-    from repro_audit.cli.acceptances import keep
     from repro_audit.cli.delivery import deliver
     from repro_audit.config import settle
     from repro_audit.report.acceptance import accept
@@ -184,6 +183,8 @@ def check(
         "no-pinpoint": no_pinpoint,
     }
     if accepted or reason:
+        from repro_audit.cli.acceptances import keep
+
         keep(accepted or (), reason, Path.cwd())
     asked = settle(flags, Path.cwd())
     parsed = parse(target, tuple(arguments or ()))
@@ -228,8 +229,7 @@ def report(
 
     The exit code is 0 where that was possible, whatever the verdict.
     """
-    from repro_audit.cli import delivery
-    from repro_audit.report import as_json, formats, saving
+    from repro_audit.report import as_json, formats, saving, terminal
 
     chosen = None if format is None else formats.known(format, where="--format")
     on_terminal = chosen is None or chosen is TERMINAL
@@ -241,9 +241,11 @@ def report(
         outputs.append(formats.Output(format=chosen, destination=saving.STDOUT))
     found = as_json.read(file)
     if outputs:
-        delivery.save(found, outputs)
+        formats.save(found, outputs)
+    elif finding is None:
+        terminal.print_report(found, terminal.stdout_console(), verbose=verbose)
     else:
-        delivery.show(found, finding, verbose=verbose)
+        terminal.print_finding(found, finding, terminal.stdout_console())
 
 
 @app.command()

@@ -8,17 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro_audit.errors import UsageError
-from repro_audit.report import github, markdown, saving, terminal
+from repro_audit.report import formats, github, markdown, saving, terminal
 from repro_audit.report.style import TerminalStyle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rich.console import Console
 
     from repro_audit.config import Check
-    from repro_audit.report.formats import Output
     from repro_audit.report.model import Report
 
 
@@ -29,7 +25,7 @@ def deliver(report: Report, asked: Check) -> None:
         UsageError: a report can not be saved.
     """
     try:
-        save(report, asked.outputs)
+        formats.save(report, asked.outputs)
     finally:
         if any(output.destination == saving.STDOUT for output in asked.outputs):
             _print(report, asked, terminal.stderr_console())
@@ -41,48 +37,12 @@ def deliver(report: Report, asked: Check) -> None:
             _summarise(report)
 
 
-def show(report: Report, finding: str | None, *, verbose: bool) -> None:
-    """Print the report, or one finding of it whole."""
-    console = terminal.stdout_console()
-    look = TerminalStyle.of(console)
-    if finding is None:
-        page = terminal.render(report, look, verbose=verbose)
-    else:
-        page = terminal.finding(report, finding, look)
-    terminal.print_whole([page], console, look)
-
-
-def save(report: Report, outputs: Iterable[Output]) -> None:
-    """Write each of the outputs, also where another one can not be written.
-
-    Raises:
-        UsageError: one of them can not be.
-    """
-    errors = [(output.destination, _error(report, output)) for output in outputs]
-    for destination, error in errors:
-        if error is not None:
-            raise UsageError(
-                f"the report can not be saved as {destination!r}", why=str(error)
-            ) from error
-
-
-def _error(report: Report, output: Output) -> OSError | None:
-    """What kept the output from being written."""
-    try:
-        saving.write(output.format.render(report), output.destination)
-    except OSError as error:
-        return error
-    return None
-
-
 def _print(report: Report, asked: Check, console: Console) -> None:
-    look = TerminalStyle.of(console)
-    page = (
-        terminal.verdict(report, look)
-        if asked.quiet
-        else terminal.render(report, look, verbose=asked.verbose)
-    )
-    terminal.print_whole([page], console, look)
+    if asked.quiet:
+        look = TerminalStyle.of(console)
+        terminal.print_whole([terminal.verdict(report, look)], console, look)
+    else:
+        terminal.print_report(report, console, verbose=asked.verbose)
 
 
 def _on_github() -> bool:

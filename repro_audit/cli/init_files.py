@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from repro_audit.config import REPOSITORY_MARKS, TABLE, load
+from repro_audit.config import TABLE, load, repository
 from repro_audit.errors import UsageError
 from repro_audit.source import Scope
 from repro_audit.target import parse
@@ -78,7 +78,8 @@ def additions(target: str, arguments: tuple[str, ...], *, require: str | None) -
     """
     parse(target, arguments)
     here = Path.cwd()
-    known, root = load(here), _repository(here)
+    known = load(here)
+    root = repository(here) or here  # of a repository, where GitHub looks for workflows
     workflow = root / _WORKFLOW
     directory = here.relative_to(root).as_posix()
     # A table that is there keeps its own promise: one that is asked for goes into the command.
@@ -102,14 +103,6 @@ def additions(target: str, arguments: tuple[str, ...], *, require: str | None) -
             kept="it is there already" if workflow.exists() else "",
         ),
     ]
-
-
-def _repository(directory: Path) -> Path:
-    """The root of the repository, where GitHub looks for workflows; without one, the directory itself."""
-    for place in (directory, *directory.parents):
-        if any((place / mark).exists() for mark in REPOSITORY_MARKS):
-            return place
-    return directory
 
 
 def _packages() -> str:

@@ -139,8 +139,8 @@ def _covers(report: Report) -> dict[str, Json]:
         "sources": {
             scope.value: {"tried": each.tried, "of": each.of} for scope, each in tried.items()
         },
-        "only_if": [_string(condition) for condition in report.conditions],
-        "further": [_string(hint) for hint in report.further],
+        "only_if": _plain(report.conditions),
+        "further": _plain(report.further),
         "nothing_at_stake": _plain(report.nothing_at_stake),
     }
 

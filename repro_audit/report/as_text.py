@@ -1,4 +1,4 @@
-"""The terminal's page as plain text, with each finding whole: for a file, which has room."""
+"""The terminal's page as plain text."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ _WIDTH = 100
 
 
 def render(report: Report) -> str:
+    """The page with each finding whole: for a file, which has room."""
+    return page(report, width=_WIDTH, verbose=True)
+
+
+def page(report: Report, *, width: int, verbose: bool = False) -> str:
     """The page, without colours."""
-    page = io.StringIO()
+    written = io.StringIO()
     console = Console(
-        file=page, width=_WIDTH, color_system=None, highlight=False, markup=False, emoji=False
+        file=written, width=width, color_system=None, highlight=False, markup=False, emoji=False
     )
-    terminal.print_report(report, console, verbose=True)
-    return page.getvalue()
+    terminal.print_report(report, console, verbose=verbose)
+    return written.getvalue()

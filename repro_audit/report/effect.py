@@ -40,14 +40,14 @@ def gaps(a: LossCurve, b: LossCurve) -> list[float]:
 
 
 def _of_losses(source: SourceResult) -> float:
-    return max(map(_comparable, gaps(*source.losses)), default=0.0) if source.losses else 0.0
+    return max(map(comparable, gaps(*source.losses)), default=0.0) if source.losses else 0.0
 
 
 def _of_values(source: SourceResult) -> float:
     size = source.divergence.size if source.divergence is not None else None
-    return _comparable(size.max_abs) if size is not None else 0.0
+    return comparable(size.max_abs) if size is not None else 0.0
 
 
-def _comparable(difference: float) -> float:
+def comparable(difference: float) -> float:
     """A difference from or to NaN is as large as any."""
     return math.inf if math.isnan(difference) else difference

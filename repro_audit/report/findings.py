@@ -19,12 +19,20 @@ from repro_audit.report.model import (
     LossCurve,
     SourceResult,
 )
-from repro_audit.report.style import TerminalStyle, code, heading, indented, rows, words
+from repro_audit.report.style import (
+    TerminalStyle,
+    code,
+    heading,
+    indented,
+    labelled,
+    rows,
+    words,
+)
 from repro_audit.source import Scope
 from repro_audit.storage.facts import of_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from rich.console import RenderableType
 
@@ -129,20 +137,13 @@ def _source_rows(source: SourceResult, look: TerminalStyle) -> Iterator[tuple[st
         yield "found", words(source.reason)
     if source.levels:
         yield "levels", _levels(source.levels, look)
-    yield from _labelled("evidence", [words(item) for item in source.evidence])
+    yield from labelled("evidence", [words(item) for item in source.evidence])
     if source.divergence is not None:
         yield from _divergence_rows(source.divergence, look)
     if source.losses is not None:
         yield "loss", _losses(*source.losses, look)
         if grown := growth(*source.losses, look):
             yield "growth", words(grown)
-
-
-def _labelled(
-    label: str, contents: Sequence[RenderableType]
-) -> Iterator[tuple[str, RenderableType]]:
-    for index, content in enumerate(contents):
-        yield label if index == 0 else "", content
 
 
 def _levels(levels: tuple[LevelResult, ...], look: TerminalStyle) -> Text:
@@ -199,7 +200,7 @@ def _losses(a: LossCurve, b: LossCurve, look: TerminalStyle) -> RenderableType:
             table.add_row(Text(look.gap), style="dim")
         previous = step
         sign, style = (f"{look.arrow} ", "bold") if step == first else ("", "")
-        cells = (Text(f"{sign}{step}"), *_loss_cells(step, a.values, b.values, digits))
+        cells = (Text(f"{sign}{step}"), *map(Text, losses_at(step, a, b, digits)))
         table.add_row(*cells[:columns], style=style)
     return table
 
@@ -212,17 +213,14 @@ def _shown_steps(steps: int, first: int) -> list[int]:
     return sorted({0, *around, steps - 1})
 
 
-def _loss_cells(
-    step: int, a: tuple[float, ...], b: tuple[float, ...], digits: int
-) -> tuple[Text, Text, Text]:
-    cells = [text.loss(run[step], digits) if step < len(run) else "ended" for run in (a, b)]
-    if step >= len(a) or step >= len(b):
-        difference = ""
-    elif text.same_number(a[step], b[step]):
-        difference = "same"
-    else:
-        difference = f"{b[step] - a[step]:+.1e}"
-    return Text(cells[0]), Text(cells[1]), Text(difference)
+def losses_at(step: int, a: LossCurve, b: LossCurve, digits: int) -> tuple[str, str, str]:
+    """Both losses at a step, and by how much they differ: `same`, or nothing where a run had ended."""
+    runs = (a.values, b.values)
+    ours, theirs = (text.loss(run[step], digits) if step < len(run) else "ended" for run in runs)
+    if any(step >= len(run) for run in runs):
+        return ours, theirs, ""
+    same = text.same_number(a.values[step], b.values[step])
+    return ours, theirs, "same" if same else f"{b.values[step] - a.values[step]:+.1e}"
 
 
 def _fix(fix: Fix, look: TerminalStyle) -> RenderableType:

@@ -1,4 +1,4 @@
-"""The formats of a report, each a pure function of it, and which one a file is to have."""
+"""The formats of a report, each a pure function of it; which one a file is to have, and writing it there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from repro_audit.errors import UsageError, nearest
-from repro_audit.report.saving import STDOUT
+from repro_audit.report.saving import STDOUT, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -144,6 +144,29 @@ def refuse_twice(outputs: Iterable[Output], *, where: str) -> None:
             what = "to stdout" if to_stdout else f"as {each.destination!r}"
             raise UsageError(f"two reports would be written {what}", where=where)
         seen.add(place)
+
+
+def save(report: Report, outputs: Iterable[Output]) -> None:
+    """Write each of the outputs, also where another one can not be written.
+
+    Raises:
+        UsageError: one of them can not be.
+    """
+    errors = [(output.destination, _error(report, output)) for output in outputs]
+    for destination, error in errors:
+        if error is not None:
+            raise UsageError(
+                f"the report can not be saved as {destination!r}", why=str(error)
+            ) from error
+
+
+def _error(report: Report, output: Output) -> OSError | None:
+    """What kept the output from being written."""
+    try:
+        write(output.format.render(report), output.destination)
+    except OSError as error:
+        return error
+    return None
 
 
 def _split(asked: str) -> tuple[str | None, str]:

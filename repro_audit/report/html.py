@@ -125,17 +125,8 @@ def _loss_rows(a: LossCurve, b: LossCurve) -> list[dict[str, Any]]:
     digits = text.telling_digits(pairs)
     rows = []
     for step in range(max(len(a.values), len(b.values))):
-        values = [run.values[step] if step < len(run.values) else None for run in (a, b)]
-        ours, theirs = values
-        same = ours is None or theirs is None or text.same_number(ours, theirs)
-        rows.append(
-            {
-                "step": step,
-                "values": ["ended" if v is None else text.loss(v, digits) for v in values],
-                "gap": "" if None in values else "same" if same else f"{theirs - ours:+.1e}",  # type: ignore[operator]
-                "same": same,
-            }
-        )
+        *values, gap = findings.losses_at(step, a, b, digits)
+        rows.append({"step": step, "values": values, "gap": gap, "same": gap in {"", "same"}})
     return rows
 
 

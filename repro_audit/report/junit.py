@@ -41,7 +41,7 @@ def render(report: Report) -> str:
         root,
         "testsuite",
         {
-            "name": _safe(" ".join((report.target.spec, *report.target.argv))),
+            "name": _safe(report.target.command),
             **counts,
             "skipped": _count(cases, "skipped"),
             "time": time,

@@ -73,11 +73,8 @@ def _parts(report: Report) -> Iterator[str]:
 
 
 def _head(report: Report) -> Iterator[str]:
-    command = " ".join((report.target.spec, *report.target.argv))
-    steps = text.plural(report.settings.steps, "step")
-    trials = text.plural(len(report.trials), "trial")
-    ran = f"{steps} a trial, {trials} in {text.seconds(report.seconds)}"
-    yield f"- target: {code(command)}, {ran} ({wording.exit_in_words(report)})"
+    command = code(report.target.command)
+    yield f"- target: {command}, {wording.ran(report)} ({wording.exit_in_words(report)})"
     said = (
         wording.condition(report) and f"only if {wording.condition(report)}",
         report.nothing_at_stake and f"nothing at stake: {report.nothing_at_stake}",

@@ -96,6 +96,11 @@ class Target:
     """`build` or `script`."""
     argv: tuple[str, ...] = ()
 
+    @property
+    def command(self) -> str:
+        """With its arguments."""
+        return " ".join((self.spec, *self.argv))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

@@ -118,16 +118,12 @@ def gaps_in_words(a: LossCurve, b: LossCurve) -> str:
     first = next((step for step, gap in enumerate(found) if gap != 0), None)
     if first is None:
         return "no difference"
-    largest = max(range(len(found)), key=lambda step: _comparable(found[step]))
+    largest = max(range(len(found)), key=lambda step: effect.comparable(found[step]))
     return (
         f"the losses differ from step {first} on, by {text.number(found[first])} there; "
         f"most at step {largest}, by {text.number(found[largest])}; "
         f"at the last step by {text.number(found[-1])}"
     )
-
-
-def _comparable(gap: float) -> float:
-    return math.inf if math.isnan(gap) else gap
 
 
 def _bar(gap: float, x: float, y: Callable[[float], float], width: float) -> Bar:

@@ -158,6 +158,14 @@ def rows(
     return indented(grid, _GAP)
 
 
+def labelled(
+    label: str, contents: Iterable[RenderableType]
+) -> Iterator[tuple[str, RenderableType]]:
+    """Rows below one label, which stands before the first."""
+    for index, content in enumerate(contents):
+        yield label if index == 0 else "", content
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cropped:

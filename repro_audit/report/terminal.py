@@ -21,6 +21,7 @@ from repro_audit.report.style import (
     Cropped,
     TerminalStyle,
     indented,
+    labelled,
     rows,
     words,
 )
@@ -44,6 +45,16 @@ def print_report(report: Report, console: Console, *, verbose: bool = False) -> 
     """Print the page to the tool's own console."""
     look = TerminalStyle.of(console)
     print_whole([render(report, look, verbose=verbose)], console, look)
+
+
+def print_finding(report: Report, id: str, console: Console) -> None:  # noqa: A002  # as of `finding`
+    """Print one finding whole.
+
+    Raises:
+        UsageError: the report has no such finding.
+    """
+    look = TerminalStyle.of(console)
+    print_whole([finding(report, id, look)], console, look)
 
 
 def print_whole(
@@ -163,11 +174,9 @@ def _conditions(report: Report) -> Iterator[tuple[str, RenderableType]]:
 
 
 def _target(report: Report, look: TerminalStyle) -> tuple[str, RenderableType]:
-    command = text.line(" ".join((report.target.spec, *report.target.argv)))
-    steps = text.plural(report.settings.steps, "step")
-    trials = text.plural(len(report.trials), "trial")
-    ran = f": {steps} a trial, {trials} in {text.seconds(report.seconds)}"
-    return "target", Cropped(content=Text.assemble((command, "bold"), ran), lines=2, look=look)
+    command = (text.line(report.target.command), "bold")
+    content = Text.assemble(command, f": {wording.ran(report)}")
+    return "target", Cropped(content=content, lines=2, look=look)
 
 
 def _made(report: Report) -> Iterator[tuple[str, RenderableType]]:
@@ -189,8 +198,7 @@ def _further(report: Report) -> Iterator[tuple[str, RenderableType]]:
 def _labelled(
     label: str, lines: Sequence[str], style: str = ""
 ) -> Iterator[tuple[str, RenderableType]]:
-    for index, line in enumerate(lines):
-        yield label if index == 0 else "", words(line, style)
+    return labelled(label, (words(line, style) for line in lines))
 
 
 def _cropped(content: str, lines: int, look: TerminalStyle, style: str = "") -> RenderableType:
@@ -242,11 +250,11 @@ def verdict_line(report: Report, look: TerminalStyle) -> Text:
 
 def _failure(failure: TargetFailure) -> RenderableType:
     said = (("where", failure.where), ("why", failure.why), ("next", failure.next_step))
-    labelled = [
+    about = [
         ("what", words(failure.what, "bold")),
         *((label, Text(text.block(s), overflow="fold")) for label, s in said if s),
     ]
-    parts: list[RenderableType] = [rows(labelled)]
+    parts: list[RenderableType] = [rows(about)]
     for label, content in (
         ("Its traceback", text.block(failure.traceback)),
         (

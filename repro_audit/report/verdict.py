@@ -67,6 +67,13 @@ def exit_in_words(report: Report) -> str:
     return f"exit {report.exit_code}{required}"
 
 
+def ran(report: Report) -> str:
+    """What the audit took: `8 steps a trial, 53 trials in 26.5 s`."""
+    steps = text.plural(report.settings.steps, "step")
+    trials = text.plural(len(report.trials), "trial")
+    return f"{steps} a trial, {trials} in {text.seconds(report.seconds)}"
+
+
 def condition(report: Report) -> str:
     """What the verdict hangs on; empty where it does on nothing."""
     if not report.conditions or report.verdict is not Outcome.REPRODUCIBLE:

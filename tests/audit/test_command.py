@@ -13,7 +13,7 @@ import pytest
 from repro_audit.trial.launched import hook
 from repro_audit.trial.launched.traced import PROCESSES
 from repro_audit.trial.request import DEFECT
-from tests.auditing import Audited, environment, read
+from tests.auditing import Audited, check
 from tests.launching import PYTHON, oracle, pinned, write
 
 if TYPE_CHECKING:
@@ -223,17 +223,7 @@ OF_RANKS = ("--only", "rank-divergence", "--only", "rank-seed")
 
 def audited(tree: Path, program: str, *words: str) -> Audited:
     write(tree, "train.py", program)
-    saved = tree / "report.json"
-    flags = ("--verbose", "--steps", "3", "--runs", "1", "--json", str(saved))
-    ended = subprocess.run(
-        [PYTHON, "-m", "repro_audit", "check", *flags, *words],
-        cwd=tree,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return read(saved, exit_code=ended.returncode, terminal=ended.stderr + ended.stdout)
+    return check("--steps", "3", "--runs", "1", *words, cwd=tree, saved=tree / "report.json")
 
 
 @pytest.mark.parametrize(

@@ -354,7 +354,10 @@ class Models:
 
     def changed(self, before: dict[Parameter, bytes]) -> bool:
         """Whether something has written to a parameter since `bits`, `.data` included, or has replaced it."""
-        return any(before.get(known, bits) != bits for known, bits in self.bits().items())
+        return any(
+            known in before and digest(parameter) != before[known]
+            for parameter, known in self._parameters.items()
+        )
 
 
 def _leaves(losses: Any) -> Iterator[torch.Tensor]:
