@@ -56,6 +56,12 @@ TRANSFORMS = Internal(
     purpose="see that a transform of torch.func is under way",
     lost=EVERYTHING,
 )
+GRAD_AND_VALUE = Internal(
+    place="torch._functorch.eager_transforms:grad_and_value_impl",
+    purpose="count the steps of a training loop that torch.func.grad serves",
+    lost=EVERYTHING,
+    parameters=("argnums", "has_aux", "args"),
+)
 TRACING = Internal(
     place="torch:_C._get_tracing_state",
     purpose="see that the JIT traces",

@@ -37,6 +37,7 @@ __all__ = [
     "overwrite",
     "pass_over",
     "reading",
+    "unwrapped",
 ]
 
 BLOCK_BYTES = 1 << 26
@@ -178,6 +179,13 @@ def reading(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # whatever other people's classes do
         pass_over(f"{what} ({type(error).__name__})")
+
+
+def unwrapped(tensor: Any) -> Any:
+    """What the transforms of `torch.func` have wrapped: of a tensor that `vmap` holds, the whole."""
+    while isinstance(tensor, torch.Tensor) and _is_wrapped(tensor):
+        tensor = _unwrapped(tensor)
+    return tensor
 
 
 def opaque_forms() -> tuple[str, ...]:

@@ -23,8 +23,9 @@ from repro_audit.probe.clock import Clock
 from repro_audit.probe.digest.generators import ambient
 from repro_audit.probe.digest.tensors import pass_over, reading
 from repro_audit.probe.steps.counters import MOST_BACKWARDS
+from repro_audit.probe.steps.functional import Functional
 from repro_audit.probe.steps.loaders import Loaders
-from repro_audit.probe.steps.models import Models
+from repro_audit.probe.steps.models import Models, behind
 from repro_audit.probe.steps.recorder import Recorder
 from repro_audit.probe.steps.stakes import Watch
 from repro_audit.storage.trace import Phase
@@ -84,6 +85,7 @@ class Hooks:
         self._backward = torch.autograd.backward
         self._grad = torch.autograd.grad
         self._scale = torch.amp.GradScaler.scale
+        self._functional = Functional(self)
 
     # Putting in place
 
@@ -103,6 +105,7 @@ class Hooks:
         torch.autograd.backward = self._wrap_backward()
         torch.autograd.grad = self._wrap_grad()
         torch.amp.GradScaler.scale = self._wrap_scale()  # type: ignore[method-assign]
+        self._functional.install()
         self._loaders.install()
 
     def uninstall(self) -> None:
@@ -116,6 +119,7 @@ class Hooks:
         torch.autograd.backward = self._backward
         torch.autograd.grad = self._grad
         torch.amp.GradScaler.scale = self._scale  # type: ignore[method-assign]
+        self._functional.uninstall()
         self._loaders.uninstall()
 
     def stop(self) -> None:
@@ -231,7 +235,7 @@ class Hooks:
 
         @functools.wraps(grad)
         def observed(*args: Any, **kwargs: Any) -> Any:
-            if _thread() != self._thread or self._muted:
+            if _thread() != self._thread or self._muted or _is_transforming():
                 return grad(*args, **kwargs)
             self._meet_tensors(args[0] if args else kwargs.get("outputs"))
             self._remember_parameters()
@@ -270,6 +274,24 @@ class Hooks:
         if not self._probe.steps and self._probe.backwards > MOST_BACKWARDS:
             raise StopTraining
         self._remember_parameters()
+
+    # torch.func
+
+    @property
+    def functional(self) -> bool:
+        """Whether what `torch.func` differentiates by may be the parameters: nothing else makes the steps."""
+        return self.observing and not self._muted and self._may_be_by_hand()
+
+    def differentiates(self, arguments: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """A transform of `torch.func` begins, by these."""
+        prefix = "func." if self._models.have_parameters else ""
+        self._differentiate((prefix + name, tensor) for name, tensor in arguments)
+        self._clock.phase = _FORWARD
+
+    def differentiated(self, value: Any, gradients: Any) -> None:
+        """It has come to these."""
+        self._observe_loss(value)
+        self.recorder.tree(_BACKWARD, "grad", gradients)
 
     # Steps
 
@@ -342,15 +364,19 @@ class Hooks:
         return not self._stepping and (self.by_hand or self._probe.steps == self._first_step)
 
     def _meet_tensors(self, losses: Any) -> None:
-        """Know the parameters that are in no module, by the losses that depend on them.
-
-        Nothing else than the next backward then shows that a step is over.
-        """
+        """Know the parameters that are in no module, by the losses that depend on them."""
         if self._may_be_by_hand() and not self._models.have_parameters:
-            self._begin()
-            with reading("the tensors that a loss depends on"):
-                self._models.tensors(losses)
-            self.settle()
+            self._differentiate(behind(losses))
+
+    def _differentiate(self, parameters: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Count a step where these are not what they were when gradients were last asked for.
+
+        Nothing else than the next backward shows that a step is over where no module holds the parameters.
+        """
+        self._begin()
+        with reading("the tensors that a loss depends on"):
+            self._models.tensors(parameters)
+        self.settle()
 
     def _remember_parameters(self) -> None:
         """Before a backward of a program of which no optimizer is known: a change after it is a step."""

@@ -20,7 +20,7 @@ from repro_audit.storage.trace import PUT_BACK, SETTING, Phase
 from repro_audit.torch_internals.tensors import BUFFERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import nn
 
@@ -49,6 +49,8 @@ class ByIdentity(Generic[T]):
 
     def set(self, key: object, value: T) -> None:
         """Set the value for an object."""
+        # Taken out first: where the id was another object's that is gone, the order would tell of addresses.
+        self._items.pop(id(key), None)
         self._items[id(key)] = (weakref.ref(key), value)
 
     def drop(self, reference: weakref.ref[Any]) -> None:
@@ -58,7 +60,7 @@ class ByIdentity(Generic[T]):
             del self._items[id(key)]
 
     def items(self) -> Iterator[tuple[Any, T]]:
-        """The objects that are still alive, in the order of their first entry."""
+        """The objects that are still alive, in the order in which they were set."""
         for reference, value in list(self._items.values()):
             key = reference()
             if key is not None:
@@ -90,8 +92,8 @@ class Models:
         self._roots: list[weakref.ref[nn.Module]] = []
         self._buffers: list[tuple[weakref.ref[nn.Module], str, TensorSlot]] = []
         self._lazy: list[weakref.ref[nn.Module]] = []
-        self._tensors: list[tuple[weakref.ref[torch.Tensor], Parameter]] = []
-        """Of a program without modules, in the order of its losses' graph."""
+        self._tensors: dict[str, tuple[weakref.ref[torch.Tensor], Parameter]] = {}
+        """Parameters that no module holds, by their names: a step may put another tensor in the place of one."""
         self._used: dict[str, int] = {}
         self._met: ByIdentity[int] = ByIdentity()
         """The first steps of optimizers in a resumed training."""
@@ -209,7 +211,7 @@ class Models:
         """
         again = self._recorder.again
         while self._tensors:  # the optimizer knows them by better names
-            self._parameters.drop(self._tensors.pop()[0])
+            self._parameters.drop(self._tensors.popitem()[1][0])
         pairs = []
         for group_number, group in enumerate(optimizer.param_groups):
             for number, parameter in enumerate(group["params"]):
@@ -324,23 +326,20 @@ class Models:
         """Whether a module with state was seen."""
         return bool(self._roots)
 
-    def tensors(self, losses: Any) -> None:
-        """Observe the tensors that losses depend on, as parameters of a program that keeps its own in no module.
-
-        They go by their order in the graph, so that one that a step has replaced is known by its place.
-        """
-        for number, tensor in enumerate(_leaves(losses)):
+    def tensors(self, named: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Observe tensors as parameters, unless a module holds them."""
+        for name, tensor in named:
             if self._parameters.get(tensor) is not None:
                 continue
-            if number < len(self._tensors):
-                replaced, known = self._tensors[number]
-                self._parameters.drop(replaced)
-                self._tensors[number] = (weakref.ref(tensor), known)
+            replaced = self._tensors.get(name)
+            if replaced is not None:
+                self._parameters.drop(replaced[0])
+                known = replaced[1]
             else:
-                known = Parameter(f"tensor{number}", self._recorder)
-                self._tensors.append((weakref.ref(tensor), known))
+                known = Parameter(name, self._recorder)
                 if self._recorder.step == 0:
                     self._recorder.first(_INIT, known.param, tensor)
+            self._tensors[name] = (weakref.ref(tensor), known)
             known.version = _version(tensor)
             self._parameters.set(tensor, known)
 
@@ -360,16 +359,18 @@ class Models:
         )
 
 
-def _leaves(losses: Any) -> Iterator[torch.Tensor]:
-    """The tensors that a backward from these gives gradients to, in the order of the graph."""
+def behind(losses: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors that a backward from these gives gradients to, named by their places in the graph."""
     roots = losses if isinstance(losses, (list, tuple)) else [losses]
     waiting = [each.grad_fn for each in roots if isinstance(each, torch.Tensor) and each.grad_fn]
     seen = set(waiting)
+    number = 0
     while waiting:
         node = waiting.pop()
         tensor = getattr(node, "variable", None)
         if isinstance(tensor, torch.Tensor):
-            yield tensor
+            yield f"tensor{number}", tensor
+            number += 1
         for following, _ in node.next_functions:
             if following is not None and following not in seen:
                 seen.add(following)

@@ -24,6 +24,8 @@ from repro_audit.probe.digest import generators
 from repro_audit.probe.digest.capture import ValueWriter
 from repro_audit.probe.digest.stored import is_generator
 from repro_audit.probe.digest.tensors import digest
+from repro_audit.probe.steps import functional
+from repro_audit.probe.steps.models import ByIdentity
 from repro_audit.probe.steps.recorder import Recorder, TensorSlot
 from repro_audit.storage.trace import Phase, TraceWriter
 from repro_audit.storage.values import open_values
@@ -408,6 +410,84 @@ def test_steps_of_tensors_in_no_module(update: Any, tmp_path: Path) -> None:
         if watched.digests(f"param.{name}")[0] == digest(start)
     )
     assert len(set(watched.digests(f"param.{tensor}"))) == 4
+
+
+def squared(params: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    return ((x @ params["weight"] + params["bias"]) ** 2).mean()
+
+
+def descended(params: Any, grads: Any) -> dict[str, torch.Tensor]:
+    return {name: value - 0.1 * grads[name] for name, value in params.items()}
+
+
+def by_new_arguments(params: dict[str, torch.Tensor], x: torch.Tensor) -> None:
+    while True:
+        grads, _ = torch.func.grad_and_value(squared)(params, x)
+        params = descended(params, grads)
+
+
+def by_arguments_in_place(params: dict[str, torch.Tensor], x: torch.Tensor) -> None:
+    while True:
+        for name, grad in torch.func.grad(squared)(params, x).items():
+            params[name] -= 0.1 * grad
+
+
+def by_gradients_of_gradients(params: dict[str, torch.Tensor], x: torch.Tensor) -> None:
+    def adapted(params: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return squared(descended(params, torch.func.grad(squared)(params, x)), x)
+
+    while True:
+        params = descended(params, torch.func.grad(adapted)(params, x))
+
+
+def by_an_ensemble(params: dict[str, torch.Tensor], x: torch.Tensor) -> None:
+    params = {name: torch.stack([value, 2 * value]) for name, value in params.items()}
+    while True:
+        grads = torch.vmap(torch.func.grad(squared), in_dims=(0, None))(params, x)
+        params = descended(params, grads)
+
+
+@pytest.mark.parametrize(
+    "train",
+    [by_new_arguments, by_arguments_in_place, by_gradients_of_gradients, by_an_ensemble],
+)
+def test_steps_of_parameters_that_torch_func_is_given(
+    train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Optimizers of other tests may still be in this process.
+    monkeypatch.setattr(functional, "_is_an_optimizer_around", lambda: False)
+    before = torch._functorch.eager_transforms.grad_and_value_impl
+    params = {"weight": torch.tensor([1.0, 2.0]), "bias": torch.ones(1)}
+    with watching(tmp_path, max_steps=3) as watched:
+        with pytest.raises(StopTraining):
+            train(params, torch.ones(4, 2))
+        assert watched.probe.steps == 3
+    assert torch._functorch.eager_transforms.grad_and_value_impl is before
+    assert len(set(watched.digests("param.weight"))) == 4
+    assert len(watched.digests("grad.weight")) == 3
+
+
+def test_torch_func_makes_no_steps_beside_an_optimizer(tmp_path: Path) -> None:
+    net = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    slope = torch.vmap(torch.func.grad(lambda x: net(x).tanh().squeeze()))
+    with watching(tmp_path) as watched:
+        for start in range(2):
+            at = torch.arange(start, start + 4.0).reshape(2, 2)
+            (slope(at) + slope(at + 1)).square().mean().backward()
+            optimizer.step()
+        assert watched.probe.steps == 2
+
+
+def test_values_by_identity_come_in_the_order_in_which_they_were_set() -> None:
+    values: ByIdentity[int] = ByIdentity()
+    first, second = nn.Identity(), nn.Identity()
+    values.set(first, 1)
+    values.set(second, 2)
+    # As where another object has come to the address of one that is gone.
+    values._items[id(first)] = (weakref.ref(second), 0)
+    values.set(first, 3)
+    assert list(values.items()) == [(second, 2), (first, 3)]
 
 
 def test_changes_before_any_backward_are_no_steps(tmp_path: Path) -> None:
