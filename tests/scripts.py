@@ -22,9 +22,16 @@ NEEDED = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
 
 
 def assert_found(
-    script: Path, directory: Path, check: Check, flags: Callable[[dict[str, Any]], Sequence[str]]
+    script: Path,
+    directory: Path,
+    check: Check,
+    flags: Callable[[dict[str, Any]], Sequence[str]],
+    function: str = "",
 ) -> None:
-    """Audit a script in a new tree, with the flags that its truth asks for; skipped where a package is missing."""
+    """Audit a script in a new tree, with the flags that its truth asks for; skipped where a package is missing.
+
+    Given a function of it, that is the target, in build mode.
+    """
     text = script.read_text(encoding="utf-8")
     for package in NEEDED.findall(text):
         if find_spec(package) is None:
@@ -34,7 +41,8 @@ def assert_found(
     tree.mkdir()
     shutil.copy(script, tree)
     first, *rest = flags(truth)
-    audited = check(first, *rest, script.name, cwd=tree, saved=directory / "report.json")
+    target = f"{script.name}:{function}" if function else script.name
+    audited = check(first, *rest, target, cwd=tree, saved=directory / "report.json")
     broke = [source for source in audited.report["sources"] if source["status"] == "broke"]
     assert [source["id"] for source in broke] == truth["broke"], audited.terminal
     assert audited.report["unexplained"] is None, audited.terminal

@@ -106,6 +106,8 @@ class Probe:
     step_ends: list[float] = field(default_factory=list)
     """When each step ended, in seconds from no particular moment."""
     backwards: int = 0
+    other_thread: str = ""
+    """The name of a thread that is not observed and in which an optimizer stepped."""
     models: list[str] = field(default_factory=list)
     """The classes of the modules that ran by themselves."""
     loaders: list[LoaderFacts] = field(default_factory=list)

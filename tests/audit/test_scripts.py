@@ -152,6 +152,14 @@ def test_a_script_that_goes_on_after_its_steps_is_ended(audit: Any) -> None:
     assert audit(TRAINING + rest).exit_code == 0
 
 
+IN_A_THREAD = """
+from threading import Thread
+thread = Thread(target=step, name="trainer")
+thread.start()
+thread.join()
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -163,8 +171,9 @@ def test_a_script_that_goes_on_after_its_steps_is_ended(audit: Any) -> None:
         ("def f(:", "SyntaxError: invalid syntax"),
         ("import nothing_there", "No module named 'nothing_there'"),
         (TRAINING + "while True: model(torch.ones(4)).sum().backward()", "513 losses were"),
+        (TRAINING + IN_A_THREAD, "an optimizer stepped in the thread 'trainer'"),
     ],
-    ids=["exits", "arguments", "input", "no step", "exec", "syntax", "import", "endless"],
+    ids=["exits", "arguments", "input", "no step", "exec", "syntax", "import", "endless", "thread"],
 )
 def test_what_is_said_where_nothing_trains(audit: Any, text: str, said: str) -> None:
     audited = audit(text)

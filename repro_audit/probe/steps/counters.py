@@ -5,6 +5,7 @@ Such a run tells whether the program trains by itself, when it did not under the
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +31,7 @@ class Counters:
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
         self._backward = torch.autograd.backward
+        self._thread = threading.get_ident()
 
     def install(self) -> None:
         """Count process-wide."""
@@ -42,7 +44,10 @@ class Counters:
         torch.autograd.backward = self._backward
 
     def stepped(self) -> None:
-        """Count a step, and end the training with the last one."""
+        """Count a step, and end the training with the last one; none of another thread, as with hooks."""
+        if threading.get_ident() != self._thread:
+            self._probe.other_thread = threading.current_thread().name
+            return
         self._probe.steps += 1
         if self._probe.steps == 1:
             self._probe.begun()

@@ -299,6 +299,7 @@ class Hooks:
         if self._enough and _thread() == self._owner:
             raise StopTraining  # the program caught the first one
         if _thread() != self._thread:
+            self._probe.other_thread = threading.current_thread().name
             return
         # Of steps that an exception left, nothing is on the stack any more.
         frame = sys._getframe(1)

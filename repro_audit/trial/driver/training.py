@@ -202,6 +202,12 @@ def _fill(notes: Notes, seen: list[LoaderFacts]) -> None:
 
 
 def _never_trained(probe: Probe, notes: Notes) -> NeverTrainedError:
+    if probe.other_thread:
+        return NeverTrainedError(
+            f"The target never trained in its main thread: an optimizer stepped in the thread {probe.other_thread!r}.",
+            why="only the main thread is observed, since the order of what several threads do is not fixed",
+            next_step="have the main thread call the training, or name the function that trains: FILE.py:FUNCTION",
+        )
     seen = "torch was never imported"
     if probe.installed:
         models = ", ".join(dict.fromkeys(probe.models)) or "none"
