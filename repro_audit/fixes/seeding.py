@@ -24,6 +24,8 @@ class Argument:
     """By name; empty for the first argument, of a call that has none."""
     once: bool = False
     """Only where the call does not seem to be repeated: all rounds would draw alike."""
+    value: str = ""
+    """What to pass, where that is no seed."""
     summary: str
 
     def edits(self, code: Code, statement: ast.stmt) -> Iterator[tuple[str, Edit]]:
@@ -31,7 +33,7 @@ class Argument:
         for name, call in called(code, statement, self.calls):
             if self.once and _may_repeat(code, call):
                 continue
-            seed = code.seed(call)
+            seed = self.value or code.seed(call)
             if any(each.arg is None for each in call.keywords):
                 continue
             given = next(

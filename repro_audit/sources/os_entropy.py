@@ -381,6 +381,12 @@ REMEDIES = (
         keyword="seed",
         summary="Give the pipeline a seed; its transforms draw from a generator of its own.",
     ),
+    Argument(
+        calls=("optuna.create_study",),
+        keyword="study_name",
+        value='"study"',
+        summary="Name the study: a name that {call}() draws decides what the Hyperband pruner prunes.",
+    ),
 )
 
 

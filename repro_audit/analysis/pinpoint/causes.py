@@ -20,6 +20,8 @@ from repro_audit.storage.facts import AMBIENT
 from repro_audit.storage.reads import in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from repro_audit.analysis.pinpoint.items import Item, Items
     from repro_audit.analysis.pinpoint.rank import Ranking
     from repro_audit.storage.events import Detail
@@ -137,22 +139,43 @@ class _Explanation:
         for row_a, row_b in rows:
             if suspects.matches(self._a, row_a, suspect):
                 return self._reading_line(row_a, row_b, suspect)
-        if suspect.hidden_order and item.a >= 0:
-            at = self._rows(item)[0]
-            row = suspects.before(self._a, at, suspect, functions)
-            if row is None and found.kind != "line":
-                # A function that is over by now may have handed out what it put in order.
-                row = suspects.only(self._a, at, suspect)
-            if row is not None:
-                return self._reading_line(row, self._partner(row), suspect)
+        if suspect.hidden_order:
+            return self._ordering(found, item, suspect, functions)
+        if item.gap >= 0 and not item.starts:
+            # What decided it was not seen: it is one of the lines that were seen to read what the source varies.
+            seen = suspects.seen(self._a, self._edges(item.gap)[0], suspect)
+            if seen:
+                return self._reading_line(seen[0], self._partner(seen[0]), suspect, others=seen[1:])
         return None
 
-    def _reading_line(self, row_a: int, row_b: int | None, suspect: Suspect) -> Cause:
+    def _ordering(
+        self,
+        found: Cause,
+        item: Item,
+        suspect: Suspect,
+        functions: Sequence[tuple[str, str, int]],
+    ) -> Cause | None:
+        """The line before it that puts in an order what nobody sees the order of."""
+        if item.a < 0:
+            return None
+        at = self._rows(item)[0]
+        row = suspects.before(self._a, at, suspect, functions)
+        if row is None and found.kind != "line":
+            # A function that is over by now may have handed out what it put in order.
+            row = suspects.only(self._a, at, suspect)
+        return None if row is None else self._reading_line(row, self._partner(row), suspect)
+
+    def _reading_line(
+        self, row_a: int, row_b: int | None, suspect: Suspect, others: Sequence[int] = ()
+    ) -> Cause:
         event = self._a.event(row_a)
+        sites = [site for row in others if (site := self._a.event(row).site) is not None]
+        named = ", ".join(notebook.place(site.file, site.line) for site in sites)
+        also = f", and so does {named}" if named else ""
         return Cause(
             kind="reading",
             place=EventPair(event=event, other=None if row_b is None else self._b.event(row_b)),
-            detail=f"{suspects.in_words(event, suspect)}; what it runs or decides differs",
+            detail=f"{suspects.in_words(event, suspect)}{also}; what it runs or decides differs",
             process=self._pair.process,
             other_process=self._pair.other_process,
         )

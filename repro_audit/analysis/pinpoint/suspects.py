@@ -63,6 +63,13 @@ def before(
     return None
 
 
+def seen(detail: Detail, stop: int, suspect: Suspect) -> list[int]:
+    """The first row, before a place, of each line that was seen to do what the source is about."""
+    lines = replace(suspect, reads=frozenset())
+    _, firsts = np.unique(detail.site[:stop], return_index=True)
+    return [row for row in sorted(firsts.tolist()) if matches(detail, row, lines)]
+
+
 def only(detail: Detail, stop: int, suspect: Suspect) -> int | None:
     """The first row of the only line before a place that does what the source is about; None where several do.
 

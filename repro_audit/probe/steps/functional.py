@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -18,18 +18,34 @@ from repro_audit.torch_internals import bind
 from repro_audit.torch_internals.tensors import GRAD_AND_VALUE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from repro_audit.probe.steps.hooks import Hooks
 
 _is_compiling = torch.compiler.is_compiling
+
+
+class Steps(Protocol):
+    """Who counts the steps, as `Hooks` does."""
+
+    @property
+    def functional(self) -> bool:
+        """Whether what is differentiated by may be the parameters."""
+        ...
+
+    def differentiates(self, arguments: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Gradients by these are asked for."""
+        ...
+
+    def differentiated(self, value: Any, gradients: Any) -> None:
+        """They have come to these."""
+        ...
 
 
 class Functional:
     """What stands in place of the function that both of them call, for one training."""
 
-    def __init__(self, hooks: Hooks) -> None:
-        self._hooks = hooks
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
         self._impl: Callable[..., Any] = GRAD_AND_VALUE.get()
         self._inside = False
         self._steps_elsewhere: bool | None = None
@@ -46,14 +62,14 @@ class Functional:
         @functools.wraps(impl)
         def observed(*args: Any, **kwargs: Any) -> Any:
             # A gradient inside of another's function, as of meta-learning, is no step of its own.
-            if _is_compiling() or self._inside or not self._hooks.functional:
+            if _is_compiling() or self._inside or not self._steps.functional:
                 return impl(*args, **kwargs)
             if self._steps_elsewhere is None:
                 self._steps_elsewhere = _is_an_optimizer_around()
             if self._steps_elsewhere:
                 return impl(*args, **kwargs)
             given = bind(impl, *args, **kwargs).arguments
-            self._hooks.differentiates(_chosen(given["args"], given["argnums"]))
+            self._steps.differentiates(_chosen(given["args"], given["argnums"]))
             self._inside = True
             try:
                 result = impl(*args, **kwargs)
@@ -61,7 +77,7 @@ class Functional:
                 self._inside = False
             with reading("what torch.func.grad gives"):
                 gradients, value = result
-                self._hooks.differentiated(
+                self._steps.differentiated(
                     unwrapped(value[0] if given["has_aux"] else value), gradients
                 )
             return result

@@ -9,6 +9,7 @@ from repro_audit.analysis.pinpoint import Cause, Run, address, pinpoint
 from repro_audit.analysis.pinpoint.align import Span, align
 from repro_audit.analysis.pinpoint.items import MAX_ITEMS
 from repro_audit.storage.events import Kind, Line
+from repro_audit.storage.reads import ENTROPY, Suspect
 from repro_audit.storage.trace import Phase
 from tests.details import FILE, Row, detail_of
 
@@ -57,8 +58,10 @@ def found(
     first: Mismatch = LOSS,
     fetch: str | None = None,
     workers: tuple[dict[str, list[Row]], dict[str, list[Row]]] = ({}, {}),
+    suspect: Suspect | None = None,
 ) -> Cause:
-    cause = pinpoint(run(a, workers[0]), run(b, workers[1], "other", "ids"), first, fetch=fetch)
+    runs = run(a, workers[0]), run(b, workers[1], "other", "ids")
+    cause = pinpoint(*runs, first, fetch=fetch, suspect=suspect)
     assert cause is not None
     return cause
 
@@ -577,3 +580,39 @@ def test_what_takes_batches_out_of_a_worker_is_no_cause() -> None:
     cause = found(rows(""), [], BATCH, workers=({}, workers))
     assert (cause.kind, line_of(cause), cause.generator) == ("draw", 40, "python")
     assert cause.independent == ()
+
+
+# Lines that were seen to read what a source varies
+
+
+NAMED = [*(line(number, "made", "", "object") for number in (5, 6)), line(7, "x", "x", "x")]
+"""What a library drew for them does not show in their values."""
+ENDS, OTHERWISE = op(20, "mul", "x", "y"), op(20, "mul", "v", "w")
+PRUNED = [draw(9, "g", "h", "seed"), line(9, "", "", "")]
+
+
+def reading(*lines: int) -> Suspect:
+    return Suspect(reads=frozenset((ENTROPY,)), lines=frozenset((FILE, each) for each in lines))
+
+
+@pytest.mark.parametrize("lines", [(5,), (5, 6)])
+def test_what_one_run_alone_does_is_decided_by_a_line_that_read_what_is_varied(
+    lines: tuple[int, ...],
+) -> None:
+    cause = found([*NAMED, *PRUNED, ENDS], [*NAMED, OTHERWISE], suspect=reading(*lines))
+    assert (cause.kind, line_of(cause)) == ("reading", 5)
+    assert (f"and so does {FILE}:6" in cause.detail) == (len(lines) == 2)
+
+
+@pytest.mark.parametrize("suspect", [None, reading(40)])
+def test_where_no_line_was_seen_to_read_it_the_draw_of_one_run_is_named(
+    suspect: Suspect | None,
+) -> None:
+    cause = found([*NAMED, *PRUNED, ENDS], [*NAMED, OTHERWISE], suspect=suspect)
+    assert (cause.kind, line_of(cause)) == ("draw", 9)
+
+
+def test_a_difference_that_both_runs_make_at_a_line_is_not_a_readers() -> None:
+    rows = [*NAMED, *forward()], [*NAMED, *forward("!")]
+    cause = found(*rows, suspect=reading(5))
+    assert (cause.kind, line_of(cause)) == ("op", 2)

@@ -65,6 +65,8 @@ def test_a_line(source: str, line: str, fixed: str | None) -> None:
         ("import os", "my_seed = int.from_bytes(os.urandom(4), 'big')", "my_seed = seed"),
         ("import os", "name = os.urandom(4)", None),
         ("import gymnasium", "env.reset()", "env.reset(seed=seed)"),
+        ("import optuna", "s = optuna.create_study()", 's = optuna.create_study(study_name="study")'),
+        ("import optuna", "s = optuna.create_study(study_name='a')", None),
     ],
 )  # fmt: skip
 def test_a_line_that_draws_from_the_operating_system(
