@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,11 +40,12 @@ from repro_audit.trial.request import Watch
 from repro_audit.trial.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from repro_audit.config import Options
     from repro_audit.report.progress import Progress
     from repro_audit.target import Target
+    from repro_audit.trial.runner import Python
 
 SHORT_TRAINING = 2.0
 """Seconds of training in a trial below which trials run side by side; longer ones have the cores to themselves."""
@@ -62,6 +64,23 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
         UsageError: an option names what does not exist.
     """
     started = time.monotonic()
+    with session(target, options, progress) as oracle:
+        report = Audit(oracle, options, progress).report()
+    return dataclasses.replace(report, seconds=round(time.monotonic() - started, 3))
+
+
+@contextmanager
+def session(
+    target: Target, options: Options, progress: Progress, *, python: Python | None = None
+) -> Iterator[TrialOracle]:
+    """What runs trials of a target from the current directory; nothing is left of it in the end.
+
+    Args:
+        target: what is run.
+        options: how.
+        progress: shows trials as they run.
+        python: which interpreters run the trials; this one where none is given.
+    """
     isolation = plan_isolation(Path.cwd())
     try:
         with Runner(
@@ -70,8 +89,9 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
             temporary=_temporary_directory(isolation),
             progress=_shown_on(progress),
             planned=progress.plan,
+            python=python,
         ) as runner:
-            oracle = TrialOracle(
+            yield TrialOracle(
                 runner=runner,
                 isolation=isolation,
                 sources=_in_force(options),
@@ -82,12 +102,10 @@ def audit(target: Target, options: Options, progress: Progress) -> model.Report:
                 fresh=options.fresh,
                 resume_args=options.resume_args if target.mode == "script" else None,
             )
-            report = Audit(oracle, options, progress).report()
     except OSError as error:
         raise no_room(error, isolation.scratch) or error from None
     finally:
         isolation.cleanup()
-    return dataclasses.replace(report, seconds=round(time.monotonic() - started, 3))
 
 
 def _in_force(options: Options) -> dict[str, Source]:
@@ -139,13 +157,11 @@ class Audit:
 
     def report(self) -> model.Report:
         """Run the floor; where it trains, the experiment; where something broke, the evidence."""
-        floor = self._floor()
+        if not self.oracle.fresh:
+            self._warm()
+        floor = self.floor()
         if floor.ended.status != "ok":
-            return self._report(
-                floor,
-                failure=summary.failure(floor) if floor.ended.status != "timeout" else None,
-                inconclusive=summary.timed_out(floor),
-            )
+            return self.report_of(floor)
         floor = self._compared_with_another(floor)
         levels, untried = self._levels(floor.facts)
         factors = [_factor(self.sources[name], value) for name, value in levels.items()]
@@ -153,16 +169,18 @@ class Audit:
         facts = self._with_pairs(floor, result)
         judgements = self._yielded(self._decided(result.judgements))
         findings = self._findings(levels, untried, judgements, facts)
-        return self._report(floor, sources=findings, unexplained=self._unexplained(result))
+        return self.report_of(floor, sources=findings, unexplained=self._unexplained(result))
 
-    def _floor(self) -> Trial:
-        """The first trial, all pinned, in an interpreter that has imported nothing; a zygote warms up beside it."""
-        if not self.oracle.fresh:
-            chosen = [source for source in self.sources.values() if self._left_out(source) is None]
-            costly = [{source.id: level} for source in chosen for level in _costly_levels(source)]
-            # The all-pinned one last: it is needed only where something breaks.
-            self.oracle.runner.warm(self.oracle.environment(setting) for setting in (*costly, {}))
-        (floor,) = self.oracle.try_settings([({}, Watch())], fresh=[True])
+    def _warm(self) -> None:
+        """Have zygotes start beside the first trial."""
+        chosen = [source for source in self.sources.values() if self._left_out(source) is None]
+        costly = [{source.id: level} for source in chosen for level in _costly_levels(source)]
+        # The all-pinned one last: it is needed only where something breaks.
+        self.oracle.runner.warm(self.oracle.environment(setting) for setting in (*costly, {}))
+
+    def floor(self) -> Trial:
+        """The first trial, which the later ones go by."""
+        floor = self.oracle.first()
         if floor.ended.status != "ok":
             floor = first_trial.settle(self.oracle, floor)
         if floor.ended.status == "ok" and self.oracle.move_to_memory():
@@ -444,16 +462,16 @@ class Audit:
         diverging_pairs = {"": diverging}
         return self._located(measure(diverging_pairs, self.oracle), diverging_pairs, {}, {})[""]
 
-    def _report(
+    def report_of(
         self,
         floor: Trial,
         *,
         sources: tuple[model.SourceResult, ...] | None = None,
         unexplained: model.Divergence | None = None,
-        failure: model.TargetFailure | None = None,
-        inconclusive: str | None = None,
     ) -> model.Report:
+        """What is to be said of the audit; of a first trial that failed, why."""
         facts = floor.facts
+        failed = floor.ended.status not in {"ok", "timeout"}
         oracle = self.oracle
         nothing = Verdict(
             status="not-exercised", reason="the target did not get as far as training"
@@ -475,9 +493,9 @@ class Audit:
             trials=tuple(summary.record(trial) for trial in oracle.trials.values()),
             seconds=0.0,
             unexplained=unexplained,
-            inconclusive=inconclusive,
+            inconclusive=summary.timed_out(floor),
             nothing_at_stake=nothing_at_stake(facts, floor.trace) if floor.digest else None,
-            failure=failure,
+            failure=summary.failure(floor) if failed else None,
             assumptions=(*facts.assumptions, *summary.fresh_throughout(facts)),
             coverage=summary.coverage(facts),
             further=summary.further(floor, oracle.target, Path.cwd()),

@@ -26,7 +26,7 @@ from repro_audit.storage.trace import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 PINNED, VARIED = "the pinned run", "the varied run"
 """The two runs in words: the first one that is given, and the other."""
@@ -170,6 +170,16 @@ def compare(a: Trace, b: Trace) -> Difference | None:
             _limit(outcomes.order_b, b, place),
         ),
     )
+
+
+def unequal_values(a: Trace, b: Trace) -> Iterator[tuple[int, Mismatch, bytes]]:
+    """The outcomes of the same form that differ: the row in the second trace, what it is, and the first's digest."""
+    outcomes = _Pairing(a, b, Role.OUTCOME)
+    for row in np.flatnonzero(outcomes.differs).tolist():
+        mismatch = outcomes.mismatch_of_a(row)
+        if mismatch.kind == "value":
+            theirs = int(outcomes.order_b[int(outcomes.partner[row])])
+            yield theirs, mismatch, a.digest[int(outcomes.order_a[row])].tobytes()
 
 
 def way(a: Trace, b: Trace) -> tuple[Mismatch, ...]:

@@ -6,14 +6,15 @@ import sys
 import traceback
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from repro_audit import __version__
+from repro_audit.cli import records
 from repro_audit.cli import rng as rng_commands
 from repro_audit.cli.check_command import CheckCommand
-from repro_audit.config import FLAGS
+from repro_audit.cli.flags import flag, ids
 from repro_audit.errors import InternalError, ReproAuditError, UsageError
 from repro_audit.report.formats import FORMATS, TERMINAL
 from repro_audit.source import Scope
@@ -83,30 +84,9 @@ def _common(
         )
 
 
-def _ids(incomplete: str) -> list[str]:
-    """For the shell's completion: the sources' ids."""
-    from repro_audit.sources import catalogue
-
-    return [name for name in catalogue() if name.startswith(incomplete)]
-
-
 def _formats(incomplete: str) -> list[str]:
     """For the shell's completion: the formats' names."""
     return [name for name in FORMATS if name.startswith(incomplete)]
-
-
-def _flag(name: str, *spelt: str, metavar: str | None = None) -> Any:
-    """An option of `check` as `config` has it; None stands for one that was not given."""
-    flag = FLAGS[name]
-    silent = flag.default is None or flag.default is False or flag.default == ()
-    return typer.Option(
-        *spelt,
-        min=flag.minimum,
-        max=flag.maximum,
-        metavar=metavar,
-        autocompletion=_ids if metavar == "ID" else None,
-        help=flag.help if silent else f"{flag.help} (default: {flag.default})",
-    )
 
 
 @app.command(cls=CheckCommand)
@@ -121,34 +101,34 @@ def check(
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own.")
     ] = None,
-    seed: Annotated[int | None, _flag("seed")] = None,
-    steps: Annotated[int | None, _flag("steps")] = None,
-    until_epoch: Annotated[int | None, _flag("until-epoch")] = None,
-    runs: Annotated[int | None, _flag("runs")] = None,
-    require: Annotated[Promise | None, _flag("require")] = None,
-    scope: Annotated[Promise | None, _flag("scope")] = None,
-    only: Annotated[list[str] | None, _flag("only", metavar="ID")] = None,
-    skip: Annotated[list[str] | None, _flag("skip", metavar="ID")] = None,
-    jobs: Annotated[int | None, _flag("jobs")] = None,
-    timeout: Annotated[float | None, _flag("timeout")] = None,
-    fresh: Annotated[bool | None, _flag("fresh", "--fresh/--no-fresh")] = None,
-    resume_args: Annotated[str | None, _flag("resume-args", metavar="ARGS")] = None,
-    json: Annotated[str | None, _flag("json", metavar="FILE")] = None,
-    output: Annotated[list[str] | None, _flag("output", "--output", "-o", metavar="FILE")] = None,
-    baseline: Annotated[str | None, _flag("baseline", metavar="FILE")] = None,
+    seed: Annotated[int | None, flag("seed")] = None,
+    steps: Annotated[int | None, flag("steps")] = None,
+    until_epoch: Annotated[int | None, flag("until-epoch")] = None,
+    runs: Annotated[int | None, flag("runs")] = None,
+    require: Annotated[Promise | None, flag("require")] = None,
+    scope: Annotated[Promise | None, flag("scope")] = None,
+    only: Annotated[list[str] | None, flag("only", metavar="ID")] = None,
+    skip: Annotated[list[str] | None, flag("skip", metavar="ID")] = None,
+    jobs: Annotated[int | None, flag("jobs")] = None,
+    timeout: Annotated[float | None, flag("timeout")] = None,
+    fresh: Annotated[bool | None, flag("fresh", "--fresh/--no-fresh")] = None,
+    resume_args: Annotated[str | None, flag("resume-args", metavar="ARGS")] = None,
+    json: Annotated[str | None, flag("json", metavar="FILE")] = None,
+    output: Annotated[list[str] | None, flag("output", "--output", "-o", metavar="FILE")] = None,
+    baseline: Annotated[str | None, flag("baseline", metavar="FILE")] = None,
     accepted: Annotated[
         list[str] | None,
         typer.Option(
             "--accept",
             metavar="ID",
             help="Accept that a source breaks a promise; kept in pyproject.toml, with --reason.",
-            autocompletion=_ids,
+            autocompletion=ids,
         ),
     ] = None,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why: every report shows it.")] = "",
-    quiet: Annotated[bool | None, _flag("quiet", "--quiet/--no-quiet", "-q")] = None,
-    verbose: Annotated[bool | None, _flag("verbose", "--verbose/--no-verbose", "-v")] = None,
-    no_pinpoint: Annotated[bool | None, _flag("no-pinpoint", "--no-pinpoint/--pinpoint")] = None,
+    quiet: Annotated[bool | None, flag("quiet", "--quiet/--no-quiet", "-q")] = None,
+    verbose: Annotated[bool | None, flag("verbose", "--verbose/--no-verbose", "-v")] = None,
+    no_pinpoint: Annotated[bool | None, flag("no-pinpoint", "--no-pinpoint/--pinpoint")] = None,
 ) -> None:
     """Audit a training: run it many times, change one thing at a time, and compare every tensor bit by bit.
 
@@ -201,6 +181,9 @@ def check(
     raise typer.Exit(report.exit_code)
 
 
+records.add_to(app)
+
+
 @app.command()
 def report(
     file: Annotated[
@@ -214,16 +197,16 @@ def report(
             help=f"One of {', '.join(FORMATS)} (default: {TERMINAL.name})",
         ),
     ] = None,
-    output: Annotated[list[str] | None, _flag("output", "--output", "-o", metavar="FILE")] = None,
+    output: Annotated[list[str] | None, flag("output", "--output", "-o", metavar="FILE")] = None,
     finding: Annotated[
         str | None,
         typer.Option(
             metavar="ID",
-            autocompletion=_ids,
+            autocompletion=ids,
             help="Show one finding whole, by the id of its source.",
         ),
     ] = None,
-    verbose: Annotated[bool, _flag("verbose", "--verbose", "-v")] = False,
+    verbose: Annotated[bool, flag("verbose", "--verbose", "-v")] = False,
 ) -> None:
     """Show a saved report again, or write it in other formats.
 
@@ -263,7 +246,7 @@ def init(
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own.")
     ] = None,
-    require: Annotated[Promise | None, _flag("require")] = None,
+    require: Annotated[Promise | None, flag("require")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
 ) -> None:
     """Set up a project: a table in pyproject.toml and a GitHub workflow that audits TARGET, both shown first.
@@ -290,7 +273,7 @@ def explain(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="ID", help="As `repro-audit sources` lists them.", autocompletion=_ids
+            metavar="ID", help="As `repro-audit sources` lists them.", autocompletion=ids
         ),
     ],
 ) -> None:

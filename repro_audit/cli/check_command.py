@@ -12,11 +12,18 @@ from repro_audit.target import COMMAND, MODULE, is_call
 class CheckCommand(TyperCommand):
     """`check`, which takes no word after a script for a flag of its own."""
 
+    leading = 0
+    """Words that stand before the target, with flags before or behind them."""
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Split the words before Click sees them; where a function is called, flags may follow it."""
         flags, target = self._split(ctx, args)
+        leading: list[str] = []
+        while len(leading) < self.leading and target:
+            more, rest = self._split(ctx, target[1:])
+            leading, flags, target = [*leading, target[0]], [*flags, *more], rest
         if target and not is_call(target[0]):
-            args = [*flags, "--", *target]
+            args = [*flags, "--", *leading, *target]
         return super().parse_args(ctx, args)
 
     def _split(self, ctx: Any, args: list[str]) -> tuple[list[str], list[str]]:

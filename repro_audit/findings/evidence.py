@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from repro_audit.fixes import Proposal
     from repro_audit.source import Source
     from repro_audit.storage.facts import Facts, Key
+    from repro_audit.storage.trace import Trace
     from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle
 
 
@@ -69,7 +70,8 @@ def measure(
     for name, diverging in diverging_pairs.items():
         ours = _saved(references[name], keys[name], oracle)
         theirs = _saved(diverging.diverged, keys[name], oracle)
-        found[name] = _divergence(diverging, ours, theirs)
+        traces = diverging.reference.trace, diverging.diverged.trace
+        found[name] = divergence_of(diverging.difference, (ours, theirs), traces)
     return found
 
 
@@ -89,9 +91,13 @@ def reference_setting(name: str, diverging: DivergedPair) -> tuple[tuple[str, st
     return tuple(sorted(setting.items())) if setting != diverging.diverged.setting else ()
 
 
-def _divergence(diverging: DivergedPair, ours: Value | None, theirs: Value | None) -> Divergence:
-    """The first difference, with its size where both values could be had."""
-    first = diverging.difference.first
+def divergence_of(
+    difference: Difference,
+    values: tuple[Value | None, Value | None],
+    traces: tuple[Trace, Trace],
+) -> Divergence:
+    """The first difference, with its size where both runs' values could be had."""
+    first, (ours, theirs) = difference.first, values
     kind, detail = DivergenceKind(first.kind), first.detail
     size = None
     if kind is DivergenceKind.VALUE and ours is not None and theirs is not None:
@@ -100,7 +106,7 @@ def _divergence(diverging: DivergedPair, ours: Value | None, theirs: Value | Non
             kind = DivergenceKind(size.kind)
         else:  # what differs at random can not be had again
             size, detail = None, "the two runs could not be had again to measure by how much"
-    if first.phase is Phase.DATA and _other_samples(diverging.difference):
+    if first.phase is Phase.DATA and _other_samples(difference):
         kind, detail = DivergenceKind.ORDER, "the sampler hands out other indices"
     return Divergence(
         step=first.step,
@@ -109,7 +115,7 @@ def _divergence(diverging: DivergedPair, ours: Value | None, theirs: Value | Non
         name=first.name,
         size=reported(size) if size else None,
         detail=detail,
-        way=_links(diverging),
+        way=_links(*traces),
     )
 
 
@@ -124,11 +130,11 @@ def reported(size: Magnitude) -> Size:
     )
 
 
-def _links(diverging: DivergedPair) -> tuple[Link, ...]:
+def _links(reference: Trace, diverged: Trace) -> tuple[Link, ...]:
     """How the difference goes on to the loss."""
     return tuple(
         Link(what=each.name, where=f"step {each.step}, {each.phase.label}")
-        for each in way(diverging.reference.trace, diverging.diverged.trace)
+        for each in way(reference, diverged)
     )
 
 

@@ -13,6 +13,7 @@ from repro_audit.findings import outlook
 from repro_audit.notebook import of_file
 from repro_audit.probe.files import read_openings
 from repro_audit.report import model
+from repro_audit.trial.fingerprint import cpu_model
 
 if TYPE_CHECKING:
     from repro_audit.isolation.sandbox import Isolation
@@ -79,19 +80,10 @@ def environment(facts: Facts) -> model.Environment:
     return model.Environment(
         python=platform.python_version(),
         torch=facts.torch or None,
-        cpu=_cpu_model(),
+        cpu=cpu_model(),
         threads=facts.threads or None,
         devices=("cpu", *devices),
     )
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def notes(floor: Trial, isolation: Isolation) -> tuple[str, ...]:

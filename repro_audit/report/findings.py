@@ -11,6 +11,7 @@ from rich.text import Text
 from repro_audit.report import text
 from repro_audit.report.causes import cause_rows, growth, size_in_words
 from repro_audit.report.model import (
+    RECORD,
     Confidence,
     Divergence,
     DivergenceKind,
@@ -72,8 +73,13 @@ def source_title(source: SourceResult, look: TerminalStyle) -> Text:
     title = Text.assemble(
         (f"{look.bad} ", "bold red"), (text.line(source.id), "bold"), overflow="fold"
     )
-    title.append(f"  breaks {broken(source)}", style="red")
+    title.append(f"  {breaks(source)}", style="red")
     return title.append(f", {certainty(source)}", style="dim")
+
+
+def breaks(source: SourceResult) -> str:
+    """What a finding says of its source: `breaks settings`; of two runs that were compared, that they differ."""
+    return "differs" if source.id == RECORD else f"breaks {broken(source)}"
 
 
 def broken(source: SourceResult) -> str:

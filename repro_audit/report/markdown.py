@@ -64,10 +64,12 @@ def _parts(report: Report) -> Iterator[str]:
     if report.failure is not None:
         yield from _failure(report.failure)
         return
-    yield "\n".join(_promises(report))
+    if report.comparison is None:
+        yield "\n".join(_promises(report))
     for finding in findings(report):
         yield from _finding(finding)
-    yield from _sources(report)
+    if report.comparison is None:
+        yield from _sources(report)
     if report.further:
         yield "\n".join(f"- further: {prose(hint)}" for hint in report.further)
 

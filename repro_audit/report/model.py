@@ -337,6 +337,22 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """That a report is about two runs, one of them recorded, rather than about sources."""
+
+    reference: str
+    """What it is compared with: `golden.repro`."""
+    other: str
+    """What is compared: `this run`."""
+    within: str = ""
+    """Of two that are equal within a tolerance alone: the tolerance, and how far they are apart."""
+
+
+RECORD = "record"
+"""Stands for the id of a source in a report of two runs: its one entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Everything that an audit found."""
 
@@ -366,6 +382,8 @@ class Report:
     """Such as `writes are shared: the tree is too large to copy`."""
     further: tuple[str, ...] = ()
     """What a longer trial may come to that these did not, one sentence each without its full stop."""
+    comparison: Comparison | None = None
+    """Set where two runs were compared; `sources` has one entry then, `RECORD`."""
     version: str = field(default=__version__)
 
     @property

@@ -128,6 +128,9 @@ def _short_sections(report: Report, look: TerminalStyle) -> Iterator[RenderableT
         yield _failure(report.failure)
         return
     broke = effect.findings(report.sources)
+    if report.comparison is not None:
+        yield from (findings.broken_source(source, look) for source in broke)
+        return
     if report.unexplained is not None:
         yield brief.unexplained(report.unexplained, look)
     for source in broke:
@@ -147,6 +150,11 @@ def _sections(report: Report, look: TerminalStyle) -> Iterator[RenderableType]:
     yield Group(verdict_line(report, look), rows([*head, *_made(report)]))
     if report.failure is not None:
         yield _failure(report.failure)
+        return
+    if report.comparison is not None:
+        yield from (
+            findings.broken_source(source, look) for source in effect.findings(report.sources)
+        )
         return
     yield results.table(report.sources, look)
     if report.unexplained is not None:

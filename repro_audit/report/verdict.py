@@ -18,7 +18,7 @@ from repro_audit.source import Scope
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from repro_audit.report.model import Report
+    from repro_audit.report.model import Comparison, Report
 
 MEANINGS = {
     Scope.RERUN: "the same command again",
@@ -47,6 +47,8 @@ def said(report: Report) -> str:
     if decision.verdict is Outcome.INCONCLUSIVE:
         why = "not every trial could be judged"
         return f"INCONCLUSIVE: {why if report.nothing_at_stake is None else 'nothing was at stake'}"
+    if report.comparison is not None:
+        return _compared(report.comparison, equal=decision.verdict is Outcome.REPRODUCIBLE)
     if decision.verdict is Outcome.NOT_REPRODUCIBLE:
         broke = [scope for scope in by_status[PromiseStatus.BROKE] if scope in required]
         return f"NOT REPRODUCIBLE on {_scopes(broke)}"
@@ -61,9 +63,18 @@ def said(report: Report) -> str:
     return f"{reproducible}; {_scopes(untested)} untested" if untested else reproducible
 
 
+def _compared(comparison: Comparison, *, equal: bool) -> str:
+    reference, other = text.line(comparison.reference), text.line(comparison.other)
+    if not equal:
+        return f"DIFFERENT: {other} does not equal {reference}"
+    within = text.line(comparison.within)
+    return f"EQUAL: {other} equals {reference} {f'within {within}' if within else 'bit for bit'}"
+
+
 def exit_in_words(report: Report) -> str:
     """The exit code of the command, and the promise that it is about."""
-    required = "" if report.failure is not None else f"; {report.require.value} required"
+    no_promise = report.failure is not None or report.comparison is not None
+    required = "" if no_promise else f"; {report.require.value} required"
     return f"exit {report.exit_code}{required}"
 
 

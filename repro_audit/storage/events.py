@@ -222,6 +222,10 @@ class Detail:
             release(column)
         return cls(strings, columns)
 
+    def with_strings(self, strings: tuple[str, ...]) -> Detail:
+        """The same events with other texts."""
+        return Detail(strings, {name: getattr(self, name) for name, _ in COLUMNS})
+
     def __len__(self) -> int:
         """The number of events."""
         return len(self.kind)

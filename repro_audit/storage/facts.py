@@ -127,6 +127,8 @@ class Facts:
     """Files below the tree that the trial created, changed or deleted."""
     own_files: tuple[str, ...] = ()
     """The program's own files below the tree that were loaded, relative to it."""
+    fingerprint: dict[str, str] = field(default_factory=dict)
+    """What it ran on, where that was asked for: as `storage.fingerprint` has it."""
     cut: Cut | None = None
     """Where a script can be ended that goes on from its own checkpoint; None where it wrote none."""
     modules: tuple[str, ...] = ()

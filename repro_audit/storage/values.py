@@ -39,6 +39,8 @@ class Value:
     shape: tuple[int, ...]
     data: npt.NDArray[np.uint8]
     """Mapped from the file, in logical (C) order."""
+    of: int = 0
+    """Of a sample: how many elements the whole value has, over which these are spread evenly; else 0."""
 
     @property
     def numel(self) -> int:
@@ -62,7 +64,9 @@ def open_values(directory: Path) -> Mapping[Key, Value]:
 def _read_entry(entry: dict[str, Any], data: npt.NDArray[np.uint8]) -> tuple[Key, Value]:
     step, phase, name, occurrence = entry["key"]
     window = data[entry["start"] : entry["start"] + entry["bytes"]]
-    value = Value(dtype=entry["dtype"], shape=tuple(entry["shape"]), data=window)
+    value = Value(
+        dtype=entry["dtype"], shape=tuple(entry["shape"]), data=window, of=entry.get("of", 0)
+    )
     return (step, phase, name, occurrence), value
 
 

@@ -149,7 +149,7 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes, *, fresh:
             if request.probed:
                 trace.close()
             take_surveys({name: sources[name] for name in request.setting}, context)
-            return facts_of(context, notes, probe, fresh=fresh, target=request.target)
+            return facts_of(context, notes, probe, request, fresh=fresh)
 
         probe = run(checkpoint=context.checkpoint, told=told)
         return notes.facts or told(probe)
@@ -215,11 +215,11 @@ def detailed_of(request: TrialRequest) -> Detailed | None:
 
 def value_writer(request: TrialRequest) -> ValueWriter | None:
     """Where the values go that were asked for."""
-    if not request.watch.capture:
+    if not (request.watch.capture or request.watch.sample):
         return None
     from repro_audit.probe.digest.capture import ValueWriter
 
-    return ValueWriter(request.directory / VALUES)
+    return ValueWriter(request.directory / VALUES, sample=request.watch.sample)
 
 
 def _keeps_loading(request: TrialRequest) -> bool:
@@ -400,13 +400,15 @@ def _share_held(device: int) -> float:
 
 
 def facts_of(
-    context: TrialContext, notes: Notes, probe: Probe, *, fresh: bool, target: Target
+    context: TrialContext, notes: Notes, probe: Probe, request: TrialRequest, *, fresh: bool
 ) -> Facts:
     """What this trial learnt."""
     import torch
 
     from repro_audit.probe.digest.tensors import opaque_forms
+    from repro_audit.trial.fingerprint import fingerprint
 
+    target = request.target
     used = torch.cuda.is_initialized()
     devices = range(torch.cuda.device_count())  # starts no device
     return Facts(
@@ -440,6 +442,7 @@ def facts_of(
         notebook=target.is_notebook,
         runs_once=target.mode == "script" and not target.is_notebook,
         own_files=_own_files(context.root),
+        fingerprint=fingerprint() if request.watch.sample else {},
         cut=chosen(context.checkpoint.writes, probe.steps),
         modules=_importable_modules() if fresh else (),
         unseen=opaque_forms(),

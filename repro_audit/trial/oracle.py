@@ -144,6 +144,8 @@ class TrialOracle:
         self.instant = int(time.time()) // DAY * DAY + DAY // 2
         self.trials: dict[str, Trial] = {}
         self.floor: Trial | None = None
+        self.of_floor = Watch()
+        """What the first trial observes beside its trace."""
         self.extent = "everything"
         self.common: Common | None = None
         """What pinned runs have in common, where they differ in the rest."""
@@ -293,7 +295,11 @@ class TrialOracle:
         if self._floor_tree is not None:
             self.isolation.discard(self._floor_tree)
         self.floor = self._floor_tree = self._whole_floor = None
-        (floor,) = self.try_settings([({}, Watch())], fresh=[True])
+        return self.first()
+
+    def first(self) -> Trial:
+        """Make the first trial, which is the floor: all pinned, in an interpreter that has imported nothing."""
+        (floor,) = self.try_settings([({}, self.of_floor)], fresh=[True])
         return floor
 
     def launch(self) -> Trial | None:

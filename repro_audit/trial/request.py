@@ -57,6 +57,9 @@ class Watch:
     """Outputs of ops that are overwritten with the values that another trial saved."""
     fed_by: str = ""
     """The directory of those values."""
+    sample: int = 0
+    """If given, the trial is one to be recorded: so many elements of each outcome are saved, spread evenly, and what
+    the program ran on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 OUTPUT_LIMIT = 64 * 1024
 """Bytes kept of each end of what a trial prints."""
 
+Python = tuple[str, str]
+"""An interpreter, and the directory in which it finds this package."""
 Environment = tuple[tuple[str, str], ...]
 """What distinguishes one interpreter's environment from another's, sorted."""
 
@@ -153,14 +155,20 @@ class Interpreter:
     """One Python process that waits for commands: a zygote, or the seat of one fresh trial."""
 
     def __init__(
-        self, environment: Environment, *, preload: Sequence[str], temporary: Path
+        self,
+        environment: Environment,
+        *,
+        preload: Sequence[str],
+        temporary: Path,
+        python: Python | None = None,
     ) -> None:
         self.environment = environment
         ours, theirs = socket.socketpair()
-        boot = BOOT.format(parent=PACKAGE_PARENT, descriptor=theirs.fileno())
+        executable, parent = python or (sys.executable, PACKAGE_PARENT)
+        boot = BOOT.format(parent=parent, descriptor=theirs.fileno())
         waiting = {} if WAITING.keys() & os.environ.keys() else WAITING
         self.process = subprocess.Popen(
-            [sys.executable, "-c", boot],
+            [executable, "-c", boot],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -210,6 +218,7 @@ class Runner:
         temporary: where interpreters put temporary files (importing `torch._dynamo` makes a directory).
         progress: told `(directory name, setting or None at its end)` of each trial.
         planned: told how many more trials are to run.
+        python: which interpreters run trials; this one where none is given.
     """
 
     def __init__(
@@ -220,7 +229,9 @@ class Runner:
         temporary: Path,
         progress: Callable[[str, dict[str, str] | None], None] = lambda *_: None,
         planned: Callable[[int], None] = lambda _: None,
+        python: Python | None = None,
     ) -> None:
+        self.python = python
         self.side_by_side = side_by_side
         self.timeout = timeout
         self.temporary = temporary
@@ -288,7 +299,7 @@ class Runner:
             is_late = zygote is not None and zygote.ready and zygote.ran_kernels
             fresh = job.fresh or (job.before_kernels and is_late)
             if fresh and self._room():
-                interpreter = Interpreter(job.environment, preload=(), temporary=self.temporary)
+                interpreter = self._interpreter(job.environment, ())
                 self._launch(index, job, interpreter, "run")
                 continue
             if zygote and zygote.ready and self._room() and not fresh:
@@ -302,10 +313,13 @@ class Runner:
             if environment not in self._zygotes:
                 self._open_zygote(environment)
 
-    def _open_zygote(self, environment: Environment) -> None:
-        zygote = Interpreter(
-            environment, preload=(*PRELOADED, *self.modules), temporary=self.temporary
+    def _interpreter(self, environment: Environment, preload: Sequence[str]) -> Interpreter:
+        return Interpreter(
+            environment, preload=preload, temporary=self.temporary, python=self.python
         )
+
+    def _open_zygote(self, environment: Environment) -> None:
+        zygote = self._interpreter(environment, (*PRELOADED, *self.modules))
         self._zygotes[environment] = zygote
         self._selector.register(zygote.control, selectors.EVENT_READ, zygote)
 

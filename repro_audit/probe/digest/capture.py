@@ -26,44 +26,58 @@ class ValueWriter:
     """Saves values to a directory, which is made. A key that comes again replaces the earlier value.
 
     Only the process that made it writes: a forked DataLoader worker has a copy, whose calls do nothing.
+
+    Args:
+        directory: where they go.
+        sample: of each value, so many elements at most, spread evenly; 0 for all.
     """
 
-    __slots__ = ("_directory", "_pid")
+    __slots__ = ("_directory", "_pid", "sample")
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, sample: int = 0) -> None:
+        self.sample = sample
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory.resolve()
         self._pid = os.getpid()
 
     def add(self, key: Key, value: object) -> bool:
         """Save a tensor, an array or numbers; False where the value has no elements that could be measured."""
-        contents = _contents(value) if os.getpid() == self._pid else None
+        contents = _contents(value, self.sample) if os.getpid() == self._pid else None
         if contents is None:
             return False
-        dtype, shape, parts = contents
+        dtype, shape, parts, numel = contents
         with (self._directory / DATA).open("ab") as data:
             data.write(bytes(-data.tell() % ALIGNMENT))
             start = data.tell()
             data.writelines(parts)
             size = data.tell() - start
         entry = {"key": key, "dtype": dtype, "shape": shape, "start": start, "bytes": size}
+        if numel:
+            entry["of"] = numel
         with (self._directory / INDEX).open("a", encoding="ascii") as index:
             index.write(json.dumps(entry) + "\n")
         return True
 
 
-def _contents(value: object) -> tuple[str, tuple[int, ...], Iterable[Any]] | None:
-    """The dtype, the shape and the bytes of a value, the bytes piece by piece."""
+def _contents(value: object, sample: int) -> tuple[str, tuple[int, ...], Iterable[Any], int] | None:
+    """The dtype, the shape and the bytes of a value, the bytes piece by piece; of a sample, what it is one of."""
     if isinstance(value, torch.Tensor):
         dense = tensors.dense(value)
         if dense is None:
             return None
-        name = str(dense.dtype).removeprefix("torch.")
-        return name, tuple(dense.shape), tensors.blocks(dense)
+        name, numel = str(dense.dtype).removeprefix("torch."), dense.numel()
+        if sample and numel > sample:
+            with tensors.plainly():
+                every = dense.detach().reshape(-1)[:: -(-numel // sample)].contiguous()
+            return name, tuple(every.shape), tensors.blocks(every), numel
+        return name, tuple(dense.shape), tensors.blocks(dense), 0
     array = _as_array(value)
     if array is None:
         return None
-    return str(array.dtype), array.shape, [np.ascontiguousarray(array).tobytes()]
+    numel = array.size if 0 < sample < array.size else 0
+    if numel:
+        array = array.reshape(-1)[:: -(-numel // sample)]
+    return str(array.dtype), array.shape, [np.ascontiguousarray(array).tobytes()], numel
 
 
 def _as_array(value: object) -> npt.NDArray[Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -105,10 +106,13 @@ class Recorder:
         self._texts = trace.texts
         self._values = values
         self._capture = capture if values is not None else frozenset()
+        self._saves_all = values is not None and bool(values.sample)
+        self._saves = bool(self._capture) or self._saves_all
         self._seen: dict[tuple[int, int, int], int] = {}
         self._begun: set[int] = set()
         """Names that a process before this one has first seen."""
         self._names = {trace.intern(name): name for _, _, name, _ in self._capture}
+        """By id: those of which values are saved."""
 
     def tell(self, observed: Callable[[int, int, int, Iterable[str]], None]) -> None:
         """Tell of each outcome before it is observed: step, phase, name, and the texts that names are places in."""
@@ -131,7 +135,7 @@ class Recorder:
             self._unreadable(phase, name, error)
             return
         self._add(self.step, phase, _OUTCOME, name, meta, bits)
-        if self._capture:
+        if self._saves:
             self._save(phase, name, value)
 
     def again(self, phase: int, place: TensorSlot, value: Any) -> None:
@@ -151,7 +155,7 @@ class Recorder:
             self._add(
                 self.step, phase, _OUTCOME, place.name, place.meta, _digest_memory(place.memory)
             )
-            if self._capture:
+            if self._saves:
                 self._save(phase, place.name, value)
             return
         self.outcome(phase, place.name, value)
@@ -200,12 +204,15 @@ class Recorder:
         self._add(self.step, phase, _CONTEXT, self.intern(name), self._text(meta), bits)
 
     def _save(self, phase: int, name: int, value: object) -> None:
-        """Keep the value if its place is among those asked for."""
+        """Keep the value if its place is among those asked for, or all are."""
+        if self._saves_all and name not in self._names:
+            known = 0 if self._capture else len(self._names)
+            self._names.update(enumerate(islice(self._texts, known, None), known))
         place = (self.step, phase, name)
         occurrence = self._seen.get(place, 0)
         self._seen[place] = occurrence + 1
         text = self._names.get(name)
         if text is not None and self._values is not None:
             key = (self.step, phase, text, occurrence)
-            if key in self._capture:
+            if self._saves_all or key in self._capture:
                 self._values.add(key, value)

@@ -257,7 +257,7 @@ class Traced:
             self.trace.close()
         sources = {name: self.sources[name] for name in self.request.setting}
         take_surveys(sources, self.context)
-        return facts_of(self.context, self.notes, probe, fresh=True, target=self.request.target)
+        return facts_of(self.context, self.notes, probe, self.request, fresh=True)
 
     def _await_peers(self) -> None:
         """Stay until the other ranks have made their steps too."""

@@ -1,0 +1,136 @@
+"""The commands about records: one saves a pinned run, the others compare with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from repro_audit.cli.check_command import CheckCommand
+from repro_audit.cli.flags import flag
+from repro_audit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from repro_audit.config import Check
+
+_TOLERANCE = "How far both may be apart: ulp=4, rel=1e-6, abs=1e-8, or of a part gradients:rel=1e-5; repeatable."
+_TARGET = "As for check."
+
+
+def _asked(flags: Mapping[str, Any]) -> Check:
+    from repro_audit.config import settle
+
+    return settle(flags, Path.cwd())
+
+
+def record(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help=_TARGET)],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own.")
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Where to save the record.")
+    ] = "run.repro",
+    seed: Annotated[int | None, flag("seed")] = None,
+    steps: Annotated[int | None, flag("steps")] = None,
+    until_epoch: Annotated[int | None, flag("until-epoch")] = None,
+    timeout: Annotated[float | None, flag("timeout")] = None,
+    fresh: Annotated[bool | None, flag("fresh", "--fresh/--no-fresh")] = None,
+    quiet: Annotated[bool | None, flag("quiet", "--quiet/--no-quiet", "-q")] = None,
+) -> None:
+    """Save the run that a program makes with everything pinned, and what it ran on, to compare later runs with.
+
+    Flags stand before the target; what follows a script is the script's.
+    """
+    from repro_audit.cli.delivery import deliver
+    from repro_audit.recording import record as save
+    from repro_audit.report.progress import Progress
+    from repro_audit.target import parse
+
+    asked = _asked(
+        {
+            "seed": seed,
+            "steps": steps,
+            "until-epoch": until_epoch,
+            "timeout": timeout,
+            "fresh": fresh,
+            "quiet": quiet,
+        }
+    )
+    parsed = parse(target, tuple(arguments or ()))
+    path = Path(output)
+    if not path.parent.is_dir():
+        raise UsageError(
+            "the record can not be saved", where=output, why="there is no such directory"
+        )
+    with Progress(quiet=asked.quiet) as progress:
+        report = save(parsed, asked.options, progress, path)
+    if report is not None:
+        deliver(report, asked)
+        raise typer.Exit(report.exit_code)
+    if not asked.quiet:
+        size = path.stat().st_size
+        print(f"saved {output} ({size / 1e6:.1f} MB); compare with it: repro-audit verify {output}")
+
+
+def verify(
+    file: Annotated[
+        str, typer.Argument(metavar="RECORD", help="What `repro-audit record` has saved.")
+    ],
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[TARGET]", help="What to run; if left out, what the record names."),
+    ] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own.")
+    ] = None,
+    tolerance: Annotated[list[str] | None, typer.Option(metavar="BOUNDS", help=_TOLERANCE)] = None,
+    timeout: Annotated[float | None, flag("timeout")] = None,
+    fresh: Annotated[bool | None, flag("fresh", "--fresh/--no-fresh")] = None,
+    json: Annotated[str | None, flag("json", metavar="FILE")] = None,
+    output: Annotated[list[str] | None, flag("output", "--output", "-o", metavar="FILE")] = None,
+    quiet: Annotated[bool | None, flag("quiet", "--quiet/--no-quiet", "-q")] = None,
+    verbose: Annotated[bool | None, flag("verbose", "--verbose/--no-verbose", "-v")] = None,
+) -> None:
+    """Run a recorded program again, here and now, and say where it first computes something else, and why.
+
+    Exit codes are those of check, so that `git bisect run repro-audit verify run.repro` finds the commit that changed
+    the numbers.
+    """
+    from repro_audit.analysis.tolerance import parse as bounds
+    from repro_audit.cli.delivery import deliver
+    from repro_audit.recording import verify as compare
+    from repro_audit.report.progress import Progress
+    from repro_audit.target import parse
+
+    asked = _asked(
+        {
+            "timeout": timeout,
+            "fresh": fresh,
+            "json": json,
+            "output": tuple(output or ()) or None,
+            "quiet": quiet,
+            "verbose": verbose,
+        }
+    )
+    allowed = bounds(tolerance or ())
+    parsed = None if target is None else parse(target, tuple(arguments or ()))
+    with Progress(quiet=asked.quiet) as progress:
+        report = compare(Path(file), parsed, asked.options, progress, tolerance=allowed)
+    deliver(report, asked)
+    raise typer.Exit(report.exit_code)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make them commands of the application."""
+    app.command(cls=CheckCommand)(record)
+    app.command(cls=VerifyCommand)(verify)
+
+
+class VerifyCommand(CheckCommand):
+    """`verify`, which has a record before the target."""
+
+    leading = 1
