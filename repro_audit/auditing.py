@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import linecache
 import os
 import time
 from contextlib import contextmanager
@@ -18,15 +19,16 @@ from repro_audit.experiment import (
     trials_if_all_hold,
 )
 from repro_audit.findings import effect_size, summary
-from repro_audit.findings.evidence import finding, measure, not_tried, read, reference_setting
+from repro_audit.findings.evidence import finding, not_tried, read
 from repro_audit.findings.fix_trials import try_fixes
-from repro_audit.findings.inspection import Suspicion, inspect
+from repro_audit.findings.inspection import Finding, Suspicion, inspect
+from repro_audit.findings.measurement import measure, reference_setting
 from repro_audit.findings.stakes import nothing_at_stake
 from repro_audit.findings.wording import in_words, working_directory
 from repro_audit.isolation.room import no_room
 from repro_audit.isolation.sandbox import Isolation, plan_isolation
 from repro_audit.report import model
-from repro_audit.source import Levels, Source, Verdict, configured
+from repro_audit.source import Levels, Scope, Source, Verdict, configured
 from repro_audit.sources import (
     built_in,
     catalogue,
@@ -81,6 +83,7 @@ def session(
         progress: shows trials as they run.
         python: which interpreters run the trials; this one where none is given.
     """
+    linecache.checkcache()  # a file may have changed since another session read lines of it
     isolation = plan_isolation(Path.cwd())
     try:
         with Runner(
@@ -360,10 +363,11 @@ class Audit:
         )
 
     def _tell(self, source: Source, judgement: Judgement, diverging: DivergedPair) -> None:
-        """Show at once what is known of a finding before the search for its line."""
+        """Show at once what is known of a finding; its line follows once it is found."""
         first = diverging.difference.first
+        broken = "no promise" if source.scope is Scope.NONE else source.scope.value
         self.progress.found(
-            f"✗ {source.id} breaks {source.scope.value}, {judgement.confidence} in "
+            f"✗ {source.id} breaks {broken}, {judgement.confidence or 'seen'} in "
             f"{time.monotonic() - self.started:.0f} s: {first.name} differs in step {first.step}"
         )
 
@@ -393,10 +397,16 @@ class Audit:
             and not (name in judgements and judgements[name].narrowed)
         }
         never_seeded = self.oracle.floor is not None and self.oracle.floor.facts.never_seeded
-        words = {
-            name: in_words(found, never_seeded=never_seeded)
-            for name, found in inspect(suspicions, self.oracle).items()
-        }
+        words: dict[str, tuple[model.Cause | None, str]] = {}
+
+        def told(name: str, found: Finding) -> None:
+            cause, _ = words[name] = in_words(found, never_seeded=never_seeded)
+            if cause is not None and cause.location is not None:
+                line = f"{cause.location.place}  {cause.location.code or cause.what}"
+                self.progress.found(f"→ {name or 'unexplained'}: {line}")
+
+        alone = self.oracle.runner.side_by_side == 1
+        inspect(suspicions, self.oracle, told, one_by_one=alone)
         return {
             name: dataclasses.replace(divergence, cause=words[name][0], no_cause=words[name][1])
             if name in words

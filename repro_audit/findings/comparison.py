@@ -12,7 +12,7 @@ from repro_audit.analysis.moved_lines import AS_IT_WAS, changed_lines
 from repro_audit.analysis.pinpoint import Run, pinpoint
 from repro_audit.analysis.tolerance import Tolerance, Within, forgive
 from repro_audit.findings import inspection
-from repro_audit.findings.evidence import divergence_of
+from repro_audit.findings.measurement import divergence_of
 from repro_audit.findings.wording import in_words
 from repro_audit.report import model
 from repro_audit.source import Scope

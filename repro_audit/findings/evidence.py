@@ -1,42 +1,39 @@
-"""From a judgement to a finding: where two trials part, by how much, which levels agree, what proves cause and fix."""
+"""From a judgement to a finding: the line, which levels agree, what proves cause and fix."""
 
 from __future__ import annotations
 
+import linecache
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from repro_audit.analysis.compare import way
 from repro_audit.notebook import of_file
 from repro_audit.report.model import (
     Cause,
     Confidence,
     Divergence,
     DivergenceKind,
+    Excerpt,
     Fix,
     LevelResult,
-    Link,
     Location,
     LossCurve,
-    Size,
     SourceResult,
     SourceStatus,
 )
 from repro_audit.source import Verdict, listed
-from repro_audit.storage.trace import Phase
-from repro_audit.storage.values import Magnitude, Value, magnitude, open_values
-from repro_audit.trial.request import VALUES, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from repro_audit import source as source_module
-    from repro_audit.analysis.compare import Difference
     from repro_audit.experiment import Judgement
     from repro_audit.fixes import Proposal
     from repro_audit.source import Source
-    from repro_audit.storage.facts import Facts, Key
-    from repro_audit.storage.trace import Trace
-    from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle
+    from repro_audit.storage.facts import Facts
+    from repro_audit.trial.oracle import DivergedPair, Trial
+
+AROUND = 3
+"""Lines of an excerpt before the one that is named, and as many after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,102 +43,6 @@ class Tried:
     proposal: Proposal
     agreed: bool | None
     """Whether both runs of the pair agree with it; None where they were not made."""
-
-
-def measure(
-    diverging_pairs: Mapping[str, DivergedPair], oracle: TrialOracle
-) -> dict[str, Divergence]:
-    """Measure the first difference of each pair. Values that no earlier run has saved are fetched by a further run."""
-    keys = {name: diverging.key for name, diverging in diverging_pairs.items()}
-    references = {
-        name: replace(diverging.reference, setting=dict(reference_setting(name, diverging)))
-        for name, diverging in diverging_pairs.items()
-    }
-    wanted: dict[tuple[tuple[str, str], ...], set[Key]] = {}
-    for name, diverging in diverging_pairs.items():
-        for trial in (references[name], diverging.diverged):
-            if _saved(trial, keys[name], oracle) is None:
-                setting = tuple(sorted(trial.setting.items()))
-                wanted.setdefault(setting, set()).add(keys[name])
-    oracle.try_settings(
-        [(dict(setting), Watch(capture=tuple(sorted(keys)))) for setting, keys in wanted.items()]
-    )
-    found = {}
-    for name, diverging in diverging_pairs.items():
-        ours = _saved(references[name], keys[name], oracle)
-        theirs = _saved(diverging.diverged, keys[name], oracle)
-        traces = diverging.reference.trace, diverging.diverged.trace
-        found[name] = divergence_of(diverging.difference, (ours, theirs), traces)
-    return found
-
-
-def _saved(trial: Trial, key: Key, oracle: TrialOracle) -> Value | None:
-    """The value that a run of the trial's setting saved."""
-    for other in oracle.trials.values():
-        if other.setting == trial.setting and not other.edited:
-            value = open_values(other.directory / VALUES).get(key)
-            if value is not None:
-                return value
-    return None
-
-
-def reference_setting(name: str, diverging: DivergedPair) -> tuple[tuple[str, str], ...]:
-    """The diverged setting with the source put back: the same interpreter can serve both."""
-    setting = {key: level for key, level in diverging.diverged.setting.items() if key != name}
-    return tuple(sorted(setting.items())) if setting != diverging.diverged.setting else ()
-
-
-def divergence_of(
-    difference: Difference,
-    values: tuple[Value | None, Value | None],
-    traces: tuple[Trace, Trace],
-) -> Divergence:
-    """The first difference, with its size where both runs' values could be had."""
-    first, (ours, theirs) = difference.first, values
-    kind, detail = DivergenceKind(first.kind), first.detail
-    size = None
-    if kind is DivergenceKind.VALUE and ours is not None and theirs is not None:
-        size = magnitude(ours, theirs)
-        if size.mismatched:
-            kind = DivergenceKind(size.kind)
-        else:  # what differs at random can not be had again
-            size, detail = None, "the two runs could not be had again to measure by how much"
-    if first.phase is Phase.DATA and _other_samples(difference):
-        kind, detail = DivergenceKind.ORDER, "the sampler hands out other indices"
-    return Divergence(
-        step=first.step,
-        phase=first.phase.label,
-        kind=kind,
-        name=first.name,
-        size=reported(size) if size else None,
-        detail=detail,
-        way=_links(*traces),
-    )
-
-
-def reported(size: Magnitude) -> Size:
-    """A size as reports have it."""
-    return Size(
-        max_abs=size.max_abs,
-        max_ulp=size.max_ulp,
-        mismatched=size.mismatched,
-        numel=size.numel,
-        first_index=size.first_index,
-    )
-
-
-def _links(reference: Trace, diverged: Trace) -> tuple[Link, ...]:
-    """How the difference goes on to the loss."""
-    return tuple(
-        Link(what=each.name, where=f"step {each.step}, {each.phase.label}")
-        for each in way(reference, diverged)
-    )
-
-
-def _other_samples(difference: Difference) -> bool:
-    """Whether the sampler handed out other indices where the batch first differs."""
-    step = difference.first.step
-    return any(row.name.endswith(".indices") and row.step == step for row in difference.context)
 
 
 def finding(
@@ -215,9 +116,29 @@ def _placed(divergence: Divergence | None, source: Source, facts: Facts) -> Dive
 def located(file: str, line: int, function: str | None, code: str) -> Location:
     """A line of the program, as a report has it."""
     notebook, cell = of_file(file), None
-    if notebook is not None:
+    if notebook is None:
+        lines = linecache.getlines(file)
+    else:
         cell, line = notebook.place(line)
-    return Location(file=file, line=line, function=function, code=code or None, cell=cell)
+        lines = notebook.cells[cell - 1].text.split("\n")
+    return Location(
+        file=file,
+        line=line,
+        function=function,
+        code=code or None,
+        cell=cell,
+        excerpt=_excerpt(lines, line, code),
+    )
+
+
+def _excerpt(lines: Sequence[str], line: int, code: str) -> Excerpt | None:
+    """The lines around one; None where the file does not have it there."""
+    if not code or not 0 < line <= len(lines) or lines[line - 1].strip() != code:
+        return None
+    first = max(line - AROUND, 1)
+    return Excerpt(
+        first=first, lines=tuple(each.rstrip() for each in lines[first - 1 : line + AROUND])
+    )
 
 
 def read(

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro_audit.findings.evidence import Tried, reference_setting
+from repro_audit.findings.evidence import Tried
+from repro_audit.findings.measurement import reference_setting
 from repro_audit.fixes import propose
 from repro_audit.fixes.code import Code
 from repro_audit.notebook import of_file

@@ -7,6 +7,7 @@ reference output is fed to the other run, so that a second, independent cause sh
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import TYPE_CHECKING, TypeAlias
 
 from repro_audit.analysis.pinpoint import Cause, Run, address, alike_rows, pinpoint
@@ -18,7 +19,7 @@ from repro_audit.trial.oracle import part
 from repro_audit.trial.request import VALUES, Watch, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from repro_audit.analysis.compare import Mismatch
     from repro_audit.experiment import Setting
@@ -37,6 +38,8 @@ MOST_OUTPUTS = 4
 Wanted: TypeAlias = "tuple[Setting, Watch]"
 Plan: TypeAlias = "Generator[list[Wanted], list[Trial], Finding]"
 """An inspection under way: yields runs to make, is sent them, returns what it found."""
+_Asked: TypeAlias = "tuple[int, int, tuple[tuple[str, str], ...], Watch]"
+"""A run that a plan wants: in which turn, at which place of it, and the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,36 +143,52 @@ class Suspicion:
         return self.runs if self.race else 1
 
 
-def inspect(suspicions: Mapping[str, Suspicion], oracle: TrialOracle) -> dict[str, Finding]:
-    """Find what parts each pair. Pairs are run side by side; what several ask for is run once."""
-    plans = {name: _inspect(suspicion) for name, suspicion in suspicions.items()}
+def inspect(
+    suspicions: Mapping[str, Suspicion],
+    oracle: TrialOracle,
+    told: Callable[[str, Finding], None] = lambda _name, _finding: None,
+    *,
+    one_by_one: bool = False,
+) -> dict[str, Finding]:
+    """Find what parts each pair, and have each `told` once it is found.
+
+    Pairs are looked into side by side, or `one_by_one`, so that the first is told of soon. What several ask for in the
+    same turn is run once.
+    """
     findings: dict[str, Finding] = {}
-    asked: dict[str, list[Wanted]] = {}
-
-    def advance(name: str, trials: list[Trial] | None) -> None:
-        asked.pop(name, None)
-        plan = plans[name]
-        try:
-            asked[name] = next(plan) if trials is None else plan.send(trials)
-        except StopIteration as stop:
-            findings[name] = stop.value
-
-    for name in plans:
-        advance(name, None)
-    while asked:
-        made = _run([each for wanted in asked.values() for each in enumerate(wanted)], oracle)
-        for name, wanted in list(asked.items()):
-            advance(name, [made.pop(0) for _ in wanted])
+    made: dict[_Asked, Trial] = {}
+    for names in [[name] for name in suspicions] if one_by_one else [[*suspicions]]:
+        plans = {name: _inspect(suspicions[name]) for name in names}
+        answers: dict[str, list[Trial] | None] = dict.fromkeys(plans)
+        for turn in count():
+            asked: dict[str, list[_Asked]] = {}
+            for name, trials in answers.items():
+                plan = plans[name]
+                try:
+                    wanted = next(plan) if trials is None else plan.send(trials)
+                except StopIteration as stop:
+                    findings[name] = stop.value
+                    told(name, stop.value)
+                else:
+                    asked[name] = [
+                        (turn, place, tuple(sorted(setting.items())), watch)
+                        for place, (setting, watch) in enumerate(wanted)
+                    ]
+            if not asked:
+                break
+            _make(asked, made, oracle)
+            answers = {name: [made[each] for each in mine] for name, mine in asked.items()}
     return findings
 
 
-def _run(wanted: list[tuple[int, Wanted]], oracle: TrialOracle) -> list[Trial]:
-    """The trials that were asked for; what several plans ask for at the same place is made once."""
-    keys = [(place, tuple(sorted(setting.items())), watch) for place, (setting, watch) in wanted]
-    distinct = list(dict.fromkeys(keys))
-    trials = oracle.try_settings([(dict(setting), watch) for _, setting, watch in distinct])
-    made = dict(zip(distinct, trials, strict=True))
-    return [made[key] for key in keys]
+def _make(
+    asked: Mapping[str, list[_Asked]], made: dict[_Asked, Trial], oracle: TrialOracle
+) -> None:
+    """Run what is asked for and was not made yet."""
+    new = [each for each in dict.fromkeys(chain(*asked.values())) if each not in made]
+    if new:
+        trials = oracle.try_settings([(dict(setting), watch) for *_, setting, watch in new])
+        made.update(zip(new, trials, strict=True))
 
 
 def _inspect(suspicion: Suspicion) -> Plan:

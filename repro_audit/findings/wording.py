@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.analysis.compare import PINNED, VARIED
-from repro_audit.findings.evidence import located, reported
+from repro_audit.findings.evidence import located
+from repro_audit.findings.measurement import reported
 from repro_audit.notebook import of_file
 from repro_audit.report import model
 from repro_audit.storage.facts import GENERATORS

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
 from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
 from repro_audit.report import text
+from repro_audit.report.drift import grid, in_words
 from repro_audit.report.effect import gaps
 from repro_audit.report.style import TerminalStyle, code, indented, words
 
@@ -17,9 +20,19 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from repro_audit.report.model import Cause, Divergence, Link, Location, LossCurve, Size
+    from repro_audit.report.model import (
+        Cause,
+        Divergence,
+        Drift,
+        Excerpt,
+        Link,
+        Location,
+        LossCurve,
+        Size,
+    )
 
 _MOST_LINKS = 8
+_MOST_LAYERS = 12
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "12345678"
 _FEWEST_BARS, _MOST_BARS = 8, 48
 
@@ -58,7 +71,9 @@ def _cause(cause: Cause, look: TerminalStyle) -> RenderableType:
     location = cause.location
     if location is not None:
         parts.append(words(_line(location), "bold"))
-        if location.code:
+        if location.excerpt is not None:
+            parts.append(indented(_excerpt(location.excerpt, location.line, look), 2))
+        elif location.code:
             parts.append(indented(code(text.line(location.code), look), 4))
     if op := op_in_words(cause):
         parts.append(words(op))
@@ -67,6 +82,19 @@ def _cause(cause: Cause, look: TerminalStyle) -> RenderableType:
         parts.append(words(f"its output: {size_in_words(cause.size)}"))
     parts += [words(line) for line in cause.evidence]
     return Group(*parts)
+
+
+def _excerpt(found: Excerpt, named: int, look: TerminalStyle) -> RenderableType:
+    """The lines with their numbers, an arrow before the one that is named."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    shown = [text.line(line.expandtabs(4).rstrip()) for line in found.lines]
+    for number, line in enumerate(textwrap.dedent("\n".join(shown)).split("\n"), found.first):
+        sign = f"{look.arrow} " if number == named else ""
+        style = "bold" if sign else "dim"
+        table.add_row(Text(f"{sign}{number}", style=style), code(line, look))
+    return table
 
 
 def _line(location: Location) -> str:
@@ -103,6 +131,23 @@ def _way(cause: Cause | None, way: tuple[Link, ...], look: TerminalStyle) -> Tex
         if where:
             shown.append(f"  {text.line(where)}", style="dim")
     return shown
+
+
+def drift_rows(drift: Drift, look: TerminalStyle) -> Iterator[Text]:
+    """How far the parameters drift apart: in words, then a bar a step for each layer, one scale for all."""
+    yield words(in_words(drift))
+    bars = _BARS if look.unicode else _ASCII_BARS
+    same = "·" if look.unicode else "."
+    layers = grid(drift)
+    width = max((len(text.line(layer.name)) for layer, _ in layers[:_MOST_LAYERS]), default=0)
+    for layer, cells in layers[:_MOST_LAYERS]:
+        shades = (cell.shade for cell in cells)
+        drawn = ("?" if shade is None else bars[shade - 1] if shade else same for shade in shades)
+        last = f"{cells[-1].said} after step {drift.steps[len(cells) - 1]}" if cells else ""
+        yield words(f"{text.line(layer.name).ljust(width)}  {''.join(drawn)}  {last}")
+    more = len(layers) - _MOST_LAYERS + drift.left_out
+    if more > 0:
+        yield words(f"{look.gap} {text.plural(more, 'further layer')}", "dim")
 
 
 def growth(a: LossCurve, b: LossCurve, look: TerminalStyle) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from repro_audit.report import text
-from repro_audit.report.causes import cause_rows, growth, size_in_words
+from repro_audit.report.causes import cause_rows, drift_rows, growth, size_in_words
 from repro_audit.report.model import (
     RECORD,
     Confidence,
@@ -63,6 +63,8 @@ def unexplained(divergence: Divergence, look: TerminalStyle) -> RenderableType:
     """The section of a difference that no source accounts for."""
     content: list[tuple[str, RenderableType]] = [("what", words(PINNED_RUNS_DIFFER))]
     content += _divergence_rows(divergence, look)
+    if divergence.drift is not None:
+        content += labelled("layers", drift_rows(divergence.drift, look))
     if divergence.cause is None:
         content.append(("next", words(LOOK_THERE)))
     return Group(heading(unexplained_title(look), look, "red"), rows(content))
@@ -150,6 +152,8 @@ def _source_rows(source: SourceResult, look: TerminalStyle) -> Iterator[tuple[st
         yield "loss", _losses(*source.losses, look)
         if grown := growth(*source.losses, look):
             yield "growth", words(grown)
+    if source.divergence is not None and source.divergence.drift is not None:
+        yield from labelled("layers", drift_rows(source.divergence.drift, look))
 
 
 def _levels(levels: tuple[LevelResult, ...], look: TerminalStyle) -> Text:

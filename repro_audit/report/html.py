@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import textwrap
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup, escape
 
-from repro_audit.report import causes, effect, findings, plots, results, text, verdict
+from repro_audit.report import causes, drift, effect, findings, plots, results, text, verdict
 from repro_audit.report.model import SourceStatus
 from repro_audit.report.style import PROMISE_WORDS
 from repro_audit.source import Scope
@@ -26,7 +27,7 @@ from repro_audit.source import Scope
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from repro_audit.report.model import LossCurve, Report, TrialRecord
+    from repro_audit.report.model import Excerpt, LossCurve, Report, TrialRecord
 
     Render = Callable[[Report], str]
 
@@ -64,6 +65,7 @@ def _environment() -> jinja2.Environment:
         "verdict": verdict,
         "findings": findings,
         "causes": causes,
+        "drift": drift,
         "effect": effect,
         "plots": plots,
         "results": results,
@@ -74,6 +76,7 @@ def _environment() -> jinja2.Environment:
         "OUTPUT_LINES": _OUTPUT_LINES,
         "MOST_LINKS": _MOST_LINKS,
         "code": _code,
+        "excerpt": _excerpt,
         "block": _block,
         "loss_rows": _loss_rows,
         "outcomes": _outcomes,
@@ -112,6 +115,13 @@ def _code(content: str) -> Markup:
     formatter = HtmlFormatter(nowrap=True)
     coloured = highlight(text.block(content), lexer(stripnl=False), formatter)
     return Markup(coloured.rstrip("\n"))  # noqa: S704  # Pygments has escaped it
+
+
+def _excerpt(found: Excerpt) -> list[tuple[int, Markup]]:
+    """Each line with its number, in colours, and as far to the left as they go together."""
+    shown = (text.line(line.expandtabs(4).rstrip()) for line in found.lines)
+    coloured = _code(textwrap.dedent("\n".join(shown)))
+    return list(enumerate(coloured.split("\n"), found.first))
 
 
 def _sentence(said: str) -> str:

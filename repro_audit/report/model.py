@@ -130,6 +130,15 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Excerpt:
+    """A few lines of a file, as they stand there."""
+
+    first: int
+    """The number of the first one; in a notebook, in its cell."""
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
     """A line of the user's own code."""
 
@@ -142,6 +151,8 @@ class Location:
     """The line itself, stripped."""
     cell: int | None = None
     """In a notebook: the cell, as a kernel counts; see `repro_audit.notebook`."""
+    excerpt: Excerpt | None = None
+    """The line among those around it; None where the file could not be read, or has changed since."""
 
     @property
     def place(self) -> str:
@@ -172,6 +183,29 @@ class Link:
     """`batch.0`, `loss`."""
     where: str
     """`step 0, data`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerDrift:
+    """How far the parameters of one module, or of all below it, have drifted apart."""
+
+    name: str
+    parameters: int
+    differing: tuple[int, ...]
+    """How many of them differ, after each step of the drift."""
+    max_abs: tuple[float | None, ...]
+    """The largest difference of those whose values were saved; None where nothing differs, or nothing was saved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """How far the parameters of two runs have drifted apart, by layer and step."""
+
+    steps: tuple[int, ...]
+    """All, or evenly many."""
+    layers: tuple[LayerDrift, ...]
+    left_out: int = 0
+    """Further layers, of which there were too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +252,8 @@ class Divergence:
     """Why no cause was found; empty where none was looked for."""
     way: tuple[Link, ...] = ()
     """From the first difference to the loss."""
+    drift: Drift | None = None
+    """None where no parameter differs, or noise would be counted too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

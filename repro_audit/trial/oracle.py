@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from repro_audit.analysis import drift
 from repro_audit.analysis.compare import Difference, compare
 from repro_audit.errors import InternalError, SourceFailedError
 from repro_audit.experiment import Outcome, Run, Setting
@@ -74,6 +75,8 @@ class DivergedPair:
     reference: Trial
     diverged: Trial
     difference: Difference
+    narrowed: bool = False
+    """Noise apart: more of them differs than was compared."""
 
     @property
     def key(self) -> Key:
@@ -92,7 +95,12 @@ def part(reference: Trial, diverged: Trial, common: Common | None = None) -> Div
     difference = compare(ours, theirs)
     if difference is None:
         return None
-    return DivergedPair(reference=reference, diverged=diverged, difference=difference)
+    return DivergedPair(
+        reference=reference,
+        diverged=diverged,
+        difference=difference,
+        narrowed=common is not None,
+    )
 
 
 def _ran_whole(trial: Trial) -> bool:
@@ -248,7 +256,7 @@ class TrialOracle:
         return diverging is not None and after is not None and diverging.key[0] >= after
 
     def _first_differences(self, run: Run) -> tuple[Key, ...]:
-        """What a run saves the values of: the places where earlier runs parted from the floor.
+        """What a run saves the values of: the places where earlier runs parted from the floor, and the parameters.
 
         A repeat saves that of its own setting's last run, a pinned run those of all sources that were varied alone.
         """
@@ -263,10 +271,11 @@ class TrialOracle:
             earlier, self._singles = self._singles, []
         else:
             return ()
-        diverging_pairs = [part(self.floor, trial) for trial in earlier if self.floor is not None]
-        return tuple(
-            sorted({diverging.key for diverging in diverging_pairs if diverging is not None})
-        )
+        if self.floor is None or not earlier:
+            return ()
+        diverging_pairs = [part(self.floor, trial) for trial in earlier]
+        first = {diverging.key for diverging in diverging_pairs if diverging is not None}
+        return tuple(sorted({*first, *drift.keys(self.floor.trace)}))
 
     def try_as_is(self, *, probed: bool) -> Trial:
         """Run the program as it is, with nothing pinned, in a fresh interpreter; `probed` or only counted."""

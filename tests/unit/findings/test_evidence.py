@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from repro_audit.experiment import Judgement, LevelOutcome
-from repro_audit.findings.evidence import Tried, finding, measure, read
+from repro_audit.findings.evidence import Tried, finding, located, read
+from repro_audit.findings.measurement import measure
 from repro_audit.fixes import Proposal
 from repro_audit.report.model import Confidence, DivergenceKind, SourceStatus
 from repro_audit.source import Fix, Levels, Place, Scope, Source, in_words
@@ -105,6 +106,44 @@ def test_a_batch_of_other_samples_is_the_samplers_doing(tmp_path: Path) -> None:
     divergence = size_of(oracle_of(tmp_path, heads=batch(0), tails=batch(1)))
     assert divergence.kind is DivergenceKind.ORDER
     assert divergence.detail == "the sampler hands out other indices"
+
+
+def test_the_parameters_drift_by_as_much_as_values_tell(tmp_path: Path) -> None:
+    def parameter(step: int, name: str, number: int) -> Row:
+        return Row(step, Phase.OPTIMIZER, name=f"param.{name}", digest=bytes([number]) * 16)
+
+    def trained(number: int, **values: float) -> Left:
+        after = [parameter(1, name, number) for name in ("net.a", "net.b", "head.w")]
+        keys = {name: (1, int(Phase.OPTIMIZER), f"param.net.{name}", 0) for name in values}
+        return Left(
+            rows=(parameter(0, "net.a", 0), *after),
+            values={keys[name]: (value,) for name, value in values.items()},
+        )
+
+    oracle = oracle_of(tmp_path, heads=trained(1, a=1.0, b=2.0), tails=trained(2, a=1.5, b=2.25))
+    drift = size_of(oracle).drift
+    assert drift is not None
+    assert drift.steps == (0, 1)
+    assert [(layer.name, layer.differing, layer.max_abs) for layer in drift.layers] == [
+        ("net", (0, 2), (None, 0.5)),
+        ("head", (0, 1), (None, None)),
+    ]
+    difference = part(oracle.trials["t00"], oracle.trials["t01"])
+    assert difference is not None
+    narrowed = replace(difference, narrowed=True)
+    assert measure({ID: narrowed}, oracle.as_oracle)[ID].drift is None
+
+
+def test_a_line_stands_among_those_around_it(tmp_path: Path) -> None:
+    file = tmp_path / "train.py"
+    file.write_text("".join(f"line {number}\n" for number in range(1, 21)))
+    location = located(str(file), 2, None, "line 2")
+    assert location.excerpt is not None
+    assert location.excerpt.first == 1
+    assert location.excerpt.lines == ("line 1", "line 2", "line 3", "line 4", "line 5")
+    assert located(str(file), 2, None, "line of old").excerpt is None
+    assert located(str(file), 40, None, "line 40").excerpt is None
+    assert located(str(tmp_path / "gone.py"), 2, None, "line 2").excerpt is None
 
 
 # What a finding says

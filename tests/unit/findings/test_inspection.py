@@ -126,6 +126,29 @@ def test_what_several_ask_for_is_run_once(tmp_path: Path) -> None:
     assert len(oracle.asked[0]) == 2
 
 
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_each_is_told_once_it_is_found(tmp_path: Path, *, one_by_one: bool) -> None:
+    oracle = FakeOracle(tmp_path, Program().leaves)
+    both = {name: suspicion(oracle) for name in ("one", "other")}
+    told: list[tuple[str, int]] = []
+    inspect(
+        both,
+        oracle.as_oracle,
+        lambda name, finding: told.append((name, len(lines(finding)))),
+        one_by_one=one_by_one,
+    )
+    assert told == [("one", 1), ("other", 1)]
+    assert len(oracle.asked) == 3  # the other one finds its runs made
+
+
+def test_of_races_one_by_one_each_attempt_is_a_run_of_its_own(tmp_path: Path) -> None:
+    late = Program(agrees=lambda number: number < 2)
+    oracle = FakeOracle(tmp_path, late.leaves)
+    both = {name: suspicion(oracle, race=True, runs=3) for name in ("one", "other")}
+    found = inspect(both, oracle.as_oracle, one_by_one=True)
+    assert [lines(finding) for finding in found.values()] == [[1], [1]]
+
+
 def test_nothing_that_was_watched_differs(tmp_path: Path) -> None:
     finding = inspected(FakeOracle(tmp_path, Program(unseen=True).leaves))
     assert not finding.causes

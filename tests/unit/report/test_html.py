@@ -81,6 +81,10 @@ def strings(report: Report) -> Iterable[str]:
             if cause.location is not None:
                 yield cause.location.place
                 yield cause.location.code or ""
+                if cause.location.excerpt is not None:
+                    yield from (line.strip() for line in cause.location.excerpt.lines)
+        if source.divergence is not None and source.divergence.drift is not None:
+            yield from (layer.name for layer in source.divergence.drift.layers)
         if source.fix is not None:
             yield from (source.fix.summary, source.fix.snippet, source.fix.proof)
 
@@ -192,6 +196,28 @@ def test_the_summary_is_short_and_has_every_finding() -> None:
     assert not content.open
     for said in ("Not reproducible on rerun", "num-workers", "train.py:17", "nondeterministic-op"):
         assert said in content.text
+
+
+def test_the_line_to_blame_is_marked_among_those_around_it() -> None:
+    content = html.render(BROKEN)
+    (marked,) = re.findall(r"<mark[^>]*>(.*?)</mark>", content)
+    assert Page(marked).text == "17 return x + np.random.rand(64), y"
+    rows = re.findall(r'class="number">(\d+) ', content)
+    assert rows == [str(number) for number in range(14, 21)]
+
+
+def test_a_drift_is_a_table_that_is_darker_the_larger_it_is() -> None:
+    content = html.render(BROKEN)
+    cells = re.findall(r'<td class="shade-(\w+)">([^<]*)</td>', content)
+    assert cells == [
+        *(("1", "1.5e-08"), ("3", "3.2e-07"), ("5", "1.2e-04"), ("7", "2.1e-03")),
+        *(("0", "same"), ("3", "1.1e-06"), ("8", "nan"), ("8", "1.8e-02")),
+        *(("0", "same"), ("0", "same"), ("unknown", "differs"), ("unknown", "differs")),
+    ]
+    said = (
+        "3 of 3 layers differ, the first after step 0; most: encoder.layers.1, by nan after step 2."
+    )
+    assert said in Page(content).text
 
 
 @pytest.mark.parametrize(
