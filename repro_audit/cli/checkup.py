@@ -1,4 +1,4 @@
-"""`repro-audit doctor`: what an audit on this machine could exercise, what not, and why."""
+"""`repro-audit doctor`: what an audit on this machine could try, what not, and why."""
 
 from __future__ import annotations
 
@@ -31,7 +31,18 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-_PACKAGES = ("torch", "numpy", "typer", "rich", "xxhash")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "typer",
+    "rich",
+    "jinja2",
+    "sympy",
+    "xxhash",
+    "cloudpickle",
+    "tomlkit",
+)
+"""All that this one needs, as pyproject.toml lists them."""
 _LAUNCHERS = ("torchrun", "accelerate", "deepspeed", "srun", "uv")
 _ISOLATION = {
     "overlay": "each trial has a copy-on-write overlay of the directory",
@@ -67,7 +78,7 @@ def print_checkup(console: Console) -> bool:
             _table(lines, look),
             Text(""),
             words(
-                f"{could} of {len(sources)} sources can be exercised here, if a program gives occasion; not these:"
+                f"{could} of {len(sources)} sources can be tried here, if a program gives occasion; not these:"
             ),
             _table([line for line in sources if not line.ready], look),
             *(words(f"note: {note}", "yellow") for note in installed().notes),

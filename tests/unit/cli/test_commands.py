@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 
 from repro_audit import __version__
 from repro_audit.cli import checkup
-from tests.auditing import environment
+from tests.auditing import REPOSITORY, environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,12 @@ def test_the_version_and_the_environment() -> None:
     said = run("--version", "-v").stdout
     assert said.startswith(f"repro-audit {__version__}\nPython 3.")
     assert "\ntorch 2." in said
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    needed = re.findall(
+        r'^    "(\w+)[<>=][^;\n]*",$', project.partition("[project.opt")[0], re.MULTILINE
+    )
+    assert len(needed) > 5
+    assert [name for name in needed if f"\n{name} " not in said] == []
 
 
 def test_no_command_at_all() -> None:
@@ -70,7 +77,7 @@ def test_shells_complete_commands_sources_and_formats(typed: str, completed: lis
 def test_the_doctor_says_what_is_there_and_what_not(monkeypatch: pytest.MonkeyPatch) -> None:
     said = run("doctor")
     assert said.returncode == 0
-    assert "sources can be exercised here" in said.stdout
+    assert "sources can be tried here" in said.stdout
     missing = {line.what for line in checkup.examined() if not line.ready}
     assert "torch" not in missing
     monkeypatch.setattr(checkup, "_version", lambda _: None)
