@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import unittest
 
 import pytest
 
@@ -15,6 +17,23 @@ _MARKER = (
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", _MARKER)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a marked test that is run in another way than by a call of its function: it would pass unaudited."""
+    if item.get_closest_marker("reproducible") is None:
+        return
+    is_case = isinstance(item, pytest.Function) and issubclass(
+        item.cls or object, unittest.TestCase
+    )
+    is_awaited = isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj)
+    if is_case or is_awaited or not isinstance(item, pytest.Function):
+        what = "a method of a TestCase" if is_case else "awaited" if is_awaited else "no function"
+        pytest.fail(
+            f"{item.name} is {what}, and the marker can not audit what it returns; "
+            "call repro_audit.assert_reproducible(build) in it instead",
+            pytrace=False,
+        )
 
 
 @pytest.hookimpl(tryfirst=True)

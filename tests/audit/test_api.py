@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import linecache
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +23,8 @@ import repro_audit
 from repro_audit import assert_reproducible, audit
 from repro_audit.errors import UsageError
 from repro_audit.report import as_json
-from tests.auditing import REPOSITORY
+from tests.auditing import REPOSITORY, SAMPLES
+from tests.readme import README
 from tests.sharing import Interpreters
 
 if TYPE_CHECKING:
@@ -125,6 +129,7 @@ def test_a_clean_function_is_reproducible() -> None:
 
 TESTS = """
 import time
+import unittest
 
 import pytest
 import torch
@@ -144,6 +149,17 @@ class TestHere:
     @pytest.mark.parametrize("shift", [0])
     def test_marked(self, shift, tmp_path):
         return parts(shift)
+
+
+class TestCase(unittest.TestCase):
+    @pytest.mark.reproducible
+    def test_case(self):
+        return parts(0)
+
+
+@pytest.mark.reproducible
+async def test_awaited():
+    return parts(0)
 
 
 def test_assertion():
@@ -171,8 +187,34 @@ def test_the_marker_and_the_assertion_under_xdist(tmp_path: Path) -> None:
     found = {
         line.split(" - ")[0].split("::", 1)[1]: line.split()[0]
         for line in ended.stdout.splitlines()
-        if line.startswith(("PASSED", "FAILED"))
+        if line.startswith(("PASSED", "FAILED", "ERROR"))
     }
-    assert found == {"TestHere::test_marked[0]": "PASSED", "test_assertion": "FAILED"}, ended.stdout
+    assert found == {
+        "TestHere::test_marked[0]": "PASSED",
+        "test_assertion": "FAILED",
+        "TestCase::test_case": "ERROR",
+        "test_awaited": "ERROR",
+    }, ended.stdout
+    assert "test_awaited is awaited, and the marker can not audit what it returns" in ended.stdout
     assert "clock" in ended.stdout
     assert "NOT REPRODUCIBLE on rerun (exit 1; rerun required)" in ended.stdout
+
+
+@pytest.mark.usefixtures("lent")
+def test_the_program_of_the_readme_does_what_its_comment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = re.findall(
+        r"^```python\n(from repro_audit .*?)^```$",
+        README.read_text("utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    called, shown, saved = block.split("\n\n\n")[0].splitlines()[2:]
+    expression, _, comment = shown.partition("  # ")
+    shutil.copy(SAMPLES / "num_workers.py", tmp_path / "train.py")
+    monkeypatch.chdir(tmp_path)
+    namespace = {"audit": functools.partial(audit, only=["num-workers"], steps=2)}
+    exec(called, namespace)  # noqa: S102 - a reader does so
+    assert eval(expression, namespace) == eval(comment)  # noqa: S307
+    exec(saved, namespace)  # noqa: S102
+    assert "num-workers" in (tmp_path / "audit.html").read_text("utf-8")
