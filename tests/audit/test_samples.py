@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from repro_audit.report import as_json
 from repro_audit.sources import built_in
 from tests.auditing import check
+from tests.picture import PICTURE, lacks
 from tests.samples import CPU_ISA, NOT_REPRODUCIBLE, PROGRAMS, SAMPLES, Sample
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ def test_sample(sample: Sample, tmp_path: Path) -> None:
     trials = len(audited.report["trials"])
     assert trials > TRIALS_OF_CLEAN or not audited.broke - {"seed-effect"}
     assert trials == TRIALS_OF_CLEAN or sample.name != "clean_mlp"
+    if sample.name == "three_causes":
+        assert lacks(PICTURE.read_text(encoding="utf-8"), as_json.read(saved)) == []
 
 
 def test_a_wrong_report_is_noticed() -> None:

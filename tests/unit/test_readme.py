@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import html
 import re
 import shlex
 from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from repro_audit import cli
+from repro_audit import __version__, cli
 from tests.auditing import REPOSITORY
-from tests.picture import PICTURE, drawn
+from tests.benchmarks.audits import ALLOWED
+from tests.picture import PICTURE, drawn, lacks, rows
 from tests.readme import README, rewritten
 from tests.report_models import BROKEN
 
@@ -74,18 +75,58 @@ def test_a_command_that_is_not_taken_is_noticed() -> None:
     assert "--jsn" in str(refused(words))
 
 
-def test_the_picture_shows_what_the_command_prints() -> None:
-    """Of the same audit: its verdict, its findings and their lines; times apart."""
+def test_the_picture_shows_four_findings() -> None:
+    """That they are those of an audit is found by the one of three_causes in tests/audit/test_samples.py."""
     assert ".github/report.svg" in TEXT
-    shown = html.unescape(PICTURE.read_text(encoding="utf-8")).replace("\xa0", " ")
-    for words in (
-        "NOT REPRODUCIBLE on rerun",
-        "artifact-cache",
-        "num-workers",
-        "cpu-isa",
-        "not tried",
-    ):
-        assert words in shown
-    again = html.unescape(drawn(BROKEN)).replace("\xa0", " ")
-    assert "NOT REPRODUCIBLE on rerun" in again
-    assert "num-workers" in again
+    (said,) = re.findall(r"!\[(.*?)\]\(.github/report.svg\)", TEXT)
+    assert "the verdict, four findings, what was not tried, three promises" in said
+    shown = rows(PICTURE.read_text(encoding="utf-8"))
+    assert shown[0] == "✗ NOT REPRODUCIBLE on rerun (exit #; rerun required)"
+    assert sum(" breaks " in row for row in shown) == 4
+    assert sum(row.startswith(("rerun", "settings", "portable", "not tried")) for row in shown) == 4
+
+
+def test_a_picture_of_another_audit_is_noticed() -> None:
+    picture = drawn(BROKEN)
+    assert lacks(picture, BROKEN) == []
+    assert lacks(picture.replace("num-workers", "num-worker"), BROKEN)
+    assert lacks(PICTURE.read_text(encoding="utf-8"), BROKEN)
+
+
+def misprinted(text: str) -> list[str]:
+    """The commands of blocks of the page that do not print what stands below them; `…` stands for the rest."""
+    found = []
+    for block in re.findall(r"^```text\n\$ (.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        command, _, shown = block.partition("\n")
+        printed = (
+            CliRunner().invoke(cli.app, shlex.split(command)[1:], env={"COLUMNS": "80"}).output
+        )
+        whole, rest = shown.removesuffix("…\n"), shown.endswith("…\n")
+        if not (printed.startswith(whole) if rest else printed == whole):
+            found.append(f"{command}\n{printed}")
+    return found
+
+
+def test_outputs_are_what_the_commands_print() -> None:
+    assert misprinted(TEXT) == []
+
+
+def test_an_output_that_is_not_printed_is_noticed() -> None:
+    block = "```text\n$ repro-audit --version\nrepro-audit 99\n```\n"
+    assert misprinted(block)
+    assert misprinted(block.replace("99", "99\n…"))
+    assert not misprinted(block.replace("99", __version__))
+
+
+def costly(text: str) -> list[str]:
+    """The rows of the table of costs whose ratio is above what is allowed."""
+    table = re.findall(r"^\| (.*) \| .* \| ([\d.]+)x \| ([\d.]+)x \|$", text, re.MULTILINE)
+    assert len(table) > 5
+    return [what for what, ratio, allowed in table if float(ratio) > float(allowed)]
+
+
+def test_the_table_of_costs_is_within_what_it_allows() -> None:
+    assert costly(TEXT) == []
+    assert costly(TEXT.replace("| 2.31x | 3.00x |", "| 3.31x | 3.00x |"))
+    for name, allowed in ALLOWED.items():
+        assert re.search(rf"of {name}\.py, \d+ trials \|.*\| {allowed:.2f}x \|", TEXT)
