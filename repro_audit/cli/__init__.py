@@ -256,12 +256,13 @@ def init(
     from repro_audit.cli.init_files import additions, offer
 
     promise = require.value if require else None
-    offer(additions(target, tuple(arguments or ()), require=promise), sure=yes)
+    words = (target, *(arguments or ()))
+    offer(additions(words[0], words[1:], require=promise), words, require=promise, sure=yes)
 
 
 @app.command()
 def doctor() -> None:
-    """Say what an audit on this machine can exercise, what not, and why; exit code 1 where it can not audit at all."""
+    """Say what an audit on this machine can try, what not, and why; exit code 1 where it can not audit at all."""
     from repro_audit.cli.checkup import print_checkup
     from repro_audit.report import terminal
 

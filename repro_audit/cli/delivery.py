@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.report import formats, github, markdown, saving, terminal
-from repro_audit.report.style import TerminalStyle
+from repro_audit.report.style import TerminalStyle, rows, words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +44,19 @@ def _print(report: Report, asked: Check, console: Console) -> None:
         terminal.print_whole([terminal.verdict(report, look)], console, look)
     else:
         terminal.print_report(report, console, verbose=asked.verbose)
+        if next_step := _next_step(report, asked):
+            look = TerminalStyle.of(console)
+            next_row = rows([("next", words(next_step))], width=terminal.END_WIDTH)
+            terminal.print_whole([next_row], console, look)
+
+
+def _next_step(report: Report, asked: Check) -> str:
+    """How to have CI keep what holds, where neither a configuration nor CI is at work; else empty."""
+    at_work = asked.options.origin or os.environ.get("CI")
+    if report.exit_code or at_work or report.target.mode == "command":
+        return ""
+    target = shlex.join((report.target.spec, *report.target.argv))
+    return f"repro-audit init {target}  writes a check like this one for CI"
 
 
 def _on_github() -> bool:

@@ -116,8 +116,10 @@ def _packages() -> str:
     return " ".join(found)
 
 
-def offer(wanted: list[Addition], *, sure: bool) -> None:
-    """Show what would be written; write it where the user agrees.
+def offer(
+    wanted: list[Addition], target: tuple[str, ...], *, require: str | None, sure: bool
+) -> None:
+    """Show what would be written for a target and its arguments; write it where the user agrees.
 
     Raises:
         UsageError: a file can not be written.
@@ -133,7 +135,9 @@ def offer(wanted: list[Addition], *, sure: bool) -> None:
     if not sure and not (
         sys.stdin.isatty() and input("Write this? [y/N] ").lower() in {"y", "yes"}
     ):
-        typer.echo("Nothing was written; --yes writes it.")
+        promise = ("--require", require) if require else ()
+        again = shlex.join(("repro-audit", "init", "--yes", *promise, *target))
+        typer.echo(f"Nothing was written; this writes it: {again}")
         return
     for each in new:
         try:
@@ -141,6 +145,5 @@ def offer(wanted: list[Addition], *, sure: bool) -> None:
         except OSError as error:
             raise UsageError(f"{each.path} can not be written", why=str(error)) from error
         typer.echo(f"written: {os.path.relpath(each.path)}")
-    typer.echo(
-        "Next: commit both, and push; or run the check here: repro-audit check, with the target."
-    )
+    check = shlex.join(("repro-audit", "check", *target))
+    typer.echo(f"Next: commit both, and push; or run the check here: {check}")

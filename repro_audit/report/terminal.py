@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _OUTPUT_LINES = 20
-_END_WIDTH = len("not tried")
+END_WIDTH = len("not tried")
 _VERDICT_STYLES = {
     Outcome.REPRODUCIBLE: "bold reverse green",
     Outcome.NOT_REPRODUCIBLE: "bold reverse red",
@@ -139,9 +139,9 @@ def _short_sections(report: Report, look: TerminalStyle) -> Iterator[RenderableT
     if broke:
         end.append(("more", words("-v shows each finding whole, with the code of its fix")))
     yield Group(
-        rows(_not_judged(report, look), width=_END_WIDTH),
+        rows(_not_judged(report, look), width=END_WIDTH),
         _promises(report, look),
-        rows(end, width=_END_WIDTH),
+        rows(end, width=END_WIDTH),
     )
 
 
@@ -161,7 +161,7 @@ def _sections(report: Report, look: TerminalStyle) -> Iterator[RenderableType]:
         yield findings.unexplained(report.unexplained, look)
     for source in effect.findings(report.sources):
         yield findings.broken_source(source, look)
-    yield Group(_promises(report, look), rows(_further(report), width=_END_WIDTH))
+    yield Group(_promises(report, look), rows(_further(report), width=END_WIDTH))
 
 
 def _separated(sections: Iterable[RenderableType]) -> Iterator[RenderableType]:
@@ -239,7 +239,7 @@ def _not_judged(report: Report, look: TerminalStyle) -> Iterator[tuple[str, Rend
 
 def _promises(report: Report, look: TerminalStyle) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True, style="bold", min_width=_END_WIDTH)
+    grid.add_column(no_wrap=True, style="bold", min_width=END_WIDTH)
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for scope, status in report.decision.scopes.items():

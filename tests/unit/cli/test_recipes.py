@@ -36,6 +36,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
+def offered(arguments: tuple[str, ...], require: str | None, *, sure: bool) -> None:
+    """What `init` does with the script of the project."""
+    wanted = additions("train.py", arguments, require=require)
+    offer(wanted, ("train.py", *arguments), require=require, sure=sure)
+
+
 def workflow(project: Path) -> Any:
     text = (project.parent / ".github" / "workflows" / "reproducibility.yml").read_text()
     return yaml.safe_load(text)["jobs"]["repro-audit"]
@@ -44,7 +50,7 @@ def workflow(project: Path) -> Any:
 def test_a_project_gets_a_table_and_a_workflow(project: Path) -> None:
     (project / "requirements.txt").touch()
     (project / "pyproject.toml").write_text("[project]\nname = 'mine'")
-    offer(additions("train.py", ("--name", "a: #b"), require="settings"), sure=True)
+    offered(("--name", "a: #b"), "settings", sure=True)
     settled = config.settle({}, project).options
     assert (settled.require.value, settled.steps) == ("settings", 8)
     assert (project / "pyproject.toml").read_text().startswith("[project]\nname = 'mine'\n")
@@ -60,7 +66,7 @@ def test_a_promise_that_is_asked_for_is_enforced_where_a_table_has_another(proje
     (project.parent / "pyproject.toml").write_text("[tool.repro-audit]\nrequire = 'rerun'\n")
     table, _ = additions("train.py", (), require=None)
     assert table.kept == "../pyproject.toml has [tool.repro-audit]"
-    offer(additions("train.py", (), require="settings"), sure=True)
+    offered((), "settings", sure=True)
     assert workflow(project)["steps"][-2]["run"].strip().endswith("--require settings train.py")
 
 
@@ -72,7 +78,7 @@ def valid(document: Any, kind: str) -> bool:
 
 
 def test_workflow_and_action_are_what_github_takes(project: Path) -> None:
-    offer(additions("train.py", (), require="rerun"), sure=True)
+    offered((), "rerun", sure=True)
     path = project.parent / ".github" / "workflows" / "reproducibility.yml"
     written = yaml.safe_load(path.read_text())
     written["on"] = written.pop(True)  # what YAML 1.1 takes the word for
@@ -85,9 +91,9 @@ def test_workflow_and_action_are_what_github_takes(project: Path) -> None:
 
 
 def test_what_is_there_stays(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    offer(additions("train.py", (), require="rerun"), sure=True)
+    offered((), "rerun", sure=True)
     before = {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
-    offer(additions("train.py", (), require="portable"), sure=True)
+    offered((), "portable", sure=True)
     assert {path: path.read_bytes() for path in before} == before
     assert "left as it is" in capsys.readouterr().out
 
@@ -96,8 +102,9 @@ def test_nothing_is_written_without_a_yes(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("yes"))  # no terminal
-    offer(additions("train.py", (), require="rerun"), sure=False)
-    assert "Nothing was written" in capsys.readouterr().out
+    offered((), "rerun", sure=False)
+    said = "Nothing was written; this writes it: repro-audit init --yes --require rerun train.py"
+    assert said in capsys.readouterr().out
     assert [path.name for path in project.iterdir()] == ["train.py"]
 
 
@@ -126,7 +133,7 @@ def ended(script: str, project: Path, environment: dict[str, str]) -> int:
 
 
 def test_the_command_of_the_workflow_audits(project: Path, installed: dict[str, str]) -> None:
-    offer(additions("train.py", (), require="rerun"), sure=True)
+    offered((), "rerun", sure=True)
     (command,) = (
         step["run"] for step in workflow(project)["steps"] if "check" in step.get("run", "")
     )
