@@ -12,7 +12,7 @@ from repro_audit.analysis.moved_lines import AS_IT_WAS, changed_lines
 from repro_audit.analysis.pinpoint import Run, pinpoint
 from repro_audit.analysis.tolerance import Tolerance, Within, forgive
 from repro_audit.findings import inspection
-from repro_audit.findings.measurement import divergence_of
+from repro_audit.findings.measurement import divergence_of, drift_of
 from repro_audit.findings.wording import in_words
 from repro_audit.report import model
 from repro_audit.source import Scope
@@ -107,7 +107,8 @@ def different(
     divergence = divergence_of(difference, (ours, theirs), (a.trace, b.trace))
     divergence = _measured(divergence, ours, theirs)
     cause, no_cause, path = _cause(a, b, difference)
-    divergence = replace(divergence, cause=cause, no_cause=no_cause)
+    drift = drift_of((a.trace, b.trace), a.values, b.values)
+    divergence = replace(divergence, cause=cause, no_cause=no_cause, drift=drift)
     divergence = _called(divergence, {traces.PINNED: a.words, traces.VARIED: b.words})
     found = _changes(a, b, cause, path)
     return replace(

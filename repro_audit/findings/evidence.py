@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.notebook import of_file
@@ -117,7 +118,7 @@ def located(file: str, line: int, function: str | None, code: str) -> Location:
     """A line of the program, as a report has it."""
     notebook, cell = of_file(file), None
     if notebook is None:
-        lines = linecache.getlines(file)
+        lines = linecache.getlines(str(Path.cwd() / file))
     else:
         cell, line = notebook.place(line)
         lines = notebook.cells[cell - 1].text.split("\n")

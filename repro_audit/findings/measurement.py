@@ -43,12 +43,10 @@ def measure(
     found = {}
     for name, diverging in diverging_pairs.items():
         ours, theirs = (_saved(trial, oracle) for trial in (references[name], diverging.diverged))
-        divergence = divergence_of(
-            diverging.difference,
-            (ours.get(diverging.key), theirs.get(diverging.key)),
-            (diverging.reference.trace, diverging.diverged.trace),
-        )
-        drifted = None if diverging.narrowed else _drift(diverging, ours, theirs)
+        traces = diverging.reference.trace, diverging.diverged.trace
+        values = ours.get(diverging.key), theirs.get(diverging.key)
+        divergence = divergence_of(diverging.difference, values, traces)
+        drifted = None if diverging.narrowed else drift_of(traces, ours, theirs)
         found[name] = replace(divergence, drift=drifted)
     return found
 
@@ -96,11 +94,11 @@ def divergence_of(
     )
 
 
-def _drift(
-    diverging: DivergedPair, ours: Mapping[Key, Value], theirs: Mapping[Key, Value]
+def drift_of(
+    traces: tuple[Trace, Trace], ours: Mapping[Key, Value], theirs: Mapping[Key, Value]
 ) -> Drift | None:
-    """How far the parameters drift apart, as far as their values were saved."""
-    found = drift.drift(diverging.reference.trace, diverging.diverged.trace)
+    """How far the parameters drift apart, as far as their values were saved; None where none differs."""
+    found = drift.drift(*traces)
     if found is None:
         return None
 
