@@ -6,9 +6,7 @@ A record is a trace of the program with everything pinned, the same with every o
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
@@ -17,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit import __version__
-from repro_audit.analysis.moved_lines import onto, placed, site_files
+from repro_audit.analysis.moved_lines import onto, placed, site_files, without_lines
 from repro_audit.analysis.pinpoint import Run
 from repro_audit.auditing import Audit, session
 from repro_audit.errors import UsageError
-from repro_audit.findings import comparison
+from repro_audit.findings import comparison, summary
 from repro_audit.findings.comparison import Side
 from repro_audit.report import model
+from repro_audit.source import Scope
 from repro_audit.sources.cpu_isa import AVX2, BASELINE
 from repro_audit.storage import record as files
 from repro_audit.storage.events import DETAIL, MAIN, Detail, Kind, processes
@@ -43,9 +42,10 @@ from repro_audit.storage.values import open_values
 from repro_audit.target import parse
 from repro_audit.trial.oracle import part
 from repro_audit.trial.request import VALUES, Watch, Window
+from repro_audit.variation import environment, git
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from repro_audit.analysis.tolerance import Tolerance
     from repro_audit.config import Options
@@ -55,11 +55,12 @@ if TYPE_CHECKING:
     from repro_audit.target import Target
     from repro_audit.trial.oracle import Trial, TrialOracle
     from repro_audit.trial.runner import Python
+    from repro_audit.variation import Variation
 
 SAMPLE = 256
 """Elements of each outcome that a record keeps, spread evenly: enough to say how large a difference is."""
 THIS_RUN, THE_RECORD = "this run", "the record"
-_GIT_SECONDS = 10.0
+_COUNT = r"[1-9]\d{0,2}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +120,12 @@ def record(
     *,
     instant: int | None = None,
     python: Python | None = None,
-) -> model.Report | None:
+) -> model.Report:
     """Save a program's pinned run to a file, whole or not at all.
 
     Returns:
-        Why nothing was saved: the program failed, trained nothing, or differs from itself. None where it was.
+        A report without sources. Unless its exit code is 0, nothing was saved, and it says why: the program failed,
+        trained nothing, or differs from itself.
 
     Raises:
         UsageError: the file can not be written.
@@ -131,7 +133,7 @@ def record(
     with _pinned(target, options, progress, instant=instant, python=python) as pinned:
         floor, audit = pinned.floor, pinned.audit
         report = replace(audit.report_of(floor), sources=())
-        if floor.ended.status != "ok" or report.nothing_at_stake is not None:
+        if report.exit_code:
             return report
         watched = pinned.watched()
         if watched.digest != floor.digest:
@@ -146,6 +148,7 @@ def record(
             seed=options.seed,
             steps=options.steps,
             until_epoch=options.until_epoch,
+            isolation=pinned.oracle.isolation.kind,
             instant=pinned.oracle.instant,
             losses=floor.facts.losses,
             digest=str(floor.digest),
@@ -158,7 +161,7 @@ def record(
             raise UsageError(
                 "the record can not be saved", where=str(path), why=error.strerror or str(error)
             ) from error
-    return None
+        return replace(report, trials=tuple(map(summary.record, pinned.oracle.trials.values())))
 
 
 def _unsteady(floor: Trial, again: Trial) -> str:
@@ -207,25 +210,10 @@ def _files_read(detail: Detail) -> dict[str, str]:
 
 def _repository(root: Path) -> dict[str, str]:
     """The commit that is checked out, and whether files of it were changed since."""
-    commit, changed = _git(root, "rev-parse", "HEAD"), _git(root, "status", "--porcelain", "-uno")
+    commit, changed = git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain", "-uno")
     if not commit:
         return {}
     return {COMMIT: commit[:12], CLEAN: "yes" if changed else "no"}
-
-
-def _git(directory: Path, *words: str) -> str:
-    """What git answers; empty where it has no answer."""
-    try:
-        done = subprocess.run(
-            ["git", *words],  # noqa: S607 - the user's own
-            cwd=directory,
-            capture_output=True,
-            timeout=_GIT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
 
 
 # Verifying
@@ -307,12 +295,11 @@ def _verified(recorded: Record, pinned: Pinned, tolerance: Tolerance) -> model.R
     details = {name: Detail.open(place) for name, place in _processes(watched).items()}
     b = replace(
         b,
-        run=_run(details),
         fingerprint=_fingerprint(floor, watched, root),
         files=files.shown_files(floor.facts.own_files, root),
     )
     known = {file for detail in details.values() for file in site_files(detail)}
-    a = replace(a, run=_recorded_run(recorded, root, b, known))
+    a, b = _with_runs(a, b, _recorded(recorded, root, b, known), details)
     undone = _put_back(a, b, pinned, tolerance)
     entry = comparison.different(
         a, b, found.difference, repeated=watched.digest == floor.digest, undone=undone
@@ -361,16 +348,28 @@ def _run(details: Mapping[str, Detail]) -> Run | None:
     )
 
 
-def _recorded_run(recorded: Record, root: Path, other: Side, known: set[str]) -> Run | None:
+def _recorded(
+    recorded: Record, root: Path, other: Side, known: Collection[str] = ()
+) -> dict[str, Detail]:
     """The events of a record, with lines as the other run's files have them."""
-    header = recorded.header
-    here = known | {str(root / name) for name in other.files}
-    return _run(
-        {
-            name: onto(placed(Detail.open(place), root, here), header.files, other.files, root)
-            for name, place in processes(recorded.directory / DETAIL).items()
-        }
-    )
+    here = {*known, *(str(root / name) for name in other.files)}
+    return {
+        name: onto(placed(Detail.open(place), root, here), recorded.header.files, other.files, root)
+        for name, place in processes(recorded.directory / DETAIL).items()
+    }
+
+
+def _with_runs(
+    a: Side, b: Side, ours: dict[str, Detail], theirs: dict[str, Detail]
+) -> tuple[Side, Side]:
+    """Both sides with their events, as far as these can be compared."""
+    pythons = [side.fingerprint.get("Python", "").rpartition(".")[0] for side in (a, b)]
+    if pythons[0] != pythons[1]:
+        ours, theirs = (
+            {name: without_lines(detail) for name, detail in details.items()}
+            for details in (ours, theirs)
+        )
+    return replace(a, run=_run(ours)), replace(b, run=_run(theirs))
 
 
 # What a changed field did
@@ -383,7 +382,7 @@ def _put_back(a: Side, b: Side, pinned: Pinned, tolerance: Tolerance) -> list[Ch
         setting, variables = _as_it_was(change)
         if not setting and not variables:
             continue
-        with _environment(variables):
+        with environment(variables):
             (trial,) = pinned.oracle.try_settings(
                 [(setting, Watch(sample=SAMPLE))], fresh=[bool(variables)]
             )
@@ -399,11 +398,7 @@ def _as_it_was(change: Change) -> tuple[Setting, dict[str, str | None]]:
     before = change.before
     if change.kind == VARIABLE and change.which in VARIABLES:
         return {}, {change.which: before}
-    if (
-        change.kind == THREADS
-        and before is not None
-        and re.fullmatch(r"[1-9]\d{0,2}", before, re.ASCII)
-    ):
+    if change.kind == THREADS and before is not None and re.fullmatch(_COUNT, before, re.ASCII):
         return {"thread-count": before}, {}
     if change.kind == CAPABILITY and before is not None:
         lower = {"AVX2": AVX2, "DEFAULT": BASELINE, "NO AVX": BASELINE}.get(before)
@@ -411,20 +406,124 @@ def _as_it_was(change: Change) -> tuple[Setting, dict[str, str | None]]:
     return {}, {}
 
 
-@contextmanager
-def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Start interpreters with other variables; None for one that is not set."""
-    before = {name: os.environ.get(name) for name in variables}
-    _set(variables)
-    try:
-        yield
-    finally:
-        _set(before)
+# Comparing two records
 
 
-def _set(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+def diff(path: Path, other: Path, *, tolerance: Tolerance) -> model.Report:
+    """Compare two records; nothing is run.
+
+    Raises:
+        UsageError: one of them can not be read.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="repro-audit-") as temporary:
+        a, b = (
+            files.read(each, Path(temporary) / side) for side, each in (("a", path), ("b", other))
+        )
+        report = _differ(a, b, tolerance, words=(a.name, b.name), trials=())
+    return replace(report, seconds=round(time.monotonic() - started, 3))
+
+
+def _differ(
+    recorded: Record,
+    other: Record,
+    tolerance: Tolerance,
+    *,
+    words: tuple[str, str],
+    trials: tuple[model.TrialRecord, ...],
+) -> model.Report:
+    """The report of two records, by what to call them."""
+    root = Path.cwd()
+    a, b = _of_record(recorded, words[0]), _of_record(other, words[1])
+    found = comparison.compare(a, b, tolerance)
+    compared = model.Comparison(reference=a.words, other=b.words)
+    if found.difference is None:
+        within = comparison.within_in_words(found.within, tolerance)
+        compared = replace(compared, within=within)
+        entry = comparison.equal(a, b, found.within, tolerance)
+    else:
+        a, b = _with_runs(a, b, _recorded(recorded, root, b), _recorded(other, root, b))
+        entry = comparison.different(a, b, found.difference, repeated=True)
+    header, ran_on = other.header, other.header.fingerprint
+    threads = ran_on.get(THREADS, "")
+    return model.Report(
+        target=model.Target(spec=header.spec, mode=header.mode, argv=header.argv),
+        require=Scope.RERUN,
+        settings=model.Settings(
+            seed=header.seed, steps=header.steps, fresh=False, isolation=header.isolation
+        ),
+        environment=model.Environment(
+            python=ran_on.get("Python", ""),
+            torch=ran_on.get("torch"),
+            cpu=ran_on.get("CPU", ""),
+            threads=int(threads) if re.fullmatch(_COUNT, threads, re.ASCII) else None,
+            devices=("cpu", *filter(None, (ran_on.get("GPU"),))),
+        ),
+        sources=(entry,),
+        trials=trials,
+        seconds=0.0,
+        comparison=compared,
+        notes=_other_settings(recorded.header, header),
+    )
+
+
+def _other_settings(a: Header, b: Header) -> tuple[str, ...]:
+    """What both runs were asked for that is not the same."""
+    asked = [
+        f"{name} {ours} against {theirs}"
+        for name, ours, theirs in (
+            ("target", " ".join((a.spec, *a.argv)), " ".join((b.spec, *b.argv))),
+            ("seed", a.seed, b.seed),
+            ("steps", a.steps, b.steps),
+            ("until-epoch", a.until_epoch, b.until_epoch),
+            ("repro-audit", a.tool, b.tool),
+        )
+        if ours != theirs
+    ]
+    return (f"the two were not asked for the same: {', '.join(asked)}",) if asked else ()
+
+
+# One thing varied
+
+
+def vary(
+    target: Target,
+    variation: Variation,
+    options: Options,
+    progress: Progress,
+    *,
+    tolerance: Tolerance,
+) -> model.Report:
+    """Run a program twice, the second time with one thing changed, and compare.
+
+    Raises:
+        UsageError: the thing can not be changed so.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="repro-audit-") as temporary:
+        a, b = (Path(temporary) / f"{side}{files.SUFFIX}" for side in "ab")
+        one = record(target, options, progress, a)
+        if one.exit_code:
+            return one
+        first = files.read(a, Path(temporary) / "a")
+        with variation.in_force(target, Path(temporary)) as (varied, python):
+            two = record(varied, options, progress, b, instant=first.header.instant, python=python)
+        if two.exit_code:
+            return replace(two, notes=(f"this was the run {variation.words}", *two.notes))
+        second = files.read(b, Path(temporary) / "b")
+        words = ("the run as it is", f"the run {_in_words(variation, second)}")
+        trials = [
+            replace(trial, id=f"{side}-{trial.id}")
+            for side, report in (("a", one), ("b", two))
+            for trial in report.trials
+        ]
+        report = _differ(first, second, tolerance, words=words, trials=tuple(trials))
+    return replace(report, seconds=round(time.monotonic() - started, 3))
+
+
+def _in_words(variation: Variation, recorded: Record) -> str:
+    """What was varied; of another interpreter, what tells it from this one."""
+    if variation.kind != "python":
+        return variation.words
+    ran_on = recorded.header.fingerprint
+    return f"with torch {ran_on.get('torch')} on Python {ran_on.get('Python')}"

@@ -6,7 +6,9 @@ import difflib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from repro_audit.storage.events import Detail, Site
+import numpy as np
+
+from repro_audit.storage.events import COLUMNS, Detail, Kind, Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -31,6 +33,12 @@ def placed(detail: Detail, root: Path, known: Collection[str]) -> Detail:
         return replace(site, file=file if file in known else f"{site.file}{AS_IT_WAS}")
 
     return _with_sites(detail, placed_at)
+
+
+def without_lines(detail: Detail) -> Detail:
+    """The events but for those of lines, which no two versions of Python tell alike."""
+    rows = np.flatnonzero(detail.kind != Kind.LINE)
+    return Detail(detail.strings, {name: getattr(detail, name)[rows] for name, _ in COLUMNS})
 
 
 def site_files(detail: Detail) -> set[str]:

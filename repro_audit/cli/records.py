@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from repro_audit.cli.check_command import CheckCommand
 from repro_audit.cli.flags import flag
@@ -68,7 +69,7 @@ def record(
         )
     with Progress(quiet=asked.quiet) as progress:
         report = save(parsed, asked.options, progress, path)
-    if report is not None:
+    if report.exit_code:
         deliver(report, asked)
         raise typer.Exit(report.exit_code)
     if not asked.quiet:
@@ -124,13 +125,95 @@ def verify(
     raise typer.Exit(report.exit_code)
 
 
+def diff(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="RECORD|TARGET", help="A record; or with --vary, as for check."),
+    ],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RECORD|[ARGS]...", help="The other record; or the script's own."),
+    ] = None,
+    varied: Annotated[
+        str | None,
+        typer.Option(
+            "--vary",
+            metavar="KIND=VALUE",
+            help="Run TARGET twice, the second time with this changed: python=../old/bin/python, "
+            "env=OMP_NUM_THREADS=4, args=--compile, commit=HEAD~3.",
+        ),
+    ] = None,
+    tolerance: Annotated[list[str] | None, typer.Option(metavar="BOUNDS", help=_TOLERANCE)] = None,
+    seed: Annotated[int | None, flag("seed")] = None,
+    steps: Annotated[int | None, flag("steps")] = None,
+    until_epoch: Annotated[int | None, flag("until-epoch")] = None,
+    timeout: Annotated[float | None, flag("timeout")] = None,
+    fresh: Annotated[bool | None, flag("fresh", "--fresh/--no-fresh")] = None,
+    json: Annotated[str | None, flag("json", metavar="FILE")] = None,
+    output: Annotated[list[str] | None, flag("output", "--output", "-o", metavar="FILE")] = None,
+    quiet: Annotated[bool | None, flag("quiet", "--quiet/--no-quiet", "-q")] = None,
+    verbose: Annotated[bool | None, flag("verbose", "--verbose/--no-verbose", "-v")] = None,
+) -> None:
+    """Compare two records, or two runs between which one thing is changed, and say where they first differ.
+
+    Exit codes are those of check: 0 where both are equal, 1 where they differ.
+    """
+    from repro_audit import recording
+    from repro_audit.analysis.tolerance import parse as bounds
+    from repro_audit.cli.delivery import deliver
+    from repro_audit.report.progress import Progress
+    from repro_audit.target import parse
+    from repro_audit.variation import Variation
+
+    asked = _asked(
+        {
+            "seed": seed,
+            "steps": steps,
+            "until-epoch": until_epoch,
+            "timeout": timeout,
+            "fresh": fresh,
+            "json": json,
+            "output": tuple(output or ()) or None,
+            "quiet": quiet,
+            "verbose": verbose,
+        }
+    )
+    allowed = bounds(tolerance or ())
+    words = arguments or []
+    if varied is None:
+        if len(words) != 1:
+            raise UsageError(
+                "two records are compared, or one target under --vary",
+                where=" ".join((target, *words)),
+                next_step="repro-audit diff a.repro b.repro, or repro-audit diff --vary env=OMP_NUM_THREADS=4 train.py",
+            )
+        report = recording.diff(Path(target), Path(words[0]), tolerance=allowed)
+    else:
+        variation = Variation.read(varied)
+        parsed = parse(target, words)
+        with Progress(quiet=asked.quiet) as progress:
+            report = recording.vary(parsed, variation, asked.options, progress, tolerance=allowed)
+    deliver(report, asked)
+    raise typer.Exit(report.exit_code)
+
+
 def add_to(app: typer.Typer) -> None:
     """Make them commands of the application."""
     app.command(cls=CheckCommand)(record)
     app.command(cls=VerifyCommand)(verify)
+    app.command(cls=DiffCommand)(diff)
 
 
 class VerifyCommand(CheckCommand):
     """`verify`, which has a record before the target."""
 
     leading = 1
+
+
+class DiffCommand(CheckCommand):
+    """`diff`, which has either two records or a target."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Let flags follow records."""
+        varied = any(word.partition("=")[0] == "--vary" for word in args)
+        return super().parse_args(ctx, args) if varied else TyperCommand.parse_args(self, ctx, args)

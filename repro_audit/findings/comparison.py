@@ -107,6 +107,8 @@ def different(
     divergence = divergence_of(difference, (ours, theirs), (a.trace, b.trace))
     divergence = _measured(divergence, ours, theirs)
     cause, no_cause, path = _cause(a, b, difference)
+    if cause is not None and _is_new(cause.location, a, b):
+        cause = replace(cause, what=f"the line was changed: the program of {a.words} has another")
     drift = drift_of((a.trace, b.trace), a.values, b.values)
     divergence = replace(divergence, cause=cause, no_cause=no_cause, drift=drift)
     divergence = _called(divergence, {traces.PINNED: a.words, traces.VARIED: b.words})
@@ -165,6 +167,13 @@ def _cause(a: Side, b: Side, difference: Difference) -> tuple[model.Cause | None
     causes = tuple(inspection.Located(cause=each) for each in (found, *found.independent))
     cause, no_cause = in_words(inspection.Finding(causes=causes))
     return cause, no_cause, found.path
+
+
+def _is_new(location: model.Location | None, a: Side, b: Side) -> bool:
+    """Whether a line of the second side's program is none of the first's."""
+    if location is None or location.file not in a.files or location.file not in b.files:
+        return False
+    return location.line in changed_lines(a.files[location.file], b.files[location.file])
 
 
 def _called(divergence: model.Divergence, names: Mapping[str, str]) -> model.Divergence:

@@ -13,7 +13,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,8 @@ class Header:
     steps: int
     """As asked for."""
     until_epoch: int | None
+    isolation: str
+    """Where the run's writes went."""
     instant: int
     """What the pinned clock shows, in seconds since 1970."""
     losses: tuple[float, ...]
@@ -166,7 +168,7 @@ def read(path: Path, directory: Path) -> Record:
     try:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                _refuse(path, "it does not begin as one")
+                _refuse(path, "it does not begin like a record")
         with zipfile.ZipFile(path) as archive:
             members = _checked_members(archive, path)
             header = _header(archive, members, path)
@@ -274,6 +276,9 @@ def _header(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], pa
             why=f"it has the format {version!r:.50}; this version reads {VERSION}",
             next_step="update repro-audit" if newer else _AGAIN,
         )
+    lacking = {each.name for each in fields(Header) if each.default_factory is MISSING}
+    for name in sorted(lacking - json.loads(data).keys()):
+        raise ValueError(f"its header has no {name}")
     header = loads(Header, data)
     numbers = {
         "seed": (0, header.seed, 1 << 32),
@@ -284,8 +289,13 @@ def _header(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], pa
     for name, (least, value, limit) in numbers.items():
         if not least <= value < limit:
             raise ValueError(f"{name} is {value}")
-    if header.mode not in {"build", "script", "command"}:
-        raise ValueError(f"mode is {header.mode[:50]!r}")
+    words = {
+        "mode": (header.mode, {"build", "script", "command"}),
+        "isolation": (header.isolation, {"overlay", "copy", "shared"}),
+    }
+    for name, (word, known) in words.items():
+        if word not in known:
+            raise ValueError(f"{name} is {word[:50]!r}")
     if max(len(header.fingerprint), len(header.files), len(header.losses)) > _MOST_FIELDS:
         raise ValueError("it has too many fields")
     for name in header.files:

@@ -29,8 +29,8 @@ def fingerprint() -> dict[str, str]:
 
     built = torch.__config__.show()
     found = {
-        "Python": f"{platform.python_version()} ({platform.python_implementation()})",
-        "torch": f"{torch.__version__} ({(torch.version.git_version or '')[:12]})",
+        "Python": platform.python_version(),
+        "torch": torch.__version__,
         THREADS: str(torch.get_num_threads()),
         CAPABILITY: str(torch.backends.cpu.get_cpu_capability()),
         "CPU": cpu_model(),
