@@ -376,7 +376,6 @@ HOSTILE_REPORT = replace(
                             max_abs=(float("inf"), 0.0),
                         ),
                     ),
-                    left_out=3,
                 ),
             ),
             losses=(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from repro_audit.storage.trace import Trace
 
 MOST_STEPS = 12
-MOST_LAYERS = 40
+FEWEST_LAYERS, MOST_LAYERS = 8, 40
 MOST_VALUES = 1024
-"""Parameters after a step that a trial saves the values of, those with the fewest elements first."""
+"""Parameters after a step that a trial saves the values of."""
 MOST_ELEMENTS = 1 << 22
 """Of all of these together."""
 
@@ -33,7 +34,7 @@ _PARAMETER = re.compile(rf"({RANK})?param\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """The parameters of one module, or of all below it."""
+    """The parameters of one module, of all below it, or of several modules in a row."""
 
     name: str
     parameters: int
@@ -48,8 +49,6 @@ class Drift:
     steps: tuple[int, ...]
     """All, or evenly many."""
     layers: tuple[Layer, ...]
-    left_out: int
-    """Further layers, of which there were too many."""
 
 
 def drift(a: Trace, b: Trace) -> Drift | None:
@@ -73,26 +72,30 @@ def drift(a: Trace, b: Trace) -> Drift | None:
         )
         for layer, members in layers.items()
     ]
-    differ = [layer for layer in found if any(layer.differing)]
-    if not differ:
+    if not any(any(layer.differing) for layer in found):
         return None
-    shown = found if len(found) <= MOST_LAYERS else differ[:MOST_LAYERS]
-    return Drift(steps=tuple(steps), layers=tuple(shown), left_out=len(found) - len(shown))
+    return Drift(steps=tuple(steps), layers=tuple(found))
 
 
 def keys(trace: Trace) -> tuple[Key, ...]:
-    """Whose values a trial is to save, so that a drift can be measured."""
+    """Whose values a trial is to save to measure a drift by: of each layer the smallest parameters, at every step."""
     rows = _rows(trace)
-    places = {place for step in _steps(trace, rows) for place in _held(trace, rows, step).values()}
-    sizes = sorted((_elements(trace.strings[int(trace.meta[place])]), place) for place in places)
-    found: list[Key] = []
+    columns = [_held(trace, rows, step) for step in _steps(trace, rows)]
+    sizes = {
+        name: _elements(trace.strings[int(trace.meta[place])])
+        for held in columns
+        for name, place in held.items()
+    }
+    layers = [sorted(names, key=sizes.__getitem__) for names in _layers(list(sizes)).values()]
+    found: set[int] = set()
     room = MOST_ELEMENTS
-    for size, place in sizes[:MOST_VALUES]:
-        room -= size
-        if room < 0:
-            break
-        found.append(_key(trace, place))
-    return tuple(sorted(found))
+    for name in filter(None, chain(*zip_longest(*layers))):
+        places = {held[name] for held in columns if name in held}
+        elements = sizes[name] * len(places)
+        if elements <= room and len(found) + len(places) <= MOST_VALUES:
+            found |= places
+            room -= elements
+    return tuple(sorted(_key(trace, place) for place in found))
 
 
 def _rows(trace: Trace) -> Rows:
@@ -138,14 +141,30 @@ def _elements(form: str) -> int:
 
 
 def _layers(names: Sequence[str]) -> dict[str, list[str]]:
-    """Parameters by their modules, or by modules around these, so far out that there are not too many."""
+    """Parameters by their modules, or by modules around these, so far out that there are not too many.
+
+    Where there are too few then, or still too many, several in a row are one.
+    """
     places = {name: _place(name) for name in names}
-    layers: dict[str, list[str]] = {}
+    many: dict[str, list[str]] = {}
     for depth in range(max((len(path) for _, path in places.values()), default=1), 0, -1):
         layers = _by_layer(places, depth)
         if len(layers) <= MOST_LAYERS:
-            break
-    return layers
+            return layers if len(layers) >= FEWEST_LAYERS or not many else _in_ranges(many)
+        many = layers
+    return _in_ranges(many)
+
+
+def _in_ranges(layers: dict[str, list[str]]) -> dict[str, list[str]]:
+    """As many in a row together as it takes."""
+    names, size = list(layers), -(-len(layers) // MOST_LAYERS)
+    rows = [names[start : start + size] for start in range(0, len(names), size)]
+    return {
+        f"{row[0]} to {row[-1]}" if len(row) > 1 else row[0]: [
+            each for name in row for each in layers[name]
+        ]
+        for row in rows
+    }
 
 
 def _by_layer(places: dict[str, tuple[str, list[str]]], depth: int) -> dict[str, list[str]]:

@@ -118,7 +118,6 @@ def drift_of(
             )
             for layer in found.layers
         ),
-        left_out=found.left_out,
     )
 
 

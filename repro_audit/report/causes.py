@@ -145,7 +145,7 @@ def drift_rows(drift: Drift, look: TerminalStyle) -> Iterator[Text]:
         drawn = ("?" if shade is None else bars[shade - 1] if shade else same for shade in shades)
         last = f"{cells[-1].said} after step {drift.steps[len(cells) - 1]}" if cells else ""
         yield words(f"{text.line(layer.name).ljust(width)}  {''.join(drawn)}  {last}")
-    more = len(layers) - _MOST_LAYERS + drift.left_out
+    more = len(layers) - _MOST_LAYERS
     if more > 0:
         yield words(f"{look.gap} {text.plural(more, 'further layer')}", "dim")
 

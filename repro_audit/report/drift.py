@@ -57,7 +57,7 @@ def _columns(drift: Drift, layer: LayerDrift) -> Iterable[tuple[int, int, float 
 
 
 def in_words(drift: Drift) -> str:
-    """Where the drift begins, and where it is largest: `from step 0 on; most in head, by 0.02 after step 7`."""
+    """Where the drift begins, and where it is largest: `from step 0 on; most in layer head, by 0.02 after step 7`."""
     cells = [
         (step, layer, size)
         for layer in drift.layers
@@ -71,4 +71,4 @@ def in_words(drift: Drift) -> str:
     if not measured:
         return said
     size, name, step = max(measured, key=lambda each: comparable(each[0]))
-    return f"{said}; most: {name}, by {text.number(size)} after step {step}"
+    return f"{said}; most in layer {name}, by {text.number(size)} after step {step}"

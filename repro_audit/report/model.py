@@ -187,7 +187,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerDrift:
-    """How far the parameters of one module, or of all below it, have drifted apart."""
+    """How far the parameters of one module, of all below it, or of several in a row, have drifted apart."""
 
     name: str
     parameters: int
@@ -204,8 +204,6 @@ class Drift:
     steps: tuple[int, ...]
     """All, or evenly many."""
     layers: tuple[LayerDrift, ...]
-    left_out: int = 0
-    """Further layers, of which there were too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

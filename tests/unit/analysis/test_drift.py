@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from repro_audit.analysis import drift
@@ -96,11 +97,13 @@ def test_many_modules_are_shown_by_those_around_them() -> None:
     assert [name for name, differing in found.items() if any(differing)] == ["blocks.7"]
 
 
-def test_of_too_many_modules_those_that_differ_are_shown() -> None:
-    names = {f"block{block}.weight": 1 for block in range(100)}
-    found = drift.drift(trained(names), trained({**names, "block70.weight": 9}))
-    assert found is not None
-    assert ([layer.name for layer in found.layers], found.left_out) == (["block70"], 99)
+def test_where_those_are_too_few_or_too_many_several_in_a_row_are_shown_as_one() -> None:
+    for path in ("blocks.{}.w", "block{}.w"):
+        names = {path.format(block): 1 for block in range(100)}
+        found = counts(trained(names), trained({**names, path.format(70): 9}))
+        first, last = (path.format(block).removesuffix(".w") for block in (69, 71))
+        assert [(name, n) for name, (n,) in found.items() if n] == [(f"{first} to {last}", 1)]
+        assert len(found) == 34
 
 
 def test_ranks_have_layers_of_their_own() -> None:
@@ -124,3 +127,12 @@ def test_small_parameters_are_saved_first_and_no_more_than_there_is_room_for() -
     assert drift.keys(trace_of(rows)) == ((*step, "param.number", 0), (*step, "param.small", 0))
     assert len(drift.keys(trace_of(rows[2:]))) == 1
     assert drift.keys(trace_of([])) == ()
+
+
+def test_of_many_parameters_some_of_each_layer_are_saved_at_every_step() -> None:
+    names = {f"blocks.{block}.w{number}": 1 for block in range(20) for number in range(100)}
+    found = drift.keys(trained(names, names))
+    assert len(found) == drift.MOST_VALUES
+    saved = Counter((step, name.split(".")[2]) for step, _, name, _ in found)
+    assert set(saved) == {(step, str(block)) for step in (0, 1) for block in range(20)}
+    assert max(saved.values()) - min(saved.values()) <= 1

@@ -214,9 +214,7 @@ def test_a_drift_is_a_table_that_is_darker_the_larger_it_is() -> None:
         *(("0", "same"), ("3", "1.1e-06"), ("8", "nan"), ("8", "1.8e-02")),
         *(("0", "same"), ("0", "same"), ("unknown", "differs"), ("unknown", "differs")),
     ]
-    said = (
-        "3 of 3 layers differ, the first after step 0; most: encoder.layers.1, by nan after step 2."
-    )
+    said = "3 of 3 layers differ, the first after step 0; most in layer encoder.layers.1, by nan after step 2."
     assert said in Page(content).text
 
 
