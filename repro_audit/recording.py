@@ -94,6 +94,7 @@ def _pinned(
     *,
     instant: int | None = None,
     python: Python | None = None,
+    warm: bool = False,
 ) -> Iterator[Pinned]:
     """Make a program's pinned run.
 
@@ -103,11 +104,14 @@ def _pinned(
         progress: shows it.
         instant: what the pinned clock shows, where it is to be that of another run.
         python: which interpreter runs it; this one where none is given.
+        warm: a further run is made in any case, for which an interpreter is to begin beside this one.
     """
     with session(target, options, progress, python=python) as oracle:
         oracle.of_floor = Watch(sample=SAMPLE)
         if instant is not None:
             oracle.instant = instant
+        if warm and not oracle.fresh:
+            oracle.runner.warm([oracle.environment({})])
         audit = Audit(oracle, options, progress)
         yield Pinned(audit=audit, floor=audit.floor())
 
@@ -130,7 +134,7 @@ def record(
     Raises:
         UsageError: the file can not be written.
     """
-    with _pinned(target, options, progress, instant=instant, python=python) as pinned:
+    with _pinned(target, options, progress, instant=instant, python=python, warm=True) as pinned:
         floor, audit = pinned.floor, pinned.audit
         report = replace(audit.report_of(floor), sources=())
         if report.exit_code:
@@ -375,9 +379,8 @@ def _with_runs(
 # What a changed field did
 
 
-def _put_back(a: Side, b: Side, pinned: Pinned, tolerance: Tolerance) -> list[Change]:
-    """The changes that make the run equal to the record when they alone are put back."""
-    undone = []
+def _put_back(a: Side, b: Side, pinned: Pinned, tolerance: Tolerance) -> Change | None:
+    """The likeliest change that makes the run equal to the record when it alone is put back; None where none does."""
     for change in changes(a.fingerprint, b.fingerprint):
         setting, variables = _as_it_was(change)
         if not setting and not variables:
@@ -389,8 +392,8 @@ def _put_back(a: Side, b: Side, pinned: Pinned, tolerance: Tolerance) -> list[Ch
         if trial.ended.status != "ok":
             continue
         if comparison.compare(a, _of_trial(trial), tolerance).difference is None:
-            undone.append(change)
-    return undone
+            return change
+    return None
 
 
 def _as_it_was(change: Change) -> tuple[Setting, dict[str, str | None]]:

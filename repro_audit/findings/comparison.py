@@ -90,7 +90,7 @@ def within_in_words(within: Within, tolerance: Tolerance) -> str:
 
 
 def different(
-    a: Side, b: Side, difference: Difference, *, repeated: bool, undone: Sequence[Change] = ()
+    a: Side, b: Side, difference: Difference, *, repeated: bool, undone: Change | None = None
 ) -> model.SourceResult:
     """The report's entry of two sides that differ.
 
@@ -99,7 +99,7 @@ def different(
         b: the other one.
         difference: of both.
         repeated: each of both runs was made twice, with the same result.
-        undone: the changes that, put back one by one, made the runs equal.
+        undone: the change that, put back alone, made the runs equal.
     """
     first = difference.first
     key = (first.step, int(first.phase), first.name, first.occurrence)
@@ -209,10 +209,9 @@ def _changes(a: Side, b: Side, cause: model.Cause | None, path: str) -> list[Cha
     return changes(a.fingerprint, b.fingerprint, op=op, files=files)
 
 
-def _reason(found: Sequence[Change], undone: Sequence[Change], reference: str) -> str:
-    if undone:
-        names = " or ".join(change.field for change in undone)
-        return f"proven: with {names} as in {reference}, the runs are equal"
+def _reason(found: Sequence[Change], undone: Change | None, reference: str) -> str:
+    if undone is not None:
+        return f"proven: with {undone.field} as in {reference}, the runs are equal"
     if not found:
         return f"nothing else that {reference} tells of its run has changed"
     named = [change.field for change in found[:_MOST_NAMED]]
@@ -220,11 +219,11 @@ def _reason(found: Sequence[Change], undone: Sequence[Change], reference: str) -
     return f"what has changed, the likeliest first: {', '.join([*named, *more])}"
 
 
-def _in_words(change: Change, undone: Sequence[Change], a: Side, b: Side) -> str:
+def _in_words(change: Change, undone: Change | None, a: Side, b: Side) -> str:
     said = change.in_words(a.words, b.words)
     if change.kind == CODE and change.which in a.files and change.which in b.files:
         lines = changed_lines(a.files[change.which], b.files[change.which])
         if lines:
             more = ", …" if len(lines) > _MOST_LINES else ""
             said += f", line {', '.join(map(str, lines[:_MOST_LINES]))}{more}"
-    return f"{said}: with it as before, the runs are equal" if change in undone else said
+    return f"{said}: with it as before, the runs are equal" if change == undone else said

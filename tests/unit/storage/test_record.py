@@ -184,8 +184,8 @@ def survives(whole: Path, data: bytes, directory: Path) -> bool:
     return True
 
 
-def _survive_accidents(whole: Path, directory: Path, count: int) -> None:
-    chance = random.Random(0)
+def _survive_accidents(whole: Path, directory: Path, count: int, seed: int = 0) -> None:
+    chance = random.Random(seed)
     bits, held = whole.read_bytes(), members(whole)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     read = sum(survives(whole, damaged(bits, held, chance), directory) for _ in range(count))
@@ -202,11 +202,12 @@ def test_records_after_accidents(
 
 
 @pytest.mark.deep
+@pytest.mark.parametrize("seed", range(10))
 def test_ten_thousand_records_after_accidents(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _survive_accidents(whole, tmp_path, 10_000)
+    _survive_accidents(whole, tmp_path, 1_000, seed + 1)
 
 
 @given(data=st.binary(max_size=400))
