@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from repro_audit import auditing, config
 from repro_audit.callables import named
+from repro_audit.errors import UsageError
 from repro_audit.report import as_text, formats, html, model
 from repro_audit.report.acceptance import accept
 from repro_audit.report.progress import Progress
@@ -136,7 +137,10 @@ def assert_reproducible(
         UsageError: as from `audit`.
     """
     __tracebackhide__ = True
-    report = audit(target, *arguments, **options)
+    try:
+        report = audit(target, *arguments, **options)
+    except UsageError as error:  # the test's own line is what to look at
+        raise error.with_traceback(None) from None
     if report.exit_code:
         raise AssertionError(f"\n{report}")
 

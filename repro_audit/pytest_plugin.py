@@ -13,6 +13,8 @@ _MARKER = (
     "the options of repro_audit.audit"
 )
 
+_SKIPPED = f"{pytest.skip.Exception.__name__}: "
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
@@ -43,11 +45,21 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if marker is None:
         return None
     from repro_audit.api import audit
+    from repro_audit.errors import UsageError
 
     names = pyfuncitem._fixtureinfo.argnames
     given = {name: pyfuncitem.funcargs[name] for name in names}
-    build = functools.partial(pyfuncitem.obj, **given) if given else pyfuncitem.obj
-    report = audit(build, *marker.args, **marker.kwargs)
+    build = pyfuncitem.obj
+    if given:
+        build = functools.partial(build, **given)
+        build.__qualname__ = pyfuncitem.name  # type: ignore[attr-defined]  # by which the report calls it
+    try:
+        report = audit(build, *marker.args, **marker.kwargs)
+    except UsageError as error:
+        pytest.fail(f"{error}", pytrace=False)
+    skipped = "" if report.failure is None else report.failure.what
+    if skipped.startswith(_SKIPPED):  # `pytest.skip` raises it
+        pytest.skip(skipped.removeprefix(_SKIPPED))
     if report.exit_code:
         pytest.fail(f"{report}", pytrace=False)
     return True

@@ -151,6 +151,16 @@ class TestHere:
         return parts(shift)
 
 
+@pytest.mark.reproducible(**OPTIONS)
+def test_lock(request):
+    return parts(0)
+
+
+@pytest.mark.reproducible(**OPTIONS)
+def test_skipped():
+    pytest.skip("no device")
+
+
 class TestCase(unittest.TestCase):
     @pytest.mark.reproducible
     def test_case(self):
@@ -187,14 +197,17 @@ def test_the_marker_and_the_assertion_under_xdist(tmp_path: Path) -> None:
     found = {
         line.split(" - ")[0].split("::", 1)[1]: line.split()[0]
         for line in ended.stdout.splitlines()
-        if line.startswith(("PASSED", "FAILED", "ERROR"))
+        if line.startswith(("PASSED", "FAILED", "ERROR")) and "::" in line
     }
     assert found == {
         "TestHere::test_marked[0]": "PASSED",
         "test_assertion": "FAILED",
+        "test_lock": "FAILED",
         "TestCase::test_case": "ERROR",
         "test_awaited": "ERROR",
     }, ended.stdout
+    assert re.search(r"^SKIPPED .* no device$", ended.stdout, re.MULTILINE)
+    assert "\ntest_lock can not be handed to another process." in ended.stdout
     assert "test_awaited is awaited, and the marker can not audit what it returns" in ended.stdout
     assert "clock" in ended.stdout
     assert "NOT REPRODUCIBLE on rerun (exit 1; rerun required)" in ended.stdout
