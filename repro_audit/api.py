@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from repro_audit import auditing, config
 from repro_audit.callables import named
 from repro_audit.errors import UsageError
-from repro_audit.report import as_text, formats, html, model
+from repro_audit.report import as_text, formats, html, model, verdict
 from repro_audit.report.acceptance import accept
 from repro_audit.report.progress import Progress
 from repro_audit.target import parse
@@ -31,6 +31,13 @@ class Report(model.Report):
 
     def __str__(self) -> str:
         return as_text.page(self, width=_WIDTH)
+
+    def __repr__(self) -> str:
+        return f"<Report on {self.target.command}: {verdict.said(self)}>"
+
+    def _repr_pretty_(self, printer: Any, _in_a_circle: bool) -> None:  # noqa: FBT001  # as IPython calls it
+        """What IPython shows of it where it shows no HTML."""
+        printer.text(str(self))
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""

@@ -69,6 +69,7 @@ def test_an_inner_function_is_audited_as_it_stands_in_its_file(tmp_path: Path) -
     )
     assert "clock" in str(report)
     assert "clock" in report._repr_html_()
+    assert repr(report) == f"<Report on {report.target.spec}: NOT REPRODUCIBLE on rerun>"
     report.save(str(tmp_path / "audit.json"), f"sarif:{tmp_path / 'audit.out'}")
     assert as_json.read(tmp_path / "audit.json").decision == report.decision
     assert json.loads((tmp_path / "audit.out").read_text())["version"] == "2.1.0"
