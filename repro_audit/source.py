@@ -6,7 +6,7 @@ Each file in `repro_audit/sources` builds one `Source`. Its file name is the id,
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -109,6 +109,18 @@ class SecondFloor:
     """Whether, by that survey, some of what changes can not be pinned."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPin:
+    """How `repro-audit exec` pins a source in a run that is no trial; it changes no result on purpose."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What is set in the environment, unless the user has set it."""
+    line: str = ""
+    """What each Python runs once it has imported torch, and what a user would write; the program may change it."""
+    words: str = ""
+    """What the pinned level does in each Python, where `apply` is what puts it in force."""
+
+
 def in_words(*, held: str, broke: str) -> Callable[[Judgement, Facts], Verdict]:
     """A `judge` for sources whose outcome needs no reading of their own."""
     return lambda judgement, _facts: Verdict.of(judgement, held=held, broke=broke)
@@ -177,6 +189,8 @@ class Source:
     """Libraries read its levels at their first kernel; the zygote's imports may have run one."""
     decides_code: bool = False
     """What `torch.compile` makes depends on the level, so that trials under different ones share none of it."""
+    run_pin: RunPin | None = None
+    """None where pinning it changes results on purpose, or is asked for by a flag of its own."""
     fix_cost: FixCost | None = None
     """None where the fix costs no speed to speak of."""
     more_seeds: Callable[[str], tuple[str, ...]] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from enum import Enum
@@ -15,6 +16,7 @@ from repro_audit.cli import records
 from repro_audit.cli import rng as rng_commands
 from repro_audit.cli.check_command import CheckCommand
 from repro_audit.cli.flags import flag, ids
+from repro_audit.cli.pinned_run import Cap, Place
 from repro_audit.errors import InternalError, ReproAuditError, UsageError
 from repro_audit.report.formats import FORMATS, TERMINAL
 from repro_audit.source import Scope
@@ -258,6 +260,47 @@ def init(
     promise = require.value if require else None
     words = (target, *(arguments or ()))
     offer(additions(words[0], words[1:], require=promise), words, require=promise, sure=yes)
+
+
+@app.command(name="exec", context_settings={"allow_interspersed_args": False})
+def exec_(
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="-- COMMAND...", help="What to run.")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Intra-op threads (default: as many as are taken here)"
+        ),
+    ] = None,
+    cpu: Annotated[
+        Cap | None,
+        typer.Option(help="Cap the instruction sets, as CPUs of several kinds have them."),
+    ] = None,
+    skip: Annotated[list[str] | None, flag("skip", metavar="ID")] = None,
+    place: Annotated[
+        Place | None, typer.Option("--print", help="Run nothing: print the lines to put there.")
+    ] = None,
+) -> None:
+    """Run a command with every pin on that changes no result on purpose, and say what was set.
+
+    Its exit code is the command's.
+    """
+    from repro_audit.cli import pinned_run
+    from repro_audit.sources import known
+    from repro_audit.trial.launched.pinned import pins
+
+    if not command and place is None:
+        raise UsageError(
+            "no command is named", where="exec", next_step="repro-audit exec -- python train.py"
+        )
+    left = [known(name, where="--skip").id for name in skip or ()]
+    level = cpu.level if cpu else None
+    chosen = pins(command or (), os.environ, threads=threads, cpu=level, skip=left)
+    if place is None:
+        print(*pinned_run.told(chosen), sep="\n", file=sys.stderr, flush=True)
+        pinned_run.become(command or (), chosen)
+    print(*pinned_run.lines(chosen, place), sep="\n")
 
 
 @app.command()

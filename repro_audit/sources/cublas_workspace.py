@@ -79,7 +79,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.source import Fix, Levels, RunPin, Scope, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,6 +156,7 @@ SOURCE = Source(
     pinned=PINNED,
     levels=levels,
     apply=apply,
+    run_pin=RunPin(variables={VARIABLE: PINNED}),
     judge=judge,
     fix=fix,
     pinned_by_fix=True,

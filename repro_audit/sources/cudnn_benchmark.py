@@ -87,7 +87,7 @@ def build(seed):
 
 from __future__ import annotations
 
-from repro_audit.source import Fix, FixCost, Scope, Source
+from repro_audit.source import Fix, FixCost, RunPin, Scope, Source
 from repro_audit.sources import _cudnn
 
 FLAG = "benchmark"
@@ -108,6 +108,7 @@ SOURCE = Source(
     pinned="False",
     levels=_cudnn.levels("True"),
     apply=_cudnn.apply(FLAG),
+    run_pin=RunPin(line=f"torch.backends.cudnn.{FLAG} = False"),
     judge=_cudnn.judge(FLAG),
     fix=fix,
     pinned_by_fix=True,

@@ -89,7 +89,7 @@ def build(seed):
 
 from __future__ import annotations
 
-from repro_audit.source import Fix, FixCost, Scope, Source
+from repro_audit.source import Fix, FixCost, RunPin, Scope, Source
 from repro_audit.sources import _cudnn
 
 FLAG = "deterministic"
@@ -110,6 +110,7 @@ SOURCE = Source(
     pinned="True",
     levels=_cudnn.levels("False"),
     apply=_cudnn.apply(FLAG),
+    run_pin=RunPin(line=f"torch.backends.cudnn.{FLAG} = True"),
     judge=_cudnn.judge(FLAG),
     fix=fix,
     pinned_by_fix=True,

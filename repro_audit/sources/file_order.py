@@ -84,7 +84,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from repro_audit.fixes.remedies import Sort
 from repro_audit.probe.files import is_users
 from repro_audit.replacements import Replacements
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.source import Fix, Levels, RunPin, Scope, Source, Verdict
 from repro_audit.sources._program import (
     Lines,
     behind,
@@ -270,6 +270,7 @@ SOURCE = Source(
     pinned=PINNED,
     levels=levels,
     apply=apply,
+    run_pin=RunPin(words="sort what os.listdir, os.scandir, glob and Path.iterdir give"),
     judge=judge,
     reads=frozenset((reads.LISTING,)),
     lines=noted,

@@ -74,7 +74,7 @@ from typing import TYPE_CHECKING
 
 from repro_audit.fixes.remedies import Instead, SetOrder
 from repro_audit.option import Kind, Option
-from repro_audit.source import Fix, Levels, Scope, Source, in_words
+from repro_audit.source import Fix, Levels, RunPin, Scope, Source, in_words
 from repro_audit.storage import reads
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ SOURCE = Source(
     levels=levels,
     options=(SEEDS,),
     environment=environment,
+    run_pin=RunPin(variables=environment(PINNED)),
     judge=in_words(
         held="other values of PYTHONHASHSEED change nothing",
         broke="another PYTHONHASHSEED gives another result; Python draws a new one for each process",

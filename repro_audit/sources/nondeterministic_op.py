@@ -88,7 +88,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.replacements import Replacements
-from repro_audit.source import Fix, FixCost, Levels, Scope, Source, Verdict
+from repro_audit.source import Fix, FixCost, Levels, RunPin, Scope, Source, Verdict
 from repro_audit.sources.emulation.alerts import listen
 from repro_audit.sources.emulation.load import busy_process
 
@@ -242,6 +242,7 @@ SOURCE = Source(
     pinned=PINNED,
     levels=levels,
     apply=apply,
+    run_pin=RunPin(line="torch.use_deterministic_algorithms(True, warn_only=True)"),
     judge=judge,
     fix=fix,
     pinned_by_fix=True,

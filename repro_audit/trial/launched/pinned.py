@@ -1,0 +1,135 @@
+"""A command with every pin on that changes no result on purpose: what `repro-audit exec` sets.
+
+Variables reach all programs below the command. The rest is done in each Python, which finds the `sitecustomize` of
+`SITE` first on its path, as it finds that of a trial (`hook`). The command takes this process over.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro_audit.context import TrialContext
+from repro_audit.context.imports import when_imported
+from repro_audit.trial.launched import hook
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from repro_audit.source import Source
+
+SITE = Path(__file__).with_name("pinning")
+"""Of one file, which calls `begin`."""
+PINNED = "REPRO_AUDIT_PINNED"
+"""Names the sources that each Python is to pin, with commas."""
+THREADS = "OMP_NUM_THREADS"
+"""OpenBLAS, which NumPy computes with, goes by it too."""
+_UNPINNED = {"PYTHONHASHSEED": "random"}
+"""Values of the user's that are none to keep."""
+_in_force = ExitStack()
+"""Never left: the levels hold until the process ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """One thing that is pinned."""
+
+    source: str
+    variable: str = ""
+    value: str = ""
+    line: str = ""
+    """As `RunPin` has it; likewise `words`. A pin has a variable, a line or words."""
+    words: str = ""
+    kept: bool = False
+    """The user had set the variable already, and it stays so."""
+
+    @property
+    def shown(self) -> str:
+        """As it would be written."""
+        return f"{self.variable}={self.value}" if self.variable else self.line or self.words
+
+
+def pins(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    threads: int | None,
+    cpu: str | None,
+    skip: Collection[str] = (),
+) -> list[Pin]:
+    """What to pin, in the catalogue's order.
+
+    Args:
+        command: what is to run.
+        environ: what the user has set.
+        threads: how many; by default as many as PyTorch takes here, or what a launcher of ranks gives to each.
+        cpu: the level of `cpu-isa` that caps instruction sets; None for no cap.
+        skip: ids of sources to leave as they are.
+    """
+    from repro_audit.sources import built_in, cpu_isa
+
+    launched = not {*hook.LAUNCHERS, *hook.MODULES}.isdisjoint(
+        word.rpartition("/")[2] for word in command
+    )
+    count = threads or environ.get(THREADS) or ("" if launched else cores())
+    asked = {
+        "thread-count": {THREADS: str(count)} if count else {},
+        "cpu-isa": {} if cpu is None else {**cpu_isa.capped(cpu), **cpu_isa.environment(cpu)},
+    }
+    found: list[Pin] = []
+    for name, source in built_in().items():
+        variables, pin = asked.get(name, {}), source.run_pin
+        if name in skip:
+            continue
+        found += [Pin(source=name, variable=each, value=variables[each]) for each in variables]
+        if pin is None:
+            continue
+        for each, value in pin.variables.items():
+            kept = environ.get(each) not in {None, "", _UNPINNED.get(each)}
+            shown = environ[each] if kept else value
+            found.append(Pin(source=name, variable=each, value=shown, kept=kept))
+        if pin.line or pin.words:
+            found.append(Pin(source=name, line=pin.line, words=pin.words))
+    return found
+
+
+def cores() -> int:
+    """The cores that this process may use, each once: as many threads as PyTorch takes by default."""
+    usable = os.sched_getaffinity(0)
+    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    try:
+        return len({Path(topology.format(number)).read_text("ascii") for number in usable})
+    except OSError:
+        return len(usable)
+
+
+def environment(chosen: Collection[Pin], environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which all of `chosen` is in force."""
+    inside = dict.fromkeys(pin.source for pin in chosen if not pin.variable)
+    variables = {pin.variable: pin.value for pin in chosen if pin.variable}
+    return {**hook.variables(SITE, environ), **variables, PINNED: ",".join(inside)}
+
+
+def begin() -> None:
+    """In a Python below the command, before any of the program's code runs: pin what has no variable."""
+    for name in filter(None, os.environ.get(PINNED, "").split(",")):
+        # One by one: the whole catalogue imports NumPy, which reads variables that the program may set first.
+        module = importlib.import_module(f"repro_audit.sources.{name.replace('-', '_')}")
+        _pin(module.SOURCE)
+
+
+def _pin(source: Source) -> None:
+    pin = source.run_pin
+    if pin is not None and pin.line:
+        line = pin.line
+        # What the user is shown is what runs.
+        when_imported("torch", lambda: exec(line, {"torch": sys.modules["torch"]}))  # noqa: S102
+    else:
+        nowhere = Path(os.devnull)  # nobody reads which lines it concerns
+        context = TrialContext(seed=0, setting={}, directory=nowhere, root=Path.cwd())
+        _in_force.enter_context(source.apply(source.pinned, context))
