@@ -7,10 +7,16 @@ import linecache
 import os
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import xxhash
+
+from repro_audit.config import seconds
+from repro_audit.errors import BudgetSpentError
 from repro_audit.experiment import (
+    DOUBTS,
     Factor,
     Judgement,
     Outcome,
@@ -28,7 +34,7 @@ from repro_audit.findings.wording import in_words, working_directory
 from repro_audit.isolation.room import no_room
 from repro_audit.isolation.sandbox import Isolation, plan_isolation
 from repro_audit.report import model
-from repro_audit.source import Levels, Scope, Source, Verdict, configured
+from repro_audit.source import Levels, Scope, Source, Verdict, configured, listed
 from repro_audit.sources import (
     built_in,
     catalogue,
@@ -37,7 +43,9 @@ from repro_audit.sources import (
 from repro_audit.storage.facts import Facts
 from repro_audit.storage.reads import Suspect
 from repro_audit.trial import first_trial
+from repro_audit.trial.kept import Kept
 from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle, part
+from repro_audit.trial.program import fingerprint
 from repro_audit.trial.request import Watch
 from repro_audit.trial.runner import Runner
 
@@ -49,31 +57,48 @@ if TYPE_CHECKING:
     from repro_audit.target import Target
     from repro_audit.trial.runner import Python
 
+T = TypeVar("T")
+
 SHORT_TRAINING = 2.0
 """Seconds of training in a trial below which trials run side by side; longer ones have the cores to themselves."""
 SMALL_SHARE = 0.3
 """Of a CUDA device's memory: trials that hold more do not run side by side, lest one find too little."""
 SHOWN_VARIED = 3
 """Progress names what a trial varies, up to so many sources."""
+FIRST_VERDICT = 2
+"""So many trials beside the first one tell how the promise of a rerun stands so far."""
+MOST_NAMED = 3
 LEAST_CHANCES = 8
 """How often a race that does not always show is run again, at least, before it is given up."""
 
 
-def audit(target: Target, options: Options, progress: Progress) -> model.Report:
+def audit(
+    target: Target, options: Options, progress: Progress, *, kept_in: Path | None = None
+) -> model.Report:
     """Audit a target from the current directory.
+
+    Args:
+        kept_in: where trials are kept for a later audit; None for nowhere.
 
     Raises:
         UsageError: an option names what does not exist.
     """
     started = time.monotonic()
-    with session(target, options, progress) as oracle:
+    with session(target, options, progress, kept_in=kept_in) as oracle:
         report = Audit(oracle, options, progress).report()
+        if options.goes_on and oracle.kept is not None:
+            progress.found(_taken(oracle.kept))
     return dataclasses.replace(report, seconds=round(time.monotonic() - started, 3))
 
 
 @contextmanager
 def session(
-    target: Target, options: Options, progress: Progress, *, python: Python | None = None
+    target: Target,
+    options: Options,
+    progress: Progress,
+    *,
+    python: Python | None = None,
+    kept_in: Path | None = None,
 ) -> Iterator[TrialOracle]:
     """What runs trials of a target from the current directory; nothing is left of it in the end.
 
@@ -82,9 +107,14 @@ def session(
         options: how.
         progress: shows trials as they run.
         python: which interpreters run the trials; this one where none is given.
+        kept_in: where trials are kept for a later audit; None for nowhere.
     """
     linecache.checkcache()  # a file may have changed since another session read lines of it
-    isolation = plan_isolation(Path.cwd())
+    name = xxhash.xxh3_64_hexdigest(repr((Path.cwd(), target)).encode())
+    isolation = plan_isolation(Path.cwd(), name=name if kept_in else "")
+    printed = (Path(f"/proc/self/fd/{stream}").resolve() for stream in (1, 2))
+    look = partial(fingerprint, isolation.root, isolation.mounts, {*options.outputs, *printed})
+    kept = Kept(kept_in, name, look, goes_on=options.goes_on) if kept_in else None
     try:
         with Runner(
             side_by_side=options.jobs or min(2, os.cpu_count() or 1),
@@ -104,11 +134,20 @@ def session(
                 until_epoch=options.until_epoch,
                 fresh=options.fresh,
                 resume_args=options.resume_args if target.mode == "script" else None,
+                kept=kept,
             )
     except OSError as error:
         raise no_room(error, isolation.scratch) or error from None
     finally:
         isolation.cleanup()
+
+
+def _taken(kept: Kept) -> str:
+    """How many trials were not made, as they were kept; why none."""
+    changed = kept.changed_before[:MOST_NAMED]
+    why = f": other than before are {listed(changed)}" if changed else ""
+    trials = f"{kept.taken} {'trial' if kept.taken == 1 else 'trials'}"
+    return f"{trials} of earlier audits taken from {kept.place}{'' if kept.taken else why}"
 
 
 def _in_force(options: Options) -> dict[str, Source]:
@@ -153,6 +192,8 @@ class Audit:
         self.options = options
         self.progress = progress
         self.started = time.monotonic()
+        self._reruns: list[Trial] = []
+        oracle.told = self._hear
         self.sources = {
             name: configured(source, options.sources.get(name, {}))
             for name, source in catalogue().items()
@@ -168,11 +209,53 @@ class Audit:
         floor = self._compared_with_another(floor)
         levels, untried = self._levels(floor.facts)
         factors = [_factor(self.sources[name], value) for name, value in levels.items()]
+        if self.options.budget is not None:
+            self.oracle.runner.until = self.started + seconds(self.options.budget)
         result = self._experiment(factors, floor)
         facts = self._with_pairs(floor, result)
         judgements = self._yielded(self._decided(result.judgements))
         findings = self._findings(levels, untried, judgements, facts)
-        return self.report_of(floor, sources=findings, unexplained=self._unexplained(result))
+        if result.spent:
+            findings = tuple(self._in_time(each, judgements) for each in findings)
+        return self.report_of(
+            floor,
+            sources=findings,
+            unexplained=self._unexplained(result),
+            doubt=self._doubt(result),
+        )
+
+    def _doubt(self, result: Result) -> str | None:
+        """What keeps a verdict from being reached where a run differs and there was no time to find out why."""
+        if any(each.note in DOUBTS for each in result.judgements.values()):
+            return f"a run differs, and the budget of {self.options.budget} was spent before it was known why"
+        return None
+
+    def _in_time(
+        self, entry: model.SourceResult, judgements: Mapping[str, Judgement]
+    ) -> model.SourceResult:
+        """A source's entry where the time was over before all was tried; such a one is unfinished."""
+        judgement = judgements.get(entry.id)
+        if judgement is None or judgement.status != "untested":
+            return entry
+        reason = judgement.note or f"not tried within the budget of {self.options.budget}"
+        return dataclasses.replace(entry, reason=reason, unfinished=True)
+
+    def _hear(self, trial: Trial) -> None:
+        """Say at once what the first trials show of the promise of a rerun: after a third one, in most cases."""
+        if any(self.sources[name].scope is not Scope.RERUN for name in trial.setting):
+            return
+        self._reruns.append(trial)
+        floor, *others = self._reruns
+        if len(others) != FIRST_VERDICT or floor.digest is None:
+            return
+        odd = sum(other.digest != floor.digest for other in others)
+        seen = (
+            f"{odd or len(others)} of {len(others)} further runs {'differ' if odd else 'are equal'}"
+        )
+        self.progress.found(
+            f"{'✗' if odd else '✓'} rerun {'breaks' if odd else 'holds'} so far, "
+            f"in {time.monotonic() - self.started:.0f} s: {seen}"
+        )
 
     def _warm(self) -> None:
         """Have zygotes start beside the first trial."""
@@ -339,8 +422,9 @@ class Audit:
         divergences = self._located(
             measure(diverging_pairs, self.oracle), diverging_pairs, levels, judgements
         )
-        measured = self._measured(diverging_pairs, judgements)
-        tried = try_fixes(self.sources, diverging_pairs, divergences, self.oracle)
+        measured = self._if_time(partial(self._measured, diverging_pairs, judgements), {})
+        fixes = partial(try_fixes, self.sources, diverging_pairs, divergences, self.oracle)
+        tried = self._if_time(fixes, {})
         return tuple(
             not_tried(
                 source,
@@ -405,14 +489,27 @@ class Audit:
                 line = f"{cause.location.place}  {cause.location.code or cause.what}"
                 self.progress.found(f"→ {name or 'unexplained'}: {line}")
 
+        budget = self.options.budget
         alone = self.oracle.runner.side_by_side == 1
-        inspect(suspicions, self.oracle, told, one_by_one=alone)
+        try:
+            inspect(suspicions, self.oracle, told, one_by_one=alone or budget is not None)
+        except BudgetSpentError:
+            why = f"the budget of {budget} was spent before its line was found"
+            words.update({name: (None, why) for name in suspicions if name not in words})
         return {
             name: dataclasses.replace(divergence, cause=words[name][0], no_cause=words[name][1])
             if name in words
             else divergence
             for name, divergence in divergences.items()
         }
+
+    @staticmethod
+    def _if_time(look: Callable[[], dict[str, T]], otherwise: dict[str, T]) -> dict[str, T]:
+        """What further trials tell; `otherwise` where there is no time for them."""
+        try:
+            return look()
+        except BudgetSpentError:
+            return otherwise
 
     def _chances(self, judgement: Judgement | None) -> int:
         """How often a race is run again before it is given up: not so often where each run so far has shown it."""
@@ -478,6 +575,7 @@ class Audit:
         *,
         sources: tuple[model.SourceResult, ...] | None = None,
         unexplained: model.Divergence | None = None,
+        doubt: str | None = None,
     ) -> model.Report:
         """What is to be said of the audit; of a first trial that failed, why."""
         facts = floor.facts
@@ -503,7 +601,7 @@ class Audit:
             trials=tuple(summary.record(trial) for trial in oracle.trials.values()),
             seconds=0.0,
             unexplained=unexplained,
-            inconclusive=summary.timed_out(floor),
+            inconclusive=summary.timed_out(floor) or doubt,
             nothing_at_stake=nothing_at_stake(facts, floor.trace) if floor.digest else None,
             failure=summary.failure(floor) if failed else None,
             assumptions=(*facts.assumptions, *summary.fresh_throughout(facts)),

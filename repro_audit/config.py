@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 TABLE = "tool.repro-audit"
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 _MARKS = (".git", ".hg", ".svn")
 
 _FLAGS = (
@@ -76,6 +78,18 @@ _FLAGS = (
         default=300.0,
         minimum=0.1,
         help="Seconds that a trial may take before its first step, and again after it.",
+    ),
+    Option(
+        name="budget",
+        kind=Kind.TEXT,
+        default=None,
+        help="Time for the whole audit, such as 90s, 10m or 2h; what is not got to by then is not tried.",
+    ),
+    Option(
+        name="continue",
+        kind=Kind.SWITCH,
+        default=False,
+        help="Keep each trial on disk, and take from there those that an audit of the same program has made.",
     ),
     Option(
         name="fresh",
@@ -150,6 +164,12 @@ class Options:
     jobs: int | None = None
     """Trials side by side; None: as many as make sense."""
     timeout: float = 300.0
+    budget: str | None = None
+    """After what time no trial starts any more, such as `10m`; see `seconds`."""
+    goes_on: bool = False
+    """Trials of earlier audits of the same program count."""
+    outputs: tuple[Path, ...] = ()
+    """Files that the audit writes, which are no part of the program."""
     fresh: bool = False
     resume_args: tuple[str, ...] | None = None
     """With which a script goes on from a checkpoint of its own; None where nobody said how."""
@@ -194,6 +214,7 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
     chosen = {**{name: flag.default for name, flag in FLAGS.items()}, **config.flags, **flags}
     if not set(chosen["only"] or catalogue()) - set(chosen["skip"]):
         raise UsageError("nothing is left to try", where=_origins(config, flags, "only", "skip"))
+    outputs = _outputs(chosen, config, flags)
     return Check(
         options=Options(
             seed=chosen["seed"],
@@ -206,13 +227,16 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
             skip=chosen["skip"],
             jobs=chosen["jobs"],
             timeout=chosen["timeout"],
+            budget=_time(chosen["budget"], where=_origins(config, flags, "budget")),
+            goes_on=chosen["continue"],
+            outputs=tuple(directory / each.destination for each in outputs),
             fresh=chosen["fresh"],
             resume_args=_words(chosen["resume-args"], where=_origins(config, flags, "resume-args")),
             pinpoint=not chosen["no-pinpoint"],
             sources=config.sources,
             origin=_origin(config, flags),
         ),
-        outputs=_outputs(chosen, config, flags),
+        outputs=outputs,
         quiet=chosen["quiet"],
         verbose=chosen["verbose"],
         accept=config.accept,
@@ -365,6 +389,17 @@ def _words(line: str | None, *, where: str) -> tuple[str, ...] | None:
         raise UsageError(
             f"the arguments for resuming can not be read: {line}", where=where, why=str(error)
         ) from None
+
+
+def seconds(time: str) -> float:
+    """A time such as `90s`, `10m` or `2h`."""
+    return float(int(time[:-1]) * _UNITS[time[-1]])
+
+
+def _time(text: str | None, *, where: str) -> str | None:
+    if text is not None and not re.fullmatch(f"0*[1-9][0-9]{{0,5}}[{''.join(_UNITS)}]", text):
+        raise UsageError(f"{text!r} is no time", where=where, next_step="write 90s, 10m or 2h, say")
+    return text
 
 
 def _outputs(

@@ -49,6 +49,10 @@ class UsageError(ReproAuditError):
     exit_code = 2
 
 
+class BudgetSpentError(ReproAuditError):
+    """The time that the user gave is over, and a trial was not made for that; no audit ends with it."""
+
+
 class TargetError(ReproAuditError):
     """The target can not be loaded, returns something that is not accepted, or never trains."""
 

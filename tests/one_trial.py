@@ -56,7 +56,7 @@ def request(
         fresh=True,
     )
     watch = Watch(window=None if window is None else Window(first=0, last=window))
-    trial = oracle._request(levels, watch, 0)
+    trial = oracle._request(levels, watch)
     trial.save()
     return trial.directory, dict(oracle.environment(levels))
 

@@ -136,7 +136,8 @@ class Narrowed:
 
     def run(self, runs: Sequence[Run]) -> list[Outcome]:
         """Answer a batch."""
-        return [self.outcome(outcome.trial) for outcome in self.program.run(runs)]
+        outcomes = self.program.run(runs)
+        return [self.outcome(each.trial) if each.trial else each for each in outcomes]
 
     def narrowed(self, trials: Sequence[str]) -> Narrowed | None:
         """See less."""

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 class Forking(Runner):
     """Forks the trials too that ask for a fresh interpreter, unless some import has run a kernel."""
 
-    def run(self, jobs: Sequence[Job]) -> list[Ended]:
+    def run(
+        self, jobs: Sequence[Job], done: Callable[[int, Ended], None] = lambda *_: None
+    ) -> list[Ended]:
         """As `Runner.run`."""
         return super().run(
             [
@@ -38,7 +40,8 @@ class Forking(Runner):
                     job, fresh=False, before_kernels=job.fresh or job.before_kernels
                 )
                 for job in jobs
-            ]
+            ],
+            done,
         )
 
 

@@ -59,10 +59,11 @@ class Lab:
     def as_is(self, name: str, body: str) -> Trial:
         """Run a program under the probe, with nothing pinned."""
         oracle = self._oracle(name, body, 6)
-        request = replace(oracle._request({}, Watch(), 0), setting={})
+        request = replace(oracle._request({}, Watch()), setting={})
         job = Job(request=request)
-        (ended,) = self._runner.run([job])
-        return oracle._keep({}, job, ended)
+        (trial,) = oracle._make([{}], [job])
+        assert trial is not None
+        return trial
 
     def _oracle(
         self,

@@ -113,6 +113,8 @@ def check(
     skip: Annotated[list[str] | None, flag("skip", metavar="ID")] = None,
     jobs: Annotated[int | None, flag("jobs")] = None,
     timeout: Annotated[float | None, flag("timeout")] = None,
+    budget: Annotated[str | None, flag("budget", metavar="TIME")] = None,
+    continue_: Annotated[bool | None, flag("continue", "--continue/--no-continue")] = None,
     fresh: Annotated[bool | None, flag("fresh", "--fresh/--no-fresh")] = None,
     resume_args: Annotated[str | None, flag("resume-args", metavar="ARGS")] = None,
     json: Annotated[str | None, flag("json", metavar="FILE")] = None,
@@ -143,6 +145,7 @@ def check(
     from repro_audit.report.acceptance import accept
     from repro_audit.report.progress import Progress
     from repro_audit.target import parse
+    from repro_audit.trial import kept
 
     flags = {
         "seed": seed,
@@ -155,6 +158,8 @@ def check(
         "skip": skip or None,
         "jobs": jobs,
         "timeout": timeout,
+        "budget": budget,
+        "continue": continue_,
         "fresh": fresh,
         "resume-args": resume_args,
         "json": json,
@@ -177,7 +182,7 @@ def check(
             next_step="have the program run as a script: train.py ARGS or -m pkg.train ARGS",
         )
     with Progress(quiet=asked.quiet) as progress:
-        report = audit(parsed, asked.options, progress)
+        report = audit(parsed, asked.options, progress, kept_in=kept.directory())
     report = accept(report, asked.accept, asked.baseline)
     deliver(report, asked)
     raise typer.Exit(report.exit_code)

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from repro_audit.experiment.confirmation import by_layout, convict_all, pin, remove_all, try_alone
+from repro_audit.errors import BudgetSpentError
+from repro_audit.experiment.confirmation import (
+    NOISE,
+    by_layout,
+    convict_all,
+    pin,
+    pinned_runs,
+    remove_all,
+    try_alone,
+    untested,
+)
 from repro_audit.experiment.design import (
     Factor,
     Judgement,
@@ -48,6 +58,14 @@ __all__ = [
     "trials_if_all_hold",
 ]
 
+UNSURE = "no run was seen to equal the first one, and there was no time to tell why"
+UNREPEATED = "a run in which it varied differs, and there was no time to repeat that"
+PARTED = (
+    "a run in which it varied together with others differs, and there was no time to tell by which"
+)
+DOUBTS = (UNSURE, UNREPEATED, PARTED)
+"""Why a factor is untested though a run in which it varied differs."""
+
 
 def experiment(
     factors: Sequence[Factor],
@@ -60,16 +78,45 @@ def experiment(
     """Find the factors that make runs differ from `floor`, an all-pinned run in a fresh interpreter.
 
     `runs` is how often the pinned setting and each race are repeated. With `fresh`, every trial is asked for in a
-    fresh interpreter: for a program that the fast path does not do justice to.
+    fresh interpreter: for a program that the fast path does not do justice to. Where the oracle has no time for a run
+    any more, what was seen by then is judged.
     """
     if floor.status != "ok" or runs < 1:
         message = f"need a floor that trained and runs >= 1, not {floor.status!r} and {runs}"
         raise ValueError(message)
     store = _store_of(factors, floor, runs=runs, fresh=fresh)
-    result = follow(_experiment(store), oracle)
+    try:
+        result = follow(_experiment(store), oracle)
+    except BudgetSpentError:
+        return _so_far(store)
     if not (result.noise and result.faithful):
         return result
-    return _amid_noise(store, result, oracle)
+    try:
+        return _amid_noise(store, result, oracle)
+    except BudgetSpentError:
+        return result
+
+
+def _so_far(store: EvidenceStore) -> Result:
+    """What follows from the runs that there was time for."""
+    odd = [outcome.trial for outcome in store.pinned if store.diverged(outcome)]
+    # What differs may be the fast path's doing, unless one of its runs was seen to equal the floor.
+    sure = store.fresh or store.held or any(map(store.equal, store.pinned))
+    if odd or (store.differing() and not sure):
+        noise = (store.floor.trial, odd[0]) if odd and sure else None
+        note = NOISE if noise else UNSURE
+        return Result(judgements=untested(store, note), unexplained=noise, spent=True)
+    judgements = conclude(store)
+    repeated = len(store.pinned) >= pinned_runs(store)
+    for name, judgement in judgements.items():
+        parted = any(name in group for group, _ in store.parted)
+        doubtful = judgement.status == "broke" and not (
+            store.factors[name].yardstick or (repeated and judgement.confidence == "proven")
+        )
+        if doubtful or (parted and judgement.status == "untested"):
+            note = UNREPEATED if doubtful else PARTED
+            judgements[name] = Judgement(id=name, status="untested", note=note)
+    return Result(judgements=judgements, spent=True)
 
 
 def trials_if_all_hold(factors: Sequence[Factor], *, runs: int) -> int:

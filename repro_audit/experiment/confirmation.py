@@ -14,13 +14,14 @@ from repro_audit.experiment.design import (
     Run,
     Setting,
 )
-from repro_audit.experiment.evidence_store import EvidenceStore, in_step
+from repro_audit.experiment.evidence_store import EvidenceStore, in_step, tried
 from repro_audit.experiment.grouping import clear, reduce, rounds
 from repro_audit.experiment.judging import finding, spared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+NOISE = "two runs with everything pinned differ, so a difference proves nothing of this source"
 SCEPTICAL = 3
 """Times as many runs as usual are made of a race that seems to be none."""
 
@@ -37,13 +38,13 @@ def pin(store: EvidenceStore, count: int) -> Plan[Result | None]:
     if not odd:
         return None
     if not store.fresh:
-        (again,) = yield [Run(setting={}, purpose="floor", fresh=True)]
+        (again,) = tried((yield [Run(setting={}, purpose="floor", fresh=True)]))
         if store.equal(again):
-            return Result(judgements=_untested(store), noise=_trained(store, odd), faithful=False)
+            return Result(judgements=untested(store), noise=_trained(store, odd), faithful=False)
         odd = [again, *odd]
     witness = next((outcome for outcome in odd if store.diverged(outcome)), odd[0])
     return Result(
-        judgements=_untested(store),
+        judgements=untested(store),
         unexplained=(store.floor.trial, witness.trial),
         noise=_trained(store, [*store.pinned, *odd]),
     )
@@ -85,8 +86,8 @@ def by_layout(store: EvidenceStore, noise: Result) -> Plan[Result]:
     return noise
 
 
-def _untested(store: EvidenceStore) -> dict[str, Judgement]:
-    note = "two runs with everything pinned differ, so a difference proves nothing of this source"
+def untested(store: EvidenceStore, note: str = NOISE) -> dict[str, Judgement]:
+    """Say of each factor that nothing is known, and why."""
     return {name: Judgement(id=name, status="untested", note=note) for name in store.factors}
 
 
@@ -128,13 +129,14 @@ def convict_all(store: EvidenceStore) -> Plan[Result | None]:
         elif not suspects:
             break
     # What differs only at times is held against as many pinned runs.
-    return (yield from pin(store, max(pinned, _longest_unsteady(store))))
+    return (yield from pin(store, pinned_runs(store)))
 
 
-def _longest_unsteady(store: EvidenceStore) -> int:
+def pinned_runs(store: EvidenceStore) -> int:
+    """How many pinned runs it takes until somebody is blamed."""
     flaky = store.runs if store.flakes else 0
     totals = (store.tally(level)[1] for level in store.alone if store.unsteady(level))
-    return max(flaky, *totals, 0)
+    return max(1, store.runs - 1, flaky, *totals)
 
 
 def _convict(store: EvidenceStore, factor: Factor) -> Plan[None]:

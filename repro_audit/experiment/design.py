@@ -12,8 +12,9 @@ Setting = Mapping[str, str]
 """Source id to level. Only what differs from pinned is listed: `{}` is all-pinned."""
 
 Purpose = Literal["floor", "group", "single", "repeat", "race", "removal", "pinned"]
-RunStatus = Literal["ok", "crashed", "timeout", "no-steps"]
-LevelStatus = Literal["ok", "crashed", "timeout", "no-steps", "untested"]
+RunStatus = Literal["ok", "crashed", "timeout", "no-steps", "untested"]
+"""`untested`: there was no time left for it."""
+LevelStatus = RunStatus
 Status = Literal["broke", "held", "error", "untested"]
 Confidence = Literal["proven", "suspected"]
 Undone = Literal["pin", "removal"]
@@ -181,6 +182,8 @@ class Result:
     """Pinned trials that do not agree."""
     faithful: bool = True
     """False where the fast path differs from fresh interpreters: start over with `fresh=True`."""
+    spent: bool = False
+    """There was no time for all runs: what is untested was not got to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

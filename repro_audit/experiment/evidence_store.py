@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from repro_audit.errors import BudgetSpentError
 from repro_audit.experiment.design import (
     Conjunction,
     Factor,
@@ -44,6 +45,8 @@ class EvidenceStore:
     conjunctions: list[Conjunction] = field(default_factory=list)
     flakes: list[tuple[Setting, Outcome]] = field(default_factory=list)
     """Groups that diverged once and, with no factor alone to blame, not again."""
+    parted: list[tuple[Setting, Outcome]] = field(default_factory=list)
+    """Groups that diverged, whatever was found in them."""
     removals: dict[str, list[tuple[str | None, Outcome]]] = field(default_factory=dict)
     """By the id of a suspect, runs with it taken out: the reference (None), and the levels that diverged."""
 
@@ -57,7 +60,11 @@ class EvidenceStore:
 
     def run(self, settings: Sequence[Setting], purpose: Purpose) -> Plan[list[Outcome]]:
         """Run a batch of settings, just as they are, and keep nothing of it."""
-        return (yield [Run(setting=s, purpose=purpose, fresh=self.fresh) for s in settings])
+        outcomes = yield [Run(setting=s, purpose=purpose, fresh=self.fresh) for s in settings]
+        if purpose == "pinned" and not all(map(was_tried, outcomes)):
+            runs = zip(settings, outcomes, strict=True)
+            self.pinned += [each for s, each in runs if not s and was_tried(each)]
+        return tried(outcomes)
 
     def observe(
         self, groups: Sequence[Setting], purpose: Purpose | None = None, *, based: bool = True
@@ -74,8 +81,9 @@ class EvidenceStore:
         ]
         outcomes = yield runs
         for group, run, outcome in zip(groups, runs, outcomes, strict=True):
-            self._keep(group, run.setting, outcome)
-        return outcomes
+            if was_tried(outcome):
+                self._keep(group, run.setting, outcome)
+        return tried(outcomes)
 
     def _keep(self, group: Setting, setting: Setting, outcome: Outcome) -> None:
         if self.equal(outcome):
@@ -86,6 +94,17 @@ class EvidenceStore:
             (level,) = group.items()
             if level[0] not in outcome.unpinned or not self.equal(outcome):
                 self.alone.setdefault(level, []).append(outcome)
+        elif self.diverged(outcome):
+            self.parted.append((group, outcome))
+
+    def differing(self) -> list[tuple[Setting, Outcome]]:
+        """The runs that diverged, each with what varied in it."""
+        alone = [
+            ({each: level}, outcome)
+            for (each, level), runs in self.alone.items()
+            for outcome in runs
+        ]
+        return [*self.parted, *(run for run in alone if self.diverged(run[1]))]
 
     def suspects(self) -> list[Factor]:
         """Return the factors that, on their own, did not equal the floor at least once."""
@@ -144,10 +163,31 @@ def without(group: Setting, members: Iterable[str]) -> Setting:
     return {member: level for member, level in group.items() if member not in gone}
 
 
+def was_tried(outcome: Outcome) -> bool:
+    """Whether there was time for a run."""
+    return outcome.status != "untested"
+
+
+def tried(outcomes: list[Outcome]) -> list[Outcome]:
+    """The outcomes.
+
+    Raises:
+        BudgetSpentError: there was no time for one of the runs, and so for no later one.
+    """
+    if not all(map(was_tried, outcomes)):
+        raise BudgetSpentError("The time that was given is over.")
+    return outcomes
+
+
 def in_step(plans: Sequence[Plan[T]]) -> Plan[list[T]]:
-    """Follow several plans side by side, each time joining what they ask for into one batch."""
+    """Follow several plans side by side, each time joining what they ask for into one batch.
+
+    Raises:
+        BudgetSpentError: one of them did; by then all have kept what came of the batch.
+    """
     results: dict[int, T] = {}
     asked: dict[int, list[Run]] = {}
+    spent: list[BudgetSpentError] = []
 
     def advance(index: int, outcomes: list[Outcome] | None) -> None:
         plan = plans[index]
@@ -156,6 +196,8 @@ def in_step(plans: Sequence[Plan[T]]) -> Plan[list[T]]:
             asked[index] = next(plan) if outcomes is None else plan.send(outcomes)
         except StopIteration as stop:
             results[index] = stop.value
+        except BudgetSpentError as error:
+            spent.append(error)
 
     for index in range(len(plans)):
         advance(index, None)
@@ -163,6 +205,8 @@ def in_step(plans: Sequence[Plan[T]]) -> Plan[list[T]]:
         outcomes = iter((yield [run for index in sorted(asked) for run in asked[index]]))
         for index in sorted(asked):
             advance(index, list(islice(outcomes, len(asked[index]))))
+        if spent:
+            raise spent[0]
     return [results[index] for index in range(len(plans))]
 
 

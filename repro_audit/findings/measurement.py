@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from repro_audit.analysis import drift
 from repro_audit.analysis.compare import way
+from repro_audit.errors import BudgetSpentError
 from repro_audit.report.model import Divergence, DivergenceKind, Drift, LayerDrift, Link, Size
 from repro_audit.storage.trace import Phase
 from repro_audit.storage.values import Magnitude, Value, magnitude, open_values
@@ -37,9 +39,9 @@ def measure(
                 setting = tuple(sorted(trial.setting.items()))
                 keys = {diverging.key, *drift.keys(diverging.reference.trace)}
                 wanted.setdefault(setting, set()).update(keys)
-    oracle.try_settings(
-        [(dict(setting), Watch(capture=tuple(sorted(keys)))) for setting, keys in wanted.items()]
-    )
+    runs = [(dict(setting), Watch(capture=tuple(sorted(keys)))) for setting, keys in wanted.items()]
+    with suppress(BudgetSpentError):
+        oracle.try_settings(runs)
     found = {}
     for name, diverging in diverging_pairs.items():
         ours, theirs = (_saved(trial, oracle) for trial in (references[name], diverging.diverged))

@@ -167,12 +167,15 @@ def enter(tree: Tree, also: Mapping[Path, Path] | None = None) -> None:
         os.chdir(tree.map(tree.cwd))
 
 
-def plan_isolation(root: Path, scratch_parents: Sequence[Path] | None = None) -> Isolation:
+def plan_isolation(
+    root: Path, scratch_parents: Sequence[Path] | None = None, *, name: str = ""
+) -> Isolation:
     """Find out how writes can be kept from the tree below `root`, and make the audit's scratch directory.
 
     Args:
         root: the user's tree.
         scratch_parents: where the scratch directory may be made; the usual places if not given.
+        name: how to call it, so that trials of several audits find their files by the same paths.
     """
     root = Path(os.path.realpath(root))
     mounts = overlay.submounts(root) if sys.platform == "linux" else ()
@@ -182,24 +185,26 @@ def plan_isolation(root: Path, scratch_parents: Sequence[Path] | None = None) ->
     roomy = [parent for parent in parents if shutil.disk_usage(parent).free >= ROOMY_BYTES]
     cramped = [parent for parent in parents if parent not in roomy]
 
-    isolation, no_overlay = _plan_overlay(root, mounts, roomy)
+    isolation, no_overlay = _plan_overlay(root, mounts, roomy, name)
     if isolation is not None:
         return isolation
-    isolation, no_copy = _plan_copy(root, mounts, roomy, no_overlay)
+    isolation, no_copy = _plan_copy(root, mounts, roomy, no_overlay, name)
     if isolation is not None:
         return isolation
     if cramped:
-        isolation, no_overlay = _plan_overlay(root, mounts, cramped)
+        isolation, no_overlay = _plan_overlay(root, mounts, cramped, name)
     return isolation or _plan_shared(root, parents, f"{no_overlay}, and {no_copy}")
 
 
-def _plan_overlay(root: Path, mounts: Mounts, parents: list[Path]) -> tuple[Isolation | None, str]:
+def _plan_overlay(
+    root: Path, mounts: Mounts, parents: list[Path], name: str
+) -> tuple[Isolation | None, str]:
     """An overlay with its upper layers in the first of `parents` that can hold them, or why there is none."""
     if sys.platform != "linux":
         return None, "copy-on-write mounts of a directory need Linux"
     why = "there is no place for what trials write"
     for parent in parents:
-        scratch, lock = make_scratch(parent)
+        scratch, lock = make_scratch(parent, name)
         lowers: Lowers = {Path(): (root,)}
         notes = []
         mechanism, why = _probe(root, scratch, lowers)
@@ -238,7 +243,7 @@ def _not_covered(root: Path, mounts: Mounts) -> tuple[str, ...]:
 
 
 def _plan_copy(
-    root: Path, mounts: Mounts, parents: list[Path], why_not: str
+    root: Path, mounts: Mounts, parents: list[Path], why_not: str, name: str
 ) -> tuple[Isolation | None, str]:
     """Copies of a small tree, or why not."""
     size = measure(root, mounts)
@@ -247,7 +252,7 @@ def _plan_copy(
     for parent in parents:
         if _is_below(parent, root) or shutil.disk_usage(parent).free < 8 * size.bytes + ROOMY_BYTES:
             continue
-        scratch, lock = make_scratch(parent)
+        scratch, lock = make_scratch(parent, name)
         reasons = (
             f"each trial has a copy of the tree, for {why_not}",
             "absolute paths into the tree are not covered",

@@ -24,11 +24,16 @@ _made: set[Path] = set()
 """Directories of this process that are not deleted yet."""
 
 
-def make_scratch(parent: Path) -> tuple[Path, int]:
-    """A new directory in `parent`, and the descriptor of the locked file in it that says that its audit lives."""
-    scratch = parent / f"{PREFIX}{secrets.token_hex(4)}"
-    _made.add(scratch)
+def make_scratch(parent: Path, name: str = "") -> tuple[Path, int]:
+    """A new directory in `parent`, and the descriptor of the locked file in it that says that its audit lives.
+
+    It has the name that is given, unless there is one of that name.
+    """
+    scratch = parent / f"{PREFIX}{name}"
+    if not name or os.path.lexists(scratch):
+        scratch = parent / f"{PREFIX}{secrets.token_hex(4)}"
     scratch.mkdir(mode=0o700)
+    _made.add(scratch)
     lock = os.open(scratch / f"{LOCK}.new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     (scratch / f"{LOCK}.new").rename(scratch / LOCK)  # never seen unlocked while the audit lives

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import notebook
+from repro_audit.probe import inputs
 from repro_audit.storage.border import append, entries
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class _Watch:
         self._here: Counter[tuple[str | None, int | None, str]] = Counter()
         self._busy = False
         self._last_read = ""
+        self._outside: set[str] = set()
 
     def opened(self, path: Any, mode: str | None, flags: int) -> None:
         """A file is about to be opened."""
@@ -135,7 +137,11 @@ class _Watch:
     def _note(self, name: str, access: str) -> None:
         if access == "r" and not name.endswith(_CODE):
             self._last_read = name
-        if name.startswith(self._prefixes) and "__pycache__" not in name and is_users(name):
+        if not name.startswith(self._prefixes):
+            if access == "r" and name not in self._outside and not name.endswith(_CODE):
+                self._outside.add(name)
+                inputs.add(os.path.dirname(self.log), name)  # noqa: PTH120
+        elif "__pycache__" not in name and is_users(name):
             self._add("open", name, access)
 
     def unpickled(self) -> None:

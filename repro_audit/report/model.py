@@ -303,6 +303,8 @@ class SourceResult:
     """
     left_out: bool = False
     """The user did not want it tried."""
+    unfinished: bool = False
+    """The time that the user gave was over before all of it was tried; the status is `not-exercised`."""
     condition: str = ""
     """Of a delegated one: what its caller must seed, and by which call."""
     confidence: Confidence | None = None
@@ -483,10 +485,9 @@ def decide(
     """What the sources add up to.
 
     A promise broke where a source of its scope did, or several together of which it is the widest; an
-    unexplained difference breaks `rerun`. It is unknown where a source of it ended in an error and none
-    broke, or where nothing of it could be exercised. The latter does not stand in the way of a verdict:
-    there was nothing to ask. The repeats of the pinned run exercise `rerun` by themselves, unless they
-    were `inconclusive`.
+    unexplained difference breaks `rerun`. It is unknown where a source of it ended in an error or is unfinished, and
+    none broke, or where nothing of it could be exercised. The latter does not stand in the way of a verdict: there was
+    nothing to ask. The repeats of the pinned run exercise `rerun` by themselves, unless they were `inconclusive`.
     Sources without a scope decide nothing.
 
     What broke and is accepted is passed over, as if it had not been tried.
@@ -511,6 +512,9 @@ def decide(
         for scope in PROMISES
     }
     seen[Scope.RERUN].add(SourceStatus.ERROR if inconclusive else SourceStatus.HELD)
+    for source in sources:
+        if source.unfinished and source.scope in seen:
+            seen[source.scope].add(SourceStatus.ERROR)
     if not at_stake:
         for statuses in seen.values():
             statuses.add(SourceStatus.ERROR)

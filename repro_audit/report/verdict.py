@@ -109,8 +109,9 @@ def because(report: Report, scope: Scope) -> str:
         return report.inconclusive
     if report.nothing_at_stake is not None:
         return "nothing was at stake"
-    if by_status[SourceStatus.ERROR]:
-        return "not all could be tried: " + text.listed(by_status[SourceStatus.ERROR])
+    untried = [*by_status[SourceStatus.ERROR], *(each.id for each in sources if each.unfinished)]
+    if untried:
+        return "not all could be tried: " + text.listed(untried)
     accepted = [source.id for source in sources if source.accepted]
     but_for = f", but for {text.listed(accepted)}, which is accepted" if accepted else ""
     held, delegated = len(by_status[SourceStatus.HELD]), len(by_status[SourceStatus.DELEGATED])

@@ -109,7 +109,8 @@ class CommonOracle:
 
     def run(self, runs: Sequence[Run]) -> list[Outcome]:
         """Run a batch of settings."""
-        return [self.outcome(outcome.trial) for outcome in self._oracle.run(runs)]
+        outcomes = self._oracle.run(runs)
+        return [self.outcome(each.trial) if each.trial else each for each in outcomes]
 
     def outcome(self, trial: str) -> Outcome:
         """What a trial showed, in these places."""

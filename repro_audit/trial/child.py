@@ -23,6 +23,7 @@ from repro_audit.context.checkpoint import Checkpoint, chosen
 from repro_audit.errors import SourceFailedError, TargetError
 from repro_audit.isolation import compiled
 from repro_audit.isolation.processes import STACKS_SIGNAL
+from repro_audit.probe import inputs
 from repro_audit.sources import built_in, of_trial
 from repro_audit.storage.events import DETAIL
 from repro_audit.storage.facts import READ_AT_FIRST_KERNEL, READ_AT_IMPORT, Facts
@@ -404,6 +405,8 @@ def facts_of(
 ) -> Facts:
     """What this trial learnt."""
     import torch
+
+    inputs.note(context.directory)
 
     from repro_audit.probe.digest.tensors import opaque_forms
     from repro_audit.trial.fingerprint import fingerprint

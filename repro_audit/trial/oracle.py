@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from repro_audit.analysis import drift
 from repro_audit.analysis.compare import Difference, compare
-from repro_audit.errors import InternalError, SourceFailedError
+from repro_audit.errors import BudgetSpentError, InternalError, SourceFailedError
 from repro_audit.experiment import Outcome, Run, Setting
 from repro_audit.isolation.compiled import Compiled
 from repro_audit.isolation.sandbox import Isolation, Tree, written
@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from repro_audit.source import Source
     from repro_audit.storage.facts import Json
     from repro_audit.target import Target
+    from repro_audit.trial.kept import Kept
 
 DAY = 86_400
 """Seconds."""
+LONG_SECONDS = 10.0
+"""Trials of which the first takes longer are worth the room that they take on the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,7 @@ class TrialOracle:
         sources: the whole catalogue: each is pinned unless a setting varies it.
         fresh: every trial gets an interpreter of its own.
         resume_args: with which a script goes on from its own checkpoint; None where nobody said how.
+        kept: the trials on disk; they are only added to, and only where the first takes long, unless it goes on.
     """
 
     def __init__(
@@ -137,6 +141,7 @@ class TrialOracle:
         fresh: bool,
         until_epoch: int | None = None,
         resume_args: tuple[str, ...] | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.runner = runner
         self.isolation = isolation
@@ -149,6 +154,12 @@ class TrialOracle:
         """The program sets variables that the first kernel reads: no trial may be forked after one has run."""
         self.fresh = fresh or bool(target.launched)  # a command starts interpreters of its own
         self.resume_args = resume_args
+        self.kept = kept
+        self._keeps = kept is not None and kept.goes_on
+        """Trials are kept: so are all from a first one on that took long."""
+        self._requested = 0
+        self.told: Callable[[Trial], None] = lambda _: None
+        """Called with each trial at its end."""
         self.instant = int(time.time()) // DAY * DAY + DAY // 2
         self.trials: dict[str, Trial] = {}
         self.floor: Trial | None = None
@@ -174,20 +185,23 @@ class TrialOracle:
 
     def run(self, runs: Sequence[Run]) -> list[Outcome]:
         """Run a batch of settings; part of the `experiment.Oracle` protocol."""
-        trials = self.try_settings(
+        made = self._try(
             [(run.setting, Watch(capture=self._first_differences(run))) for run in runs],
             fresh=[run.fresh for run in runs],
         )
-        trials = self._confirmed(trials, runs)
+        tried = [run for run, trial in zip(runs, made, strict=True) if trial is not None]
+        trials = self._confirmed([trial for trial in made if trial is not None], tried)
         self._singles += [
             trial
-            for run, trial in zip(runs, trials, strict=True)
+            for run, trial in zip(tried, trials, strict=True)
             if run.purpose == "single" and trial.ended.status == "ok"
         ]
-        return [
+        outcomes = (
             dataclasses.replace(self.outcome(trial.id), status=self._status(run, trial))
-            for run, trial in zip(runs, trials, strict=True)
-        ]
+            for run, trial in zip(tried, trials, strict=True)
+        )
+        untested = Outcome(trial="", status="untested", digest=None)
+        return [untested if trial is None else next(outcomes) for trial in made]
 
     def outcome(self, trial: str) -> Outcome:
         """What a trial showed."""
@@ -227,19 +241,20 @@ class TrialOracle:
         if not doubtful or self.floor is None:
             return trials
         if self._whole_floor is None:
-            (self._whole_floor,) = self.try_settings([({}, Watch())], whole_epochs=True)
+            (self._whole_floor,) = self._try([({}, Watch())], whole_epochs=True)
         floor = self._whole_floor
-        if _ran_whole(floor):
-            told = self.try_settings(
+        told: list[Trial | None] = [floor] * len(doubtful)
+        if floor is not None and _ran_whole(
+            floor
+        ):  # else no other one would come to its end either
+            told = self._try(
                 [(runs[number].setting, Watch()) for number in doubtful],
                 fresh=[runs[number].fresh for number in doubtful],
                 whole_epochs=True,
             )
-        else:
-            told = [floor] * len(doubtful)  # no other one would come to its end either
         for number, whole in zip(doubtful, told, strict=True):
-            decided = _ran_whole(whole)
-            if not decided or whole.digest == floor.digest:
+            decided = whole is not None and _ran_whole(whole)
+            if not decided or (whole and floor and whole.digest == floor.digest):
                 cleared = dataclasses.replace(
                     trials[number], digest=self.floor.digest, undecided=not decided
                 )
@@ -287,12 +302,13 @@ class TrialOracle:
 
     def _try_fresh(self, levels: Setting, *, probed: bool) -> Trial:
         request = dataclasses.replace(
-            self._request({}, Watch(), 0), setting=dict(levels), probed=probed
+            self._request({}, Watch()), setting=dict(levels), probed=probed
         )
         environment = _environment({name: self.sources[name] for name in levels}, levels)
-        job = Job(request=request, environment=environment, fresh=True)
-        (ended,) = self.runner.run([job])
-        return self._keep({}, job, ended)
+        (trial,) = self._make([{}], [Job(request=request, environment=environment, fresh=True)])
+        if trial is None:
+            raise BudgetSpentError("There is no time to run the program once more.")
+        return trial
 
     def leave(self, name: str, why: str) -> None:
         """Leave a source as it is from now on."""
@@ -342,20 +358,37 @@ class TrialOracle:
         whole_epochs: bool = False,
         edited: Mapping[str, str] | None = None,
     ) -> list[Trial]:
-        """Run a batch of settings, each with what to observe beside the trace; `edited`: in a program with fixes."""
+        """Run a batch of settings, each with what to observe beside the trace; `edited`: in a program with fixes.
+
+        Raises:
+            BudgetSpentError: there was no time for all.
+        """
+        made = self._try(settings, fresh=fresh, whole_epochs=whole_epochs, edited=edited)
+        trials = [trial for trial in made if trial is not None]
+        if len(trials) < len(made):
+            raise BudgetSpentError("There was no time for all trials.")
+        return trials
+
+    def _try(
+        self,
+        settings: Sequence[tuple[Setting, Watch]],
+        *,
+        fresh: Sequence[bool] | None = None,
+        whole_epochs: bool = False,
+        edited: Mapping[str, str] | None = None,
+    ) -> list[Trial | None]:
+        """As `try_settings`; None for what there was no time for."""
         if edited and self.isolation.kind == "shared":
             raise InternalError(
                 "A trial was to edit the user's own files.", where="oracle", why="writes are shared"
             )
-        trees: list[Tree] = []
         jobs = []
         for number, (setting, watch) in enumerate(settings):
             request = dataclasses.replace(
-                self._request(setting, watch, number),
+                self._request(setting, watch),
                 whole_epochs=whole_epochs,
                 edited=dict(edited or {}),
             )
-            trees.append(request.tree)
             wants_fresh = self.fresh or (fresh is not None and fresh[number])
             jobs.append(
                 Job(
@@ -370,16 +403,55 @@ class TrialOracle:
                     ),
                 )
             )
-        ended = self.runner.run(jobs)
-        trials = [
-            self._keep(setting, job, end)
-            for (setting, _), job, end in zip(settings, jobs, ended, strict=True)
-        ]
+        trials = self._make([setting for setting, _ in settings], jobs)
         for trial, (_, watch) in zip(trials, settings, strict=True):
-            failure = trial.facts.failure
-            if failure is not None and failure.ours and trial is not self.floor:
+            failure = trial.facts.failure if trial is not None else None
+            if trial and failure is not None and failure.ours and trial is not self.floor:
                 self._check(trial, watch)
         return trials
+
+    def _make(self, settings: Sequence[Setting], jobs: Sequence[Job]) -> list[Trial | None]:
+        """Run jobs, but for those of which a trial is kept; None for what there was no time for."""
+        first, kept = self.floor is None, self.kept
+        keys = [kept.key(job, first=first) for job in jobs] if kept and self._keeps else []
+        made: dict[int, Trial] = {}
+        for number, key in enumerate(keys):
+            taken = self._taken(key, jobs[number].request, first=first)
+            if taken is not None:
+                made[number] = self._left(settings[number], jobs[number], taken, kept=True)
+                self.told(made[number])
+        waiting = [number for number in range(len(jobs)) if number not in made]
+
+        def done(place: int, ended: Ended) -> None:
+            number = waiting[place]
+            job = jobs[number]
+            made[number] = trial = self._left(settings[number], job, ended)
+            if first and trial.ended.seconds > LONG_SECONDS:
+                self._keeps = True
+            if kept and self._keeps:
+                key = keys[number] if keys else kept.key(job, first=first)
+                kept.put(key, job.request, trial.ended, first=first)
+            self.told(trial)
+
+        self.runner.run([jobs[number] for number in waiting], done)
+        for number, job in enumerate(jobs):
+            if number in made:
+                self._add(made[number])
+            else:
+                self._discard(job.request)
+        return [made.get(number) for number in range(len(jobs))]
+
+    def _taken(self, key: str, request: TrialRequest, *, first: bool) -> Ended | None:
+        """How a trial ended that is kept, its files in the place of the one that is asked for."""
+        if self.kept is None or not self.kept.goes_on:
+            return None
+        taken = self.kept.take(key, request, first=first)
+        if taken is None:
+            return None
+        ended, instant = taken
+        if first:
+            self.instant = instant
+        return ended
 
     def _check(self, failed: Trial, watch: Watch) -> None:
         """Raise where a trial failed by the probe's doing: the same one without it trains.
@@ -406,8 +478,9 @@ class TrialOracle:
         """What the interpreter of a trial under `setting` needs in its environment."""
         return _environment(self.sources, setting)
 
-    def _request(self, setting: Setting, watch: Watch, number: int) -> TrialRequest:
-        trial_id = f"t{len(self.trials) + number:02}"
+    def _request(self, setting: Setting, watch: Watch) -> TrialRequest:
+        trial_id = f"t{self._requested:02}"
+        self._requested += 1
         warm = self.floor is not None and self._has(setting, lambda source: source.after_first_run)
         resumed = self._resumed(setting)
         directory = self.isolation.scratch / "trials" / trial_id
@@ -454,10 +527,14 @@ class TrialOracle:
             return self.isolation.tree(name, after=f"{name}-{FIRST}")
         return first  # a copy of it would be made before that process has begun
 
-    def _keep(self, setting: Setting, job: Job, ended: Ended) -> Trial:
-        """Record a trial; the first one's tree stays, since it is the warm tree of others."""
+    def _left(self, setting: Setting, job: Job, ended: Ended, *, kept: bool = False) -> Trial:
+        """A trial as it has ended; the first one's tree stays, since it is the warm tree of others.
+
+        Args:
+            kept: it is one of another audit, whose files are in its place.
+        """
         request = job.request
-        if ended.status == "ok":
+        if ended.status == "ok" and not kept:
             self._compiled.keep(request.setting, request.directory / TEMPORARY)
         for directory in (request.directory, request.first_half):
             shutil.rmtree(directory / TEMPORARY, ignore_errors=True)
@@ -465,15 +542,16 @@ class TrialOracle:
             self.isolation.discard(request.first_tree)
         if self._floor_tree is None:
             self._floor_tree = request.tree
-            if ended.facts is not None:
+            if ended.facts is not None and not kept:
                 facts = dataclasses.replace(ended.facts, written=written(request.tree))
                 ended = dataclasses.replace(ended, facts=facts)
         else:
             self.isolation.discard(request.tree)
         trace = request.directory / "trace"
-        if ended.status == "ok" and request.cut is not None and self.floor is not None:
+        joined = kept or request.cut is None or self.floor is None
+        if ended.status == "ok" and not joined and request.cut and self.floor:
             halves.join(request, request.cut, straight=self.floor.trace)
-        trial = Trial(
+        return Trial(
             id=request.directory.name,
             setting=dict(setting),
             directory=request.directory,
@@ -485,6 +563,9 @@ class TrialOracle:
             whole_epochs=request.whole_epochs,
             edited=bool(request.edited),
         )
+
+    def _add(self, trial: Trial) -> None:
+        """Record a trial."""
         self.trials[trial.id] = trial
         if self.floor is None:
             self.floor = trial
@@ -492,7 +573,12 @@ class TrialOracle:
             # What the other trials had in force, and this one had not, could be taken for another source's doing.
             if name not in self.floor.facts.failing:
                 raise SourceFailedError.of(name, why)
-        return trial
+
+    def _discard(self, request: TrialRequest) -> None:
+        """Delete what was made ready for a trial that was not made."""
+        for tree in filter(None, (request.first_tree, request.tree)):
+            self.isolation.discard(tree)
+        shutil.rmtree(request.directory, ignore_errors=True)
 
 
 def _environment(sources: Mapping[str, Source], setting: Setting) -> Environment:

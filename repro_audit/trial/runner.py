@@ -101,6 +101,10 @@ class Ended:
     """A trial that ran out of time had used next to no CPU time for a while."""
 
 
+UNTESTED = Ended(status="untested", seconds=0.0, output="", facts=None, exit="was not started")
+"""What there was no time for."""
+
+
 @dataclass(slots=True)
 class Output:
     """A bounded record of a stream: its beginning and its end."""
@@ -243,6 +247,9 @@ class Runner:
         self._fresh: dict[Interpreter, Running] = {}
         self._running: dict[str, Running] = {}
         self._ended: dict[int, Ended] = {}
+        self._done: Callable[[int, Ended], None] = lambda *_: None
+        self.until: float | None = None
+        """The moment, as `time.monotonic` has it, after which no trial starts; None for never."""
         self._selector = selectors.DefaultSelector()
         become_subreaper()
 
@@ -267,15 +274,25 @@ class Runner:
         for zygote in self._zygotes.values():
             zygote.send({"do": "preload", "modules": list(modules)})
 
-    def run(self, jobs: Sequence[Job]) -> list[Ended]:
-        """Run all jobs; their ends in the same order."""
-        self._ended = {}
+    @property
+    def spent(self) -> bool:
+        """Whether no trial starts any more."""
+        return self.until is not None and time.monotonic() > self.until
+
+    def run(
+        self, jobs: Sequence[Job], done: Callable[[int, Ended], None] = lambda *_: None
+    ) -> list[Ended]:
+        """Run all jobs; their ends in the same order. `done` is told of each at its end, with its place among them."""
+        self._ended, self._done = {}, done
         self.planned(len(jobs))
         for zygote in list(self._zygotes.values()):
             if zygote.process.poll() is not None:  # killed since the last batch
                 self._bury(zygote)
         waiting = deque(enumerate(jobs))
         while len(self._ended) < len(jobs):
+            if self.spent:
+                self._ended |= {index: UNTESTED for index, _ in waiting}
+                waiting.clear()
             self._start(waiting)
             self._wait()
             self._check_clocks()
@@ -460,6 +477,7 @@ class Runner:
             idle=running.idle,
         )
         self.progress(directory.name, None)
+        self._done(running.index, self._ended[running.index])
 
 
 def _status(facts: Facts | None, *, timed_out: bool) -> RunStatus:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from repro_audit import cli
-from repro_audit.config import FLAGS, Check, Options, load, settle
+from repro_audit.config import FLAGS, Check, Options, load, seconds, settle
 from repro_audit.errors import UsageError
 from repro_audit.option import Kind, Option
 from repro_audit.report.formats import FORMATS, Output
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 EVERYTHING = """
 [tool.repro-audit]
+budget = "90m"
+continue = true
 seed = 7
 steps = 4
 runs = 2
@@ -57,7 +59,9 @@ def settled(directory: Path, content: str | None = None, **given: Any) -> Check:
 
 def test_every_flag_of_check_is_a_key_and_the_other_way_round() -> None:
     others = {"target", "arguments", "accepted", "reason"}  # the last two are kept as a table
-    parameters = set(inspect.signature(cli.check).parameters) - others
+    # A trailing underscore keeps a name from being a keyword.
+    names = {name.rstrip("_") for name in inspect.signature(cli.check).parameters}
+    parameters = names - others
     assert parameters == {name.replace("-", "_") for name in FLAGS}
 
 
@@ -109,6 +113,9 @@ def test_every_key_arrives(tmp_path: Path) -> None:
             fresh=True,
             pinpoint=False,
             resume_args=("--resume", "out/last one.pt"),
+            budget="90m",
+            goes_on=True,
+            outputs=tuple(tmp_path / name for name in ("report.json", "a.json", "b.xml", "-")),
             sources={"num-workers": {"workers": (0, 4)}, "hash-seed": {"seeds": (3,)}},
             origin=origin,
         ),
@@ -121,8 +128,15 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         quiet=True,
         verbose=True,
     )
-    assert "pyproject.toml sets seed, steps" in origin
+    assert "pyproject.toml sets budget, continue, seed, steps" in origin
     assert "num-workers.workers" in origin
+
+
+@pytest.mark.parametrize("time", ["", "10", "m", "0m", "-1m", "1.5h", "10 m", "10d", "1234567s"])
+def test_a_budget_is_a_time(tmp_path: Path, time: str) -> None:
+    with pytest.raises(UsageError, match="is no time"):
+        settled(tmp_path, "", budget=time)
+    assert [seconds(each) for each in ("90s", "010m", "2h")] == [90, 600, 7200]
 
 
 def test_flags_override(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""Audits that go on where another one stopped, and audits whose time is over."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+from tests.auditing import Audited, command, environment, read, write_target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRAIN = """
+    import sys
+    import time
+
+    import torch
+    from torch import nn
+
+    with open("../runs.log", "a") as log:
+        log.write("run\\n")
+    torch.manual_seed(int(time.time()))
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(16, 4)
+    for step in range(4):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+"""
+FLAGS = (
+    *("--continue", "--only", "os-entropy,clock,num-workers", "--no-pinpoint", "--jobs", "1"),
+    *("--json", "report.json"),
+)
+
+
+def audit(tree: Path, cache: str, *flags: str) -> tuple[Audited, int]:
+    """An audit, and how often the program ran in it."""
+    before = runs(tree)
+    ended = subprocess.run(
+        command(*FLAGS, *flags, "train.py"),
+        cwd=tree,
+        env={**environment(), "XDG_CACHE_HOME": str(tree.parent / cache)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = read(tree / "report.json", exit_code=ended.returncode, terminal=ended.stderr)
+    return found, runs(tree) - before
+
+
+def runs(tree: Path) -> int:
+    log = tree.parent / "runs.log"
+    return len(log.read_text(encoding="utf-8").splitlines()) if log.exists() else 0
+
+
+def kept(tree: Path, cache: str) -> int:
+    return len(list((tree.parent / cache).glob("repro-audit/trials/*/entry.json")))
+
+
+def without_times(report: dict[str, Any]) -> str:
+    """A report without what the clock says in it."""
+    trials = [{**trial, "seconds": 0} for trial in report["trials"]]
+    told = json.dumps({**report, "seconds": 0, "trials": trials}, sort_keys=True)
+    return re.sub(r"\d+\.\d s", "a while", told)
+
+
+def test_an_audit_that_was_killed_goes_on_and_says_the_same(tmp_path: Path) -> None:
+    tree = write_target(tmp_path, TRAIN).parent
+    words = command(*FLAGS, "train.py")
+    with subprocess.Popen(
+        words,
+        cwd=tree,
+        env={**environment(), "XDG_CACHE_HOME": str(tmp_path / "killed")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as killed:
+        while killed.poll() is None and kept(tree, "killed") < 3:
+            time.sleep(0.02)
+        killed.kill()
+    before = kept(tree, "killed")
+    assert before >= 3
+    went_on, made = audit(tree, "killed")
+    whole, all_made = audit(tree, "whole")
+    assert without_times(went_on.report) == without_times(whole.report)
+    assert whole.broke == {"clock"}
+    assert made == all_made - before
+    assert f"{before} trials of earlier audits taken" in went_on.terminal
+    answered, made = audit(tree, "whole")
+    assert made == 0
+    assert without_times(answered.report) == without_times(whole.report)
+    assert not any(source["unfinished"] for source in answered.report["sources"])
+
+
+def test_what_there_was_no_time_for_is_not_exercised(tmp_path: Path) -> None:
+    tree = write_target(tmp_path, TRAIN).parent
+    found, made = audit(tree, "cache", "--budget", "1s")
+    assert (found.report["verdict"], found.exit_code, made) == ("inconclusive", 4, 1)
+    late = [source for source in found.report["sources"] if source["unfinished"]]
+    assert {source["id"] for source in late} >= {"clock", "os-entropy"}
+    assert {source["status"] for source in late} == {"not-exercised"}
+    assert {source["reason"] for source in late} == {"not tried within the budget of 1s"}
