@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TRAIN = """
-    import sys
+    import os
     import time
 
     import torch
     from torch import nn
 
-    with open("../runs.log", "a") as log:
+    with open(os.environ["SSH_RUNS"], "a") as log:
         log.write("run\\n")
     torch.manual_seed(int(time.time()))
     model = nn.Linear(4, 1)
@@ -31,30 +31,34 @@ TRAIN = """
         model(x).square().mean().backward()
         optimizer.step()
 """
+"""It notes each run, in a file that is named by a variable which may be another one in another session."""
 FLAGS = (
     *("--continue", "--only", "os-entropy,clock,num-workers", "--no-pinpoint", "--jobs", "1"),
     *("--json", "report.json"),
 )
 
 
-def audit(tree: Path, cache: str, *flags: str) -> tuple[Audited, int]:
+def session(tree: Path, cache: str, log: str) -> dict[str, str]:
+    return {
+        **environment(),
+        "XDG_CACHE_HOME": str(tree.parent / cache),
+        "SSH_RUNS": str(tree.parent / log),
+    }
+
+
+def audit(tree: Path, cache: str, log: str, *flags: str) -> tuple[Audited, int]:
     """An audit, and how often the program ran in it."""
-    before = runs(tree)
     ended = subprocess.run(
         command(*FLAGS, *flags, "train.py"),
         cwd=tree,
-        env={**environment(), "XDG_CACHE_HOME": str(tree.parent / cache)},
+        env=session(tree, cache, log),
         capture_output=True,
         text=True,
         check=False,
     )
     found = read(tree / "report.json", exit_code=ended.returncode, terminal=ended.stderr)
-    return found, runs(tree) - before
-
-
-def runs(tree: Path) -> int:
-    log = tree.parent / "runs.log"
-    return len(log.read_text(encoding="utf-8").splitlines()) if log.exists() else 0
+    runs = tree.parent / log
+    return found, len(runs.read_text("utf-8").splitlines()) if runs.exists() else 0
 
 
 def kept(tree: Path, cache: str) -> int:
@@ -74,7 +78,7 @@ def test_an_audit_that_was_killed_goes_on_and_says_the_same(tmp_path: Path) -> N
     with subprocess.Popen(
         words,
         cwd=tree,
-        env={**environment(), "XDG_CACHE_HOME": str(tmp_path / "killed")},
+        env=session(tree, "killed", "killed.log"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as killed:
@@ -83,13 +87,13 @@ def test_an_audit_that_was_killed_goes_on_and_says_the_same(tmp_path: Path) -> N
         killed.kill()
     before = kept(tree, "killed")
     assert before >= 3
-    went_on, made = audit(tree, "killed")
-    whole, all_made = audit(tree, "whole")
+    went_on, made = audit(tree, "killed", "continued.log")
+    whole, all_made = audit(tree, "whole", "whole.log")
     assert without_times(went_on.report) == without_times(whole.report)
     assert whole.broke == {"clock"}
-    assert made == all_made - before
     assert f"{before} trials of earlier audits taken" in went_on.terminal
-    answered, made = audit(tree, "whole")
+    assert made == all_made - before
+    answered, made = audit(tree, "whole", "answered.log")
     assert made == 0
     assert without_times(answered.report) == without_times(whole.report)
     assert not any(source["unfinished"] for source in answered.report["sources"])
@@ -97,7 +101,7 @@ def test_an_audit_that_was_killed_goes_on_and_says_the_same(tmp_path: Path) -> N
 
 def test_what_there_was_no_time_for_is_not_exercised(tmp_path: Path) -> None:
     tree = write_target(tmp_path, TRAIN).parent
-    found, made = audit(tree, "cache", "--budget", "1s")
+    found, made = audit(tree, "cache", "runs.log", "--budget", "1s")
     assert (found.report["verdict"], found.exit_code, made) == ("inconclusive", 4, 1)
     late = [source for source in found.report["sources"] if source["unfinished"]]
     assert {source["id"] for source in late} == {"clock"}
