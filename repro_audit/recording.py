@@ -6,6 +6,7 @@ A record is a trace of the program with everything pinned, the same with every o
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 import time
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from repro_audit import __version__
 from repro_audit.analysis.moved_lines import onto, placed, site_files, without_lines
@@ -32,6 +35,7 @@ from repro_audit.storage.fingerprint import (
     CODE,
     COMMIT,
     FILE,
+    TARGET,
     THREADS,
     VARIABLE,
     VARIABLES,
@@ -156,7 +160,7 @@ def record(
             instant=pinned.oracle.instant,
             losses=floor.facts.losses,
             digest=str(floor.digest),
-            fingerprint=_fingerprint(floor, watched, root),
+            fingerprint=_fingerprint(pinned, watched),
             files=files.shown_files(floor.facts.own_files, root),
         )
         try:
@@ -182,11 +186,11 @@ def _unsteady(floor: Trial, again: Trial) -> str:
     )
 
 
-def _fingerprint(floor: Trial, watched: Trial, root: Path) -> dict[str, str]:
-    """What a run ran on, with the files that it read and the state of its repository."""
-    import hashlib
-
-    found = dict(floor.facts.fingerprint)
+def _fingerprint(pinned: Pinned, watched: Trial) -> dict[str, str]:
+    """What a run ran on, with its arguments, the files that it read and the state of its repository."""
+    floor, target, root = pinned.floor, pinned.oracle.target, pinned.oracle.isolation.root
+    words = " ".join((target.spec, *target.argv))
+    found = {TARGET: words, **floor.facts.fingerprint}
     for name in floor.facts.own_files:
         path = root / name
         if path.is_file():
@@ -198,8 +202,6 @@ def _fingerprint(floor: Trial, watched: Trial, root: Path) -> dict[str, str]:
 
 def _files_read(detail: Detail) -> dict[str, str]:
     """The digests of files as they were first opened for reading, but for those that the run had written itself."""
-    import numpy as np
-
     found: dict[str, str] = {}
     wrote = set()
     for row in np.flatnonzero(detail.kind == Kind.FILE).tolist():
@@ -271,7 +273,7 @@ def _own_target(recorded: Record) -> Target:
             where=recorded.name,
             why=f"it is of {words[:200]!r}, and only a file in this directory, without arguments, is run because a "
             "record names it",
-            next_step=f"name it: repro-audit verify {recorded.name} TARGET",
+            next_step=f"if that is what you want to run: repro-audit verify {recorded.name} {words[:200]}",
         )
     return parse(header.spec)
 
@@ -299,7 +301,7 @@ def _verified(recorded: Record, pinned: Pinned, tolerance: Tolerance) -> model.R
     details = {name: Detail.open(place) for name, place in _processes(watched).items()}
     b = replace(
         b,
-        fingerprint=_fingerprint(floor, watched, root),
+        fingerprint=_fingerprint(pinned, watched),
         files=files.shown_files(floor.facts.own_files, root),
     )
     known = {file for detail in details.values() for file in site_files(detail)}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from repro_audit.report.model import (
+    RECORD,
     Cause,
+    Comparison,
     Confidence,
     Divergence,
     DivergenceKind,
@@ -421,6 +423,34 @@ HOSTILE_FAILURE = replace(
     ),
 )
 
+DIFFERENT = replace(
+    BROKEN,
+    sources=(
+        replace(
+            NUM_WORKERS,
+            id=RECORD,
+            title="this run computes something else than the record",
+            scope=Scope.RERUN,
+            reason="proven: with variable OMP_NUM_THREADS as in the record, the runs are equal",
+            levels=(),
+            evidence=("threads: 2 in the record, 4 in this run",),
+            fix=None,
+        ),
+    ),
+    comparison=Comparison(reference="golden.repro", other="this run"),
+)
+EQUAL = replace(
+    CLEAN,
+    sources=(source(RECORD),),
+    comparison=Comparison(
+        reference="golden.repro",
+        other="this run",
+        within="ulp=4: 12 tensors differ, by at most 1.2e-07 (in loss, step 3, forward) and 2 ulp",
+    ),
+)
+
+COMPARED = {"different": DIFFERENT, "equal": EQUAL}
+"""Of two runs, rather than of sources."""
 REPORTS = {
     "broken": BROKEN,
     "clean": CLEAN,

@@ -53,7 +53,8 @@ def _print(report: Report, asked: Check, console: Console) -> None:
 def _next_step(report: Report, asked: Check) -> str:
     """How to have CI keep what holds, where neither a configuration nor CI is at work; else empty."""
     at_work = asked.options.origin or os.environ.get("CI")
-    if report.exit_code or at_work or report.target.mode == "command":
+    audited = report.comparison is None and report.target.mode != "command"
+    if report.exit_code or at_work or not audited:
         return ""
     target = shlex.join((report.target.spec, *report.target.argv))
     return f"repro-audit init {target}  writes a check like this one for CI"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 EMBEDDING = ("torch.nn.modules.sparse", "Embedding")
+HOOK = "repro-audit-hook"
+"""The directory of the module by which a trial reaches interpreters that the program starts."""
 _WRITING = os.O_WRONLY | os.O_RDWR
 _MOST_LINES = 20_000
 """A process that opens more files than this at distinct places has its later ones left out."""
@@ -217,7 +219,8 @@ def is_users(filename: str) -> bool:
     compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     if compiled and filename.startswith(compiled.rstrip(os.sep) + os.sep):
         return False
-    return not filename.startswith(("<", *_LIBRARIES)) and "site-packages" not in filename
+    ours = f"{os.sep}{HOOK}{os.sep}" in filename
+    return not (ours or filename.startswith(("<", *_LIBRARIES)) or "site-packages" in filename)
 
 
 def program_modules() -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -145,7 +145,8 @@ def _source_rows(source: SourceResult, look: TerminalStyle) -> Iterator[tuple[st
         yield "found", words(source.reason)
     if source.levels:
         yield "levels", _levels(source.levels, look)
-    yield from labelled("evidence", [words(item) for item in source.evidence])
+    label = "changed" if source.id == RECORD else "evidence"
+    yield from labelled(label, [words(item) for item in source.evidence])
     if source.divergence is not None:
         yield from _divergence_rows(source.divergence, look)
     if source.losses is not None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CODE, FILE, VARIABLE, PACKAGE = "code", "file", "variable", "package"
 THREADS, CAPABILITY = "threads", "CPU capability"
-COMMIT, CLEAN = "git commit", "uncommitted changes"
+TARGET, COMMIT, CLEAN = "target", "git commit", "uncommitted changes"
 
 VARIABLES = (
     *(
@@ -41,21 +41,9 @@ VARIABLES = (
 """The environment variables that decide how numbers come out. No other is kept, and none that loads code."""
 
 _LIKELIEST = (
-    *(
-        CODE,
-        FILE,
-        VARIABLE,
-        THREADS,
-        CAPABILITY,
-        "CPU",
-        "torch",
-        "BLAS",
-        "MKL",
-        "oneDNN",
-        "cuDNN",
-        "CUDA",
-    ),
-    *("GPU", "driver", PACKAGE, "Python", "CPU cores", "CPU caches", "system", COMMIT, CLEAN),
+    *(TARGET, CODE, FILE, VARIABLE, THREADS, CAPABILITY, "CPU", "torch"),
+    *("BLAS", "MKL", "oneDNN", "cuDNN", "CUDA", "GPU", "driver"),
+    *(PACKAGE, "Python", "CPU cores", "CPU caches", "system", COMMIT, CLEAN),
 )
 """Kinds of fields, the likeliest cause of other numbers first."""
 _OF_KERNELS = (

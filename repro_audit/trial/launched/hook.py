@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro_audit.probe.files import HOOK
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -76,7 +78,7 @@ UNUSABLE = "unusable.txt"
 
 def write(directory: Path, bystanders: Iterable[tuple[str, ...]]) -> Path:
     """Write the module for a trial; the directory that it lies in."""
-    place = directory / "hook"
+    place = directory / HOOK
     place.mkdir()
     # Of an installed package the parent would bring all of its neighbours along.
     parent = None if _PACKAGE_PARENT.name in _SITE else str(_PACKAGE_PARENT)
