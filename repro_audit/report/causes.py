@@ -44,7 +44,7 @@ def cause_rows(divergence: Divergence, look: TerminalStyle) -> Iterator[tuple[st
         if divergence.no_cause:
             yield "cause", words(f"not found: {divergence.no_cause}", "yellow")
     else:
-        yield "cause", _cause(cause, look)
+        yield "cause", _cause(cause, look, around=True)
         for number, other in enumerate(cause.also):
             yield "" if number else "also", _cause(other, look)
     if divergence.way:
@@ -65,13 +65,13 @@ def size_in_words(size: Size) -> str:
     return text.listed(parts)
 
 
-def _cause(cause: Cause, look: TerminalStyle) -> RenderableType:
-    """The line first, as that is what to open; then what happens there."""
+def _cause(cause: Cause, look: TerminalStyle, *, around: bool = False) -> RenderableType:
+    """The line first, as that is what to open, with those `around` it; then what happens there."""
     parts: list[RenderableType] = []
     location = cause.location
     if location is not None:
         parts.append(words(_line(location), "bold"))
-        if location.excerpt is not None:
+        if location.excerpt is not None and around:
             parts.append(indented(_excerpt(location.excerpt, location.line, look), 2))
         elif location.code:
             parts.append(indented(code(text.line(location.code), look), 4))

@@ -24,9 +24,9 @@ from repro_audit.report.style import (
     TerminalStyle,
     code,
     heading,
-    indented,
     labelled,
     rows,
+    whole_lines,
     words,
 )
 from repro_audit.source import Scope
@@ -241,7 +241,7 @@ def _fix(fix: Fix, look: TerminalStyle) -> RenderableType:
     sign, style = (look.good, "green") if fix.verified else ("?", "yellow")
     parts: list[RenderableType] = [rows([("fix", words(fix.summary, "bold"))])]
     if fix.snippet.strip():
-        parts += [Text(""), indented(code(fix.snippet, look), 4), Text("")]
+        parts += [Text(""), whole_lines(code(fix.snippet, look), 4), Text("")]
     parts.append(
         rows([("proof", Text.assemble((f"{sign} ", style), words(proof), overflow="fold"))])
     )

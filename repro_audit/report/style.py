@@ -191,6 +191,12 @@ def indented(content: RenderableType, columns: int) -> RenderableType:
     return Padding(content, (0, 0, 0, columns), expand=False)
 
 
+def whole_lines(content: Text, columns: int) -> Text:
+    """Content moved to the right, none of its lines folded, however narrow the page: what is copied can be applied."""
+    lines = (Text.assemble(" " * columns, line) for line in content.split("\n"))
+    return Text("\n", no_wrap=True, overflow="ignore").join(lines)
+
+
 def heading(title: Text, look: TerminalStyle, style: str) -> RenderableType:
     """A line across the page with a title at its left end, or the title alone where it is long."""
     if title.cell_len + 2 > look.width:

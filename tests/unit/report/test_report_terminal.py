@@ -118,9 +118,20 @@ def test_whole_page_at_40_columns(snapshot: SnapshotAssertion) -> None:
 @pytest.mark.parametrize("name", REPORTS)
 @pytest.mark.parametrize("width", [20, 40, 80, 100])
 def test_lines_fit_and_end_without_blanks(name: str, width: int, *, verbose: bool) -> None:
+    """But for the code of a fix, whose lines stay whole."""
+    fixes = [source.fix.snippet for source in REPORTS[name].sources if source.fix is not None]
+    whole = {line.strip() for fix in fixes for line in text.block(fix).splitlines()}
     for line in printed(REPORTS[name], width, verbose=verbose).splitlines():
         assert line == line.rstrip()
-        assert cell_len(line) <= width
+        assert cell_len(line) <= width or line.strip() in whole
+
+
+def test_the_code_of_a_fix_can_be_copied_from_a_narrow_page() -> None:
+    assert NUM_WORKERS.fix is not None
+    shown = [line.removeprefix("    ") for line in printed(BROKEN, 40, verbose=True).splitlines()]
+    code = NUM_WORKERS.fix.snippet.rstrip().splitlines()
+    start = shown.index(code[0])
+    assert shown[start : start + len(code)] == code
 
 
 def findings(page: str) -> list[list[str]]:
