@@ -113,7 +113,7 @@ def _code(content: str) -> Markup:
 
     lexer = DiffLexer if content.startswith("--- ") else PythonLexer
     formatter = HtmlFormatter(nowrap=True)
-    coloured = highlight(text.block(content), lexer(stripnl=False), formatter)
+    coloured = highlight(text.block(content, tabs=True), lexer(stripnl=False), formatter)
     return Markup(coloured.rstrip("\n"))  # noqa: S704  # Pygments has escaped it
 
 

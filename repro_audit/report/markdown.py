@@ -52,7 +52,7 @@ def code(content: str) -> str:
 
 def fenced(content: str, language: str = "") -> str:
     """A block of code, whatever is in it: Python or a diff, unless it is said to be something else."""
-    block = text.block(content)
+    block = text.block(content, tabs=True)
     fence = "`" * max(_longest_run(block) + 1, 3)
     language = language or ("diff" if block.startswith("--- ") else "python")
     return f"{fence}{language}\n{block}\n{fence}"

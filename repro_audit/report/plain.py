@@ -90,7 +90,7 @@ class Finding:
     @property
     def snippet(self) -> str:
         """The code of the fix; empty where there is none."""
-        return text.block(self.fix.snippet) if self.fix is not None else ""
+        return text.block(self.fix.snippet, tabs=True) if self.fix is not None else ""
 
     def fingerprint(self, target: Target) -> str:
         """What stays the same from audit to audit, though lines move and numbers change."""

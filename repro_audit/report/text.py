@@ -38,12 +38,16 @@ def line(text: str, limit: int = LINE_LIMIT) -> str:
     return "".join(map(_visible, bounded(text, limit)))
 
 
-def block(text: str, limit: int = BLOCK_LIMIT) -> str:
-    """As `line`, but with line breaks and expanded tabs; of what is too long, the end stays."""
+def block(text: str, limit: int = BLOCK_LIMIT, *, tabs: bool = False) -> str:
+    """As `line`, but with line breaks, and with `tabs` or expanded ones; of what is too long, the end stays."""
     omitted = len(text) - limit
     kept = f"[{omitted} characters left out]\n{text[-limit:]}" if omitted > 0 else text
-    lines = kept.replace("\r\n", "\n").expandtabs(4).rstrip().split("\n")
-    return "\n".join("".join(map(_visible, content)) for content in lines)
+    shown = kept.replace("\r\n", "\n").rstrip()
+    allowed = "\n\t" if tabs else "\n"
+    return "".join(
+        each if each in allowed else _visible(each)
+        for each in (shown if tabs else shown.expandtabs(4))
+    )
 
 
 def last_lines(output: str, count: int) -> str:

@@ -326,7 +326,10 @@ def test_code_is_shown_as_it_is(content: str) -> None:
     (_, token, _) = MARKDOWN.parse(f"x {code(content)} y\n")
     assert [each.content for each in token.children or ()] == ["x ", text.line(content), " y"]
     (block, after) = MARKDOWN.parse(f"{fenced(content)}\n\n***\n")
-    assert (block.content.rstrip("\n"), after.type) == (text.block(content).rstrip("\n"), "hr")
+    assert (block.content.rstrip("\n"), after.type) == (
+        text.block(content, tabs=True).rstrip("\n"),
+        "hr",
+    )
 
 
 @pytest.mark.parametrize(

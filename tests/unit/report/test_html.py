@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from repro_audit.report import html, text, verdict
+from repro_audit.report import html, markdown, text, verdict
 from repro_audit.report.model import LossCurve, Report
 from tests.hostile import everywhere
-from tests.report_models import BROKEN, CLEAN, FAILED, HOSTILE_FAILURE, REPORTS, UNEXPLAINED
+from tests.report_models import (
+    BROKEN,
+    CLEAN,
+    FAILED,
+    HOSTILE_FAILURE,
+    NUM_WORKERS,
+    REPORTS,
+    UNEXPLAINED,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -180,6 +188,15 @@ def test_control_and_direction_characters_are_shown(name: str, render: html.Rend
     )
     assert "\\u202eevil" in content
     content.encode("utf-8")
+
+
+@pytest.mark.parametrize("render", [html.render, markdown.render])
+def test_a_fix_keeps_its_tabs(render: html.Render) -> None:
+    snippet = "--- train.py\n+++ train.py\n@@ -1 +1 @@\n-\tx = 1\n+\tx = 2"
+    assert NUM_WORKERS.fix is not None
+    source = replace(NUM_WORKERS, fix=replace(NUM_WORKERS.fix, snippet=snippet))
+    content = re.sub(r"</?span[^>]*>", "", render(replace(BROKEN, sources=(source,))))
+    assert snippet in content
 
 
 def test_the_policy_knows_the_script_and_the_style() -> None:
