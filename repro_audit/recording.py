@@ -26,11 +26,9 @@ from repro_audit.findings import comparison, summary
 from repro_audit.findings.comparison import Side
 from repro_audit.report import model
 from repro_audit.source import Scope
-from repro_audit.sources.cpu_isa import AVX2, BASELINE
 from repro_audit.storage import record as files
 from repro_audit.storage.events import DETAIL, MAIN, Detail, Kind, processes
 from repro_audit.storage.fingerprint import (
-    CAPABILITY,
     CLEAN,
     CODE,
     COMMIT,
@@ -55,6 +53,7 @@ if TYPE_CHECKING:
     from repro_audit.config import Options
     from repro_audit.experiment import Setting
     from repro_audit.report.progress import Progress
+    from repro_audit.source import Source
     from repro_audit.storage.fingerprint import Change
     from repro_audit.target import Target
     from repro_audit.trial.oracle import Trial, TrialOracle
@@ -384,7 +383,7 @@ def _with_runs(
 def _put_back(a: Side, b: Side, pinned: Pinned, tolerance: Tolerance) -> Change | None:
     """The likeliest change that makes the run equal to the record when it alone is put back; None where none does."""
     for change in changes(a.fingerprint, b.fingerprint):
-        setting, variables = _as_it_was(change)
+        setting, variables = _as_it_was(change, pinned.oracle.sources)
         if not setting and not variables:
             continue
         with environment(variables):
@@ -398,17 +397,19 @@ def _put_back(a: Side, b: Side, pinned: Pinned, tolerance: Tolerance) -> Change 
     return None
 
 
-def _as_it_was(change: Change) -> tuple[Setting, dict[str, str | None]]:
+def _as_it_was(
+    change: Change, sources: Mapping[str, Source]
+) -> tuple[Setting, dict[str, str | None]]:
     """How to put a field back here: a level of a source, or a variable; neither where it can not be."""
     before = change.before
     if change.kind == VARIABLE and change.which in VARIABLES:
         return {}, {change.which: before}
-    if change.kind == THREADS and before is not None and re.fullmatch(_COUNT, before, re.ASCII):
-        return {"thread-count": before}, {}
-    if change.kind == CAPABILITY and before is not None:
-        lower = {"AVX2": AVX2, "DEFAULT": BASELINE, "NO AVX": BASELINE}.get(before)
-        return ({"cpu-isa": lower}, {}) if lower else ({}, {})
-    return {}, {}
+    levels = {
+        name: level
+        for name, source in sources.items()
+        if before is not None and (level := source.as_recorded(change.kind, before)) is not None
+    }
+    return levels, {}
 
 
 # Comparing two records

@@ -119,6 +119,10 @@ class RunPin:
     """What each Python runs once it has imported torch, and what a user would write; the program may change it."""
     words: str = ""
     """What the pinned level does in each Python, where `apply` is what puts it in force."""
+    flag: str = ""
+    """The flag of `repro-audit exec` that asks for it, where it is not pinned unasked."""
+    asked: Callable[[str], Mapping[str, str]] = lambda _value: {}
+    """What is set in the environment for a value of that flag."""
 
 
 def in_words(*, held: str, broke: str) -> Callable[[Judgement, Facts], Verdict]:
@@ -190,7 +194,9 @@ class Source:
     decides_code: bool = False
     """What `torch.compile` makes depends on the level, so that trials under different ones share none of it."""
     run_pin: RunPin | None = None
-    """None where pinning it changes results on purpose, or is asked for by a flag of its own."""
+    """None where pinning it changes results on purpose."""
+    as_recorded: Callable[[str, str], str | None] = lambda _field, _value: None
+    """The level under which a field of what another run ran on has the value here that it had there."""
     fix_cost: FixCost | None = None
     """None where the fix costs no speed to speak of."""
     more_seeds: Callable[[str], tuple[str, ...]] | None = None

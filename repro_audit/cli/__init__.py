@@ -300,8 +300,9 @@ def exec_(
             "no command is named", where="exec", next_step="repro-audit exec -- python train.py"
         )
     left = [known(name, where="--skip").id for name in skip or ()]
-    level = cpu.level if cpu else None
-    chosen = pins(command or (), os.environ, threads=threads, cpu=level, skip=left)
+    given = {"threads": threads, "cpu": cpu and cpu.value}
+    asked = {name: str(value) for name, value in given.items() if value is not None}
+    chosen = pins(command or (), os.environ, asked=asked, skip=left)
     if place is None:
         print(*pinned_run.told(chosen), sep="\n", file=sys.stderr, flush=True)
         pinned_run.become(command or (), chosen)

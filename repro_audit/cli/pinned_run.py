@@ -27,13 +27,6 @@ class Cap(str, Enum):
     AVX2 = "avx2"
     BASELINE = "baseline"
 
-    @property
-    def level(self) -> str:
-        """The level of `cpu-isa` that does it."""
-        from repro_audit.sources import cpu_isa
-
-        return cpu_isa.AVX2 if self is Cap.AVX2 else cpu_isa.ALL
-
 
 class Place(str, Enum):
     """Where lines can be put."""
@@ -45,11 +38,11 @@ class Place(str, Enum):
 
 def lines(pins: Sequence[Pin], place: Place) -> Iterator[str]:
     """What to put into a shell, a Dockerfile or a Slurm script, and what can not be said there."""
-    from repro_audit.trial.launched.pinned import THREADS
+    from repro_audit.trial.launched.pinned import COUNT
 
     set_here = [pin for pin in pins if pin.variable]
     for pin in set_here:
-        if place is Place.SLURM and pin.variable == THREADS:
+        if place is Place.SLURM and pin.variable == COUNT:
             yield f"#SBATCH --cpus-per-task={pin.value}"
     for source, group in groupby(set_here, key=lambda pin: pin.source):
         yield f"# {source}"

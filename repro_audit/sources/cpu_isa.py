@@ -85,7 +85,8 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.isolation import compiled
 from repro_audit.probe.files import is_users
-from repro_audit.source import Fix, Levels, Scope, Source, Verdict, listed
+from repro_audit.source import Fix, Levels, RunPin, Scope, Source, Verdict, listed
+from repro_audit.storage import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -263,6 +264,18 @@ def fix(facts: Facts) -> Fix:
     )
 
 
+def as_recorded(field: str, value: str) -> str | None:
+    """The cap at what the other CPU had, as PyTorch calls it."""
+    lower = {"AVX2": AVX2, "DEFAULT": BASELINE, "NO AVX": BASELINE}
+    return lower.get(value) if field == fingerprint.CAPABILITY else None
+
+
+def for_run(cap: str) -> dict[str, str]:
+    """The variables that cap a run at `avx2` or at the `baseline`."""
+    level = AVX2 if cap == "avx2" else ALL
+    return {**capped(level), **environment(level)}
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -276,4 +289,6 @@ SOURCE = Source(
     survey=survey,
     at_first_kernel=True,
     decides_code=True,
+    run_pin=RunPin(flag="cpu", asked=for_run),
+    as_recorded=as_recorded,
 )

@@ -61,13 +61,15 @@ def build(seed):
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from repro_audit.option import Kind, Option
 from repro_audit.replacements import Replacements
-from repro_audit.source import Fix, FixCost, Levels, Scope, Source, in_words
+from repro_audit.source import Fix, FixCost, Levels, RunPin, Scope, Source, in_words
+from repro_audit.storage import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,6 +121,12 @@ def fix(facts: Facts) -> Fix:
     )
 
 
+def as_recorded(field: str, value: str) -> str | None:
+    """The number itself."""
+    sensible = re.fullmatch(r"[1-9]\d{0,2}", value, re.ASCII)
+    return value if field == fingerprint.THREADS and sensible else None
+
+
 SOURCE = Source(
     name=__name__,
     doc=__doc__,
@@ -134,4 +142,7 @@ SOURCE = Source(
     fix=fix,
     fix_cost=FixCost(words="the surest fix, one thread, takes", fixed="1", without=PINNED),
     decides_code=True,
+    # OpenBLAS, which NumPy computes with, goes by it too.
+    run_pin=RunPin(flag="threads", asked=lambda count: {"OMP_NUM_THREADS": count}),
+    as_recorded=as_recorded,
 )

@@ -27,8 +27,8 @@ SITE = Path(__file__).with_name("pinning")
 """Of one file, which calls `begin`."""
 PINNED = "REPRO_AUDIT_PINNED"
 """Names the sources that each Python is to pin, with commas."""
-THREADS = "OMP_NUM_THREADS"
-"""OpenBLAS, which NumPy computes with, goes by it too."""
+THREADS, COUNT = "threads", "OMP_NUM_THREADS"
+"""A flag that has a value unasked, and the variable that the user may have set instead."""
 _UNPINNED = {"PYTHONHASHSEED": "random"}
 """Values of the user's that are none to keep."""
 _in_force = ExitStack()
@@ -58,8 +58,7 @@ def pins(
     command: Sequence[str],
     environ: Mapping[str, str],
     *,
-    threads: int | None,
-    cpu: str | None,
+    asked: Mapping[str, str],
     skip: Collection[str] = (),
 ) -> list[Pin]:
     """What to pin, in the catalogue's order.
@@ -67,28 +66,24 @@ def pins(
     Args:
         command: what is to run.
         environ: what the user has set.
-        threads: how many; by default as many as PyTorch takes here, or what a launcher of ranks gives to each.
-        cpu: the level of `cpu-isa` that caps instruction sets; None for no cap.
+        asked: the values of flags that ask for a pin, by their names; `threads` is by default as many as PyTorch takes
+            here, or what a launcher of ranks gives to each.
         skip: ids of sources to leave as they are.
     """
-    from repro_audit.sources import built_in, cpu_isa
+    from repro_audit.sources import built_in
 
     launched = not {*hook.LAUNCHERS, *hook.MODULES}.isdisjoint(
         word.rpartition("/")[2] for word in command
     )
-    count = threads or environ.get(THREADS) or ("" if launched else cores())
-    asked = {
-        "thread-count": {THREADS: str(count)} if count else {},
-        "cpu-isa": {} if cpu is None else {**cpu_isa.capped(cpu), **cpu_isa.environment(cpu)},
-    }
+    count = environ.get(COUNT) or ("" if launched else str(cores()))
+    values = {**({THREADS: count} if count else {}), **asked}
     found: list[Pin] = []
     for name, source in built_in().items():
-        variables, pin = asked.get(name, {}), source.run_pin
-        if name in skip:
+        pin = source.run_pin
+        if pin is None or name in skip:
             continue
+        variables = pin.asked(values[pin.flag]) if pin.flag in values else {}
         found += [Pin(source=name, variable=each, value=variables[each]) for each in variables]
-        if pin is None:
-            continue
         for each, value in pin.variables.items():
             kept = environ.get(each) not in {None, "", _UNPINNED.get(each)}
             shown = environ[each] if kept else value

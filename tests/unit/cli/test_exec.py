@@ -75,10 +75,10 @@ def test_pins_reach_a_python_below_a_shell(tree: Path) -> None:
 
 def test_what_the_user_has_set_stays() -> None:
     given = {"PYTHONHASHSEED": "5", "CUBLAS_WORKSPACE_CONFIG": ":16:8", "OMP_NUM_THREADS": "4"}
-    kept = {pin.variable: pin for pin in pins((), given, threads=None, cpu=None)}
+    kept = {pin.variable: pin for pin in pins((), given, asked={})}
     assert {name: kept[name].value for name in given} == given
     assert "PYTHONHASHSEED=5 (hash-seed, as you have set it)" in "\n".join(told([*kept.values()]))
-    random = pins((), {"PYTHONHASHSEED": "random"}, threads=2, cpu=None)
+    random = pins((), {"PYTHONHASHSEED": "random"}, asked={"threads": "2"})
     assert {pin.variable: pin.value for pin in random if pin.variable} == {
         "PYTHONHASHSEED": "0",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -88,14 +88,14 @@ def test_what_the_user_has_set_stays() -> None:
 
 def test_a_launcher_gives_its_ranks_their_threads_unless_told_otherwise() -> None:
     words = ("env/bin/torchrun", "--nproc-per-node", "2", "train.py")
-    for threads, there in ((None, False), (2, True)):
-        chosen = pins(words, {}, threads=threads, cpu=None)
+    for asked, there in (({}, False), ({"threads": "2"}, True)):
+        chosen = pins(words, {}, asked=asked)
         assert any(pin.source == "thread-count" for pin in chosen) is there
 
 
 @pytest.mark.parametrize("place", list(Place))
 def test_lines_say_all_that_is_pinned(place: Place) -> None:
-    chosen = pins((), {}, threads=2, cpu=cpu_isa.ALL)
+    chosen = pins((), {}, asked={"threads": "2", "cpu": "baseline"})
     said = list(lines(chosen, place))
     pinned = {name for name, source in built_in().items() if source.run_pin is not None}
     for name in {*pinned, "thread-count", "cpu-isa"}:
