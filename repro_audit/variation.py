@@ -6,11 +6,14 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import xxhash
 
 from repro_audit.errors import UsageError, nearest
 from repro_audit.target import parse
@@ -24,8 +27,13 @@ if TYPE_CHECKING:
 
 KINDS = ("python", "env", "args", "commit")
 _SECONDS = 120.0
-_NEEDED = ("torch", "numpy", "xxhash")
-_OLDEST = (3, 10)
+_ASKED = """
+import importlib.util, sys
+assert sys.version_info >= (3, 10), sys.version
+needed = ("torch", "numpy", "xxhash")
+print(sys.implementation.cache_tag, *(name for name in needed if importlib.util.find_spec(name) is None))
+"""
+"""What another interpreter is asked: for which version of Python packages are built there, and which it lacks."""
 _FORMS = "python=../old/bin/python, env=OMP_NUM_THREADS=4, args=--compile or commit=HEAD~3"
 
 
@@ -89,29 +97,38 @@ class Variation:
 
 
 def _python(path: str, package: Path) -> Python:
-    """Another interpreter, and a directory that holds this package alone, so that it finds nothing else of ours."""
-    code = f"import sys, {', '.join(_NEEDED)}; assert sys.version_info >= {_OLDEST}, sys.version"
+    """Another interpreter, and a directory that holds this package alone, so that it finds nothing else of ours.
+
+    xxhash goes along where both are of the same version of Python, for which alone it is built.
+    """
     found = shutil.which(path)
     try:
         done = subprocess.run(
-            [found or path, "-c", code], capture_output=True, timeout=_SECONDS, check=False
+            [found or path, "-c", _ASKED], capture_output=True, timeout=_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(
             f"{path} does not run as a Python", where="--vary python", why=str(error)
         ) from error
-    if done.returncode:
+    tag, *missing = done.stdout.decode(errors="replace").split() or [""]
+    same = tag == sys.implementation.cache_tag
+    ours = {"xxhash": Path(str(xxhash.__file__)).parent} if same else {}
+    lacking = [name for name in missing if name not in ours]
+    if done.returncode or lacking:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise UsageError(
             f"trials can not run in {path}",
             where="--vary python",
-            why="".join(last) or f"it exited with {done.returncode}",
-            next_step=f"it needs Python 3.10 or later with {', '.join(_NEEDED)}, but not repro-audit: "
-            f"{path} -m pip install {_NEEDED[-1]}",
+            why=f"it has no {', '.join(lacking)}" if lacking else "".join(last),
+            next_step=f"{path} -m pip install {' '.join(lacking)}"
+            if lacking
+            else "it must be Python 3.10 or later",
         )
     package.mkdir()
     (package / "repro_audit").symlink_to(Path(PACKAGE_PARENT) / "repro_audit")
-    return os.path.abspath(found or path), str(package)  # noqa: PTH100 - a link is what makes a virtual environment
+    for name in missing:
+        (package / name).symlink_to(ours[name])
+    return os.path.abspath(found or path), str(package)  # noqa: PTH100 - a link makes a virtual environment
 
 
 @contextmanager
