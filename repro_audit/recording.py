@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from repro_audit.trial.runner import Python
     from repro_audit.variation import Variation
 
-SAMPLE = 256
+SAMPLE = 512
 """Elements of each outcome that a record keeps, spread evenly: enough to say how large a difference is."""
 THIS_RUN, THE_RECORD = "this run", "the record"
 _COUNT = r"[1-9]\d{0,2}"

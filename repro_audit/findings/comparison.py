@@ -144,13 +144,13 @@ def _measured(
     divergence: model.Divergence, ours: Value | None, theirs: Value | None
 ) -> model.Divergence:
     """Say where a size is that of a sample, or can not be told."""
-    if ours is None or theirs is None or not ours.of or divergence.detail:
+    size, is_value = divergence.size, divergence.kind is model.DivergenceKind.VALUE
+    if ours is None or theirs is None or not ours.of or not is_value:
         return divergence
-    size = divergence.size
-    kept = f"{ours.numel:,} of {ours.of:,} elements were kept"
-    if size is None or not size.mismatched:
-        return replace(divergence, size=None, detail=f"{kept}, and none of these differs")
-    return replace(divergence, size=replace(size, first_index=None), detail=f"{kept}")
+    kept = f"{ours.numel:,} of its {ours.of:,} elements were kept"
+    if size is None:
+        return replace(divergence, detail=f"{kept}, and none of these differs")
+    return replace(divergence, size=replace(size, first_index=None), detail=kept)
 
 
 def _cause(a: Side, b: Side, difference: Difference) -> tuple[model.Cause | None, str, str]:

@@ -196,7 +196,7 @@ def test_one_bit_of_one_batch(copy: Path) -> None:
     assert found is not None
     assert found.cause is not None
     assert found.cause.location is not None
-    assert (found.step, found.name) == (1, "batch.0")
+    assert (found.step, found.name) == (2, "batch.0")
     assert found.cause.location.code == "x.view(torch.int32)[70, 1] ^= 1"
 
 

@@ -68,7 +68,7 @@ def _contents(value: object, sample: int) -> tuple[str, tuple[int, ...], Iterabl
         name, numel = str(dense.dtype).removeprefix("torch."), dense.numel()
         if sample and numel > sample:
             with tensors.plainly():
-                every = dense.detach().reshape(-1)[:: -(-numel // sample)].contiguous()
+                every = dense.detach().reshape(-1)[:: _stride(numel, sample)].contiguous()
             return name, tuple(every.shape), tensors.blocks(every), numel
         return name, tuple(dense.shape), tensors.blocks(dense), 0
     array = _as_array(value)
@@ -76,8 +76,13 @@ def _contents(value: object, sample: int) -> tuple[str, tuple[int, ...], Iterabl
         return None
     numel = array.size if 0 < sample < array.size else 0
     if numel:
-        array = array.reshape(-1)[:: -(-numel // sample)]
+        array = array.reshape(-1)[:: _stride(numel, sample)]
     return str(array.dtype), array.shape, [np.ascontiguousarray(array).tobytes()], numel
+
+
+def _stride(numel: int, sample: int) -> int:
+    """From one element of a sample to the next: odd, so that rows of even length are met at all of their columns."""
+    return -(-numel // sample) | 1
 
 
 def _as_array(value: object) -> npt.NDArray[Any] | None:

@@ -367,3 +367,16 @@ def test_a_forked_copy_never_writes(tmp_path: Path) -> None:
         os._exit(int(writer.add(KEY, 1.0)))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert not open_values(tmp_path)
+
+
+@pytest.mark.parametrize("value", [torch.arange(100.0).view(4, 25), np.arange(100.0), [0.5] * 100])
+def test_a_sample_is_spread_evenly_and_says_of_how_many(value: Any, tmp_path: Path) -> None:
+    writer = ValueWriter(tmp_path, sample=16)
+    writer.add((0, 0, "large", 0), value)
+    writer.add((0, 0, "small", 0), torch.arange(16))
+    found = values_module.open_values(tmp_path)
+    large, small = found[0, 0, "large", 0], found[0, 0, "small", 0]
+    assert (large.of, small.of) == (100, 0)
+    assert (large.shape, small.shape) == ((15,), (16,))
+    kept = large.data.view(large.dtype).tolist()
+    assert kept == np.asarray(value, dtype=large.dtype).reshape(-1)[::7].tolist()
