@@ -295,6 +295,7 @@ def test_names_and_devices_that_decide(tmp_path: Path) -> None:
         assert f"train.py:{line} draws from the operating system" in audited.terminal
 
 
+@pytest.mark.deep
 def test_among_several_causes(tmp_path: Path) -> None:
     """A dataset that draws in its workers, NumPy's ambient generator, and the clock."""
     body = """
@@ -329,6 +330,7 @@ def test_among_several_causes(tmp_path: Path) -> None:
     assert audited.report["unexplained"] is None
 
 
+@pytest.mark.deep
 def test_workers_that_begin_as_new_interpreters(tmp_path: Path, interpreters: Interpreters) -> None:
     body = """
     class Noisy(Dataset):

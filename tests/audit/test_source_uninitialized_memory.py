@@ -108,6 +108,7 @@ def test_a_program_that_asks_for_deterministic_algorithms_has_its_memory_filled(
     assert (module.force, module.fill_uninitialized_memory) == (False, False)
 
 
+@pytest.mark.deep
 def test_two_causes_in_workers_and_main_process(tmp_path: Path) -> None:
     body = """
     import numpy as np

@@ -113,6 +113,7 @@ def test_it_takes_two_workers() -> None:
         assert "two workers" in str(answer)
 
 
+@pytest.mark.deep
 def test_two_causes_are_named_and_no_other(tmp_path: Path) -> None:
     body = """
     import numpy as np
