@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.benchmarks import audits, ops, pinpoint, probe
+from tests.benchmarks import audits, memory, ops, pinpoint, probe
 from tests.benchmarks.table import render
 
 
@@ -21,6 +21,7 @@ def main() -> int:
         *probe.measure(3 if quick else 9),
         *ops.measure(1 if quick else 5),
         *pinpoint.measure(),
+        *memory.measure(*(memory.SMALL if quick else memory.BILLION)),
     ]
     print(render(rows))
     missed = [row for row in rows if not row.met]

@@ -16,6 +16,9 @@ from repro_audit.probe.digest.tensors import is_being_captured, plainly
 if TYPE_CHECKING:
     from repro_audit.probe import Stakes
 
+BLOCK_ELEMENTS = 1 << 22
+"""So many of a gradient are looked at at a time."""
+
 
 class Watch:
     """Fills in a `Stakes`. What was seen once is looked for no more: a training that trains costs one look."""
@@ -89,6 +92,15 @@ def _is_not_zero(value: Any) -> bool:
         return True
     try:
         with plainly():
+            if isinstance(value, torch.Tensor) and value.numel() > BLOCK_ELEMENTS:
+                return any(bool(part.any()) for part in _parts(value))
             return bool(value.any()) if hasattr(value, "any") else bool(value)
     except Exception:  # sparse, nested, distributed: nothing is claimed of them
         return True
+
+
+def _parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Views of a large tensor: `any` of the whole would take a quarter of its memory."""
+    whole = tensor.view(-1) if tensor.is_contiguous() else tensor
+    rows = BLOCK_ELEMENTS * len(whole) // whole.numel()
+    return torch.split(whole, max(rows, 1))
