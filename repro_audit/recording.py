@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 SAMPLE = 512
 """Elements of each outcome that a record keeps, spread evenly: enough to say how large a difference is."""
 THIS_RUN, THE_RECORD = "this run", "the record"
-_COUNT = r"[1-9]\d{0,2}"
+_COUNT, _PLAIN = r"[1-9]\d{0,2}", r"[ -~]{0,200}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +80,13 @@ class Pinned:
         return self.audit.oracle
 
     def watched(self) -> Trial:
-        """The same run with every op and line watched; in a fresh interpreter, where a fork differs."""
+        """The same run with every op and line watched, unless nobody wants them; fresh, where a fork differs."""
         runs = self.floor.facts.runs
         window = Window(first=0, last=max(self.floor.facts.steps - 1, 0), loading=runs == 1)
-        (trial,) = self.oracle.try_settings([({}, Watch(window=window))])
+        watch = Watch(window=window if self.audit.options.pinpoint else None)
+        (trial,) = self.oracle.try_settings([({}, watch)])
         if trial.digest != self.floor.digest and not self.oracle.fresh:
-            (trial,) = self.oracle.try_settings([({}, Watch(window=window))], fresh=[True])
+            (trial,) = self.oracle.try_settings([({}, watch)], fresh=[True])
         return trial
 
 
@@ -294,6 +295,7 @@ def _verified(recorded: Record, pinned: Pinned, tolerance: Tolerance) -> model.R
             floor,
             comparison.equal(a, b, found.within, tolerance),
             replace(compared, within=within),
+            recorded.header,
         )
     watched = pinned.watched()
     root = pinned.oracle.isolation.root
@@ -309,13 +311,20 @@ def _verified(recorded: Record, pinned: Pinned, tolerance: Tolerance) -> model.R
     entry = comparison.different(
         a, b, found.difference, repeated=watched.digest == floor.digest, undone=undone
     )
-    return _report(audit, floor, entry, compared)
+    return _report(audit, floor, entry, compared, recorded.header)
 
 
 def _report(
-    audit: Audit, floor: Trial, entry: model.SourceResult, compared: model.Comparison
+    audit: Audit,
+    floor: Trial,
+    entry: model.SourceResult,
+    compared: model.Comparison,
+    header: Header,
 ) -> model.Report:
-    return replace(audit.report_of(floor, sources=(entry,)), comparison=compared, further=())
+    report = audit.report_of(floor, sources=(entry,))
+    tools = f"version {header.tool} of repro-audit made the record, and may pin other things than {__version__}"
+    notes = (*report.notes, *([tools] if header.tool != __version__ else []))
+    return replace(report, comparison=compared, further=(), notes=notes)
 
 
 def _of_record(recorded: Record, words: str) -> Side:
@@ -402,6 +411,8 @@ def _as_it_was(
 ) -> tuple[Setting, dict[str, str | None]]:
     """How to put a field back here: a level of a source, or a variable; neither where it can not be."""
     before = change.before
+    if before is not None and not re.fullmatch(_PLAIN, before, re.ASCII):
+        return {}, {}  # whatever it is, no variable has it
     if change.kind == VARIABLE and change.which in VARIABLES:
         return {}, {change.which: before}
     levels = {

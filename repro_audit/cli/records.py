@@ -40,6 +40,7 @@ def record(
     until_epoch: Annotated[int | None, flag("until-epoch")] = None,
     timeout: Annotated[float | None, flag("timeout")] = None,
     fresh: Annotated[bool | None, flag("fresh", "--fresh/--no-fresh")] = None,
+    no_pinpoint: Annotated[bool | None, flag("no-pinpoint", "--no-pinpoint/--pinpoint")] = None,
     quiet: Annotated[bool | None, flag("quiet", "--quiet/--no-quiet", "-q")] = None,
 ) -> None:
     """Save the run that a program makes with everything pinned, and what it ran on, to compare later runs with.
@@ -58,6 +59,7 @@ def record(
             "until-epoch": until_epoch,
             "timeout": timeout,
             "fresh": fresh,
+            "no-pinpoint": no_pinpoint,
             "quiet": quiet,
         }
     )
@@ -93,6 +95,7 @@ def verify(
     fresh: Annotated[bool | None, flag("fresh", "--fresh/--no-fresh")] = None,
     json: Annotated[str | None, flag("json", metavar="FILE")] = None,
     output: Annotated[list[str] | None, flag("output", "--output", "-o", metavar="FILE")] = None,
+    no_pinpoint: Annotated[bool | None, flag("no-pinpoint", "--no-pinpoint/--pinpoint")] = None,
     quiet: Annotated[bool | None, flag("quiet", "--quiet/--no-quiet", "-q")] = None,
     verbose: Annotated[bool | None, flag("verbose", "--verbose/--no-verbose", "-v")] = None,
 ) -> None:
@@ -113,6 +116,7 @@ def verify(
             "fresh": fresh,
             "json": json,
             "output": tuple(output or ()) or None,
+            "no-pinpoint": no_pinpoint,
             "quiet": quiet,
             "verbose": verbose,
         }
@@ -151,6 +155,7 @@ def diff(
     fresh: Annotated[bool | None, flag("fresh", "--fresh/--no-fresh")] = None,
     json: Annotated[str | None, flag("json", metavar="FILE")] = None,
     output: Annotated[list[str] | None, flag("output", "--output", "-o", metavar="FILE")] = None,
+    no_pinpoint: Annotated[bool | None, flag("no-pinpoint", "--no-pinpoint/--pinpoint")] = None,
     quiet: Annotated[bool | None, flag("quiet", "--quiet/--no-quiet", "-q")] = None,
     verbose: Annotated[bool | None, flag("verbose", "--verbose/--no-verbose", "-v")] = None,
 ) -> None:
@@ -174,6 +179,7 @@ def diff(
             "fresh": fresh,
             "json": json,
             "output": tuple(output or ()) or None,
+            "no-pinpoint": no_pinpoint,
             "quiet": quiet,
             "verbose": verbose,
         }

@@ -113,8 +113,13 @@ def different(
     divergence = replace(divergence, cause=cause, no_cause=no_cause, drift=drift)
     divergence = _called(divergence, {traces.PINNED: a.words, traces.VARIED: b.words})
     found = _changes(a, b, cause, path)
+    reason = _reason(found, undone, a.words)
+    if not repeated:
+        reason = (
+            f"{b.words} differs from itself when it is made again; repro-audit check finds out why"
+        )
     return replace(
-        _entry(a, b, status=model.SourceStatus.BROKE, reason=_reason(found, undone, a.words)),
+        _entry(a, b, status=model.SourceStatus.BROKE, reason=reason),
         confidence=model.Confidence.PROVEN if repeated else model.Confidence.SUSPECTED,
         divergence=divergence,
         evidence=tuple(_in_words(change, undone, a, b) for change in found),
