@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shutil
 import zipfile
 import zlib
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from repro_audit.errors import InternalError, UsageError
 from repro_audit.storage import columns, events, trace, values
@@ -34,8 +35,10 @@ VERSION = 1
 HEADER, TRACE, VALUES = "record.json", "trace", "values"
 SUFFIX = ".repro"
 
-_MAGIC = b"PK"
-_MOST_RATIO, _SLACK_BYTES = 20, 1 << 26
+_MAGIC, _END, _LARGE = b"PK", b"PK\5\6", b"PK\6\7"
+"""How an archive begins, how the end of its directory does, and what stands before that in one of many gigabytes."""
+_TAIL_BYTES, _MOST_DIRECTORY_BYTES = (1 << 16) + 64, 1 << 20
+_MOST_RATIO, _SLACK_BYTES = 20, 1 << 24
 """What a file unpacks to: so many times its size at most, and so much more. Digests can not be compressed."""
 _MOST_HEADER_BYTES, _MOST_TEXT_BYTES, _MOST_LINES = 1 << 23, 1 << 24, 1 << 18
 """Of what is read as text, which takes more memory than it has bytes."""
@@ -165,10 +168,17 @@ def read(path: Path, directory: Path) -> Record:
     Raises:
         UsageError: the file can not be read, is no record, or one that no version of this tool wrote.
     """
+    if not path.is_file():
+        raise UsageError(
+            "there is no such record" if not path.exists() else "a record is a file",
+            where=str(path),
+            next_step="save one: repro-audit record TARGET -o run.repro",
+        )
     try:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 _refuse(path, "it does not begin like a record")
+            _check_directory(file)
         with zipfile.ZipFile(path) as archive:
             members = _checked_members(archive, path)
             header = _header(archive, members, path)
@@ -208,6 +218,19 @@ def _refuse(path: Path, why: str) -> NoReturn:
         why=f"{why[:300]}; it was cut off on its way, was changed, or is another kind of file",
         next_step=_AGAIN,
     ) from None
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """See that the archive's directory is one of few members, before all of it is read into memory."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read()
+    for found in re.finditer(re.escape(_END), tail):
+        start = found.start()
+        length = int.from_bytes(tail[start + 12 : start + 16], "little")
+        is_large = tail[max(0, start - 20) : start].startswith(_LARGE)
+        if is_large or length > _MOST_DIRECTORY_BYTES:
+            raise ValueError("its directory is larger than that of any record")
 
 
 def _checked_members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import resource
 import zipfile
@@ -65,10 +66,23 @@ def test_its_paths_are_relative_to_the_tree(whole: Path, tmp_path: Path) -> None
     assert str(whole.parent).encode() not in b"".join(members(whole).values())
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="can not be read") as caught:
-        record.read(tmp_path / "none.repro", tmp_path / "unpacked")
-    assert caught.value.where.endswith("none.repro")
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("none.repro", "pipe", "."):
+        with pytest.raises(UsageError, match="record") as caught:
+            record.read(tmp_path / name, tmp_path / "unpacked")
+        assert caught.value.where == str(tmp_path / name)
+        assert "repro-audit record" in caught.value.next_step
+
+
+def test_a_directory_of_gigabytes_is_not_read(whole: Path, tmp_path: Path) -> None:
+    data = whole.read_bytes()
+    at = data.rindex(b"PK\5\6")
+    for changed_end in (
+        data[: at + 12] + (1 << 31).to_bytes(4, "little") + data[at + 16 :],
+        data[:at] + b"PK\6\7" + bytes(16) + data[at:],
+    ):
+        assert "directory is larger" in refused(changed_end, tmp_path).why
 
 
 @pytest.mark.parametrize("size", [0, 1, 30, 500, -1])
