@@ -146,6 +146,8 @@ def _taken(kept: Kept) -> str:
     """How many trials were not made, as they were kept; why none."""
     changed = kept.changed_before[:MOST_NAMED]
     why = f": other than before are {listed(changed)}" if changed else ""
+    if kept.too_large:
+        why = ": the directory holds too many files to look at"
     trials = f"{kept.taken} {'trial' if kept.taken == 1 else 'trials'}"
     return f"{trials} of earlier audits taken from {kept.place}{'' if kept.taken else why}"
 
@@ -253,8 +255,8 @@ class Audit:
             f"{odd or len(others)} of {len(others)} further runs {'differ' if odd else 'are equal'}"
         )
         self.progress.found(
-            f"{'✗' if odd else '✓'} rerun {'breaks' if odd else 'holds'} so far, "
-            f"in {time.monotonic() - self.started:.0f} s: {seen}"
+            f"{'✗' if odd else '✓'} rerun {'breaks' if odd else 'holds'} so far, after "
+            f"{1 + len(others)} trials in {time.monotonic() - self.started:.0f} s: {seen}"
         )
 
     def _warm(self) -> None:

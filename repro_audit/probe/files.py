@@ -33,6 +33,7 @@ _MOST_LINES = 20_000
 _MOST_HERE = 1_000
 """Of the files that one line opens, those after so many are left out: they cost more than they tell."""
 _CODE = (".py", ".pyc", ".so")
+_LISTING = ("os.listdir", "os.scandir")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,9 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if event == "open":
         if _watch is not None:
             _watch.opened(*args)
+    elif event in _LISTING:
+        if _watch is not None:
+            _watch.listed(args[0])
     elif event == "pickle.find_class" and _watch is not None and args == EMBEDDING:
         _watch.unpickled()
 
@@ -136,15 +140,32 @@ class _Watch:
         finally:
             self._busy = False
 
+    def listed(self, path: Any) -> None:
+        """A directory is about to be listed."""
+        if self._busy or isinstance(path, int):
+            return
+        self._busy = True
+        try:
+            self._read_outside(os.path.abspath(os.fsdecode(path or ".")))  # noqa: PTH100
+        except (TypeError, ValueError, OSError):  # as in `opened`
+            pass
+        finally:
+            self._busy = False
+
+    def _read_outside(self, name: str) -> None:
+        """Note, once, what was read that is not below the tree."""
+        if name in self._outside or f"{name}{os.sep}".startswith(self._prefixes):
+            return
+        self._outside.add(name)
+        inputs.add(os.path.dirname(self.log), name)  # noqa: PTH120
+
     def _note(self, name: str, access: str) -> None:
         if access == "r" and not name.endswith(_CODE):
             self._last_read = name
-        if not name.startswith(self._prefixes):
-            if access == "r" and name not in self._outside and not name.endswith(_CODE):
-                self._outside.add(name)
-                inputs.add(os.path.dirname(self.log), name)  # noqa: PTH120
-        elif "__pycache__" not in name and is_users(name):
+        if name.startswith(self._prefixes) and "__pycache__" not in name and is_users(name):
             self._add("open", name, access)
+        elif access == "r" and not name.endswith(_CODE):
+            self._read_outside(name)
 
     def unpickled(self) -> None:
         """A pickle, most likely the file that was opened last, holds an embedding."""

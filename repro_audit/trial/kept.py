@@ -97,6 +97,8 @@ class Kept:
         self._look = look
         self.goes_on = goes_on
         self._program = look(math.inf) if goes_on else None
+        self.too_large = goes_on and self._program is None
+        """The tree holds more files than are looked at, so that nothing is kept."""
         self.changed_before = self._changed() if goes_on else []
         """What is not as it was when trials of this program were kept last; nothing where none were."""
         self._asked: Counter[str] = Counter()
@@ -106,7 +108,7 @@ class Kept:
 
     def key(self, job: Job, *, first: bool) -> str:
         """Of a trial that is wanted, `first` where others are compared with it; wanted again it has another one."""
-        if self._program is None:
+        if first and not self.goes_on:
             self._program = self._look(self._began)
         request = json.loads(dumps(job.request))
         for name in (*_PLACES, *(("instant",) if first else ())):
@@ -215,12 +217,15 @@ class Kept:
     def _trim(self) -> None:
         """Delete the entries that were not used for longest, where all are too large together."""
         with suppress(OSError):
-            places = [each for each in self.place.iterdir() if each.is_dir()]
+            places = list(self.place.iterdir())
             sizes = {each: _bytes_of(each) for each in places}
             total = sum(sizes.values())
             for place in sorted(places, key=lambda each: each.stat().st_mtime):
                 if total > MOST_BYTES:
-                    shutil.rmtree(place, ignore_errors=True)
+                    if place.is_dir():
+                        shutil.rmtree(place, ignore_errors=True)
+                    else:
+                        place.unlink(missing_ok=True)
                     total -= sizes[place]
 
 
@@ -244,7 +249,8 @@ def _digest(text: str) -> str:
 
 
 def _bytes_of(place: Path) -> int:
-    return sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    files = (path for path in (place, *place.rglob("*")) if path.is_file())
+    return sum(path.stat().st_size for path in files)
 
 
 def _digests(place: Path) -> dict[str, str]:

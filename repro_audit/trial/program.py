@@ -34,11 +34,16 @@ MOST_FILES = 200_000
 _BYTES_READ = 1 << 20
 """A file of the tree up to here is known by its content."""
 _PACKAGE = Path(__file__).resolve().parents[1]
-_OF_A_SESSION = (
-    *("SSH_", "XDG_SESSION", "TERM", "WINDOW", "TMUX", "STY", "VSCODE_", "DBUS_", "DISPLAY"),
-    *("COLUMNS", "LINES", "SHLVL", "OLDPWD", "SLURM_JOB", "SLURM_STEP", "PYTEST_CURRENT_TEST"),
+_OF_A_SESSION = frozenset(
+    (
+        *("_", "SHLVL", "OLDPWD", "COLUMNS", "LINES", "TERM", "COLORTERM", "WINDOWID", "DISPLAY"),
+        *("TMUX", "TMUX_PANE", "STY", "TERM_PROGRAM", "TERM_SESSION_ID", "PYTEST_CURRENT_TEST"),
+        *("XDG_SESSION_ID", "DBUS_SESSION_BUS_ADDRESS"),
+    )
 )
-"""How variables begin that are others in another session, where an audit goes on."""
+"""Variables that are others in another terminal, from which an audit may go on."""
+_OF_A_CONNECTION = ("SSH_", "VSCODE_")
+"""How others of them begin."""
 _OF_THE_MACHINE = ("/etc/localtime", "/sys/fs/cgroup/cpu.max", "/proc/driver/nvidia/version")
 _OF_GIT = ("HEAD", "packed-refs", "refs")
 """What a program may ask of its repository; the rest of `.git` changes when somebody only looks."""
@@ -72,7 +77,7 @@ def fingerprint(
     others = {
         **{f"${name}": value for name, value in os.environ.items() if _counts(name)},
         "repro-audit": [__version__, *tool],
-        "Python": [sys.version, sys.executable],
+        "Python": [sys.version, sys.executable, *_importable()],
         "the machine": [*_machine()],
         "the working directory": Path.cwd(),
     }
@@ -89,7 +94,21 @@ def identity(status: os.stat_result) -> Identity:
 
 
 def _counts(name: str) -> bool:
-    return name != "_" and not name.startswith(_OF_A_SESSION)
+    return name not in _OF_A_SESSION and not name.startswith(_OF_A_CONNECTION)
+
+
+def _importable() -> Iterator[object]:
+    """The names of what could be imported: of packages, their versions with them."""
+    for place in dict.fromkeys(path for path in sys.path if Path(path).absolute() != Path.cwd()):
+        with suppress(OSError):
+            yield place, sorted(filter(_is_module, os.listdir(place)))  # noqa: PTH208
+
+
+def _is_module(name: str) -> bool:
+    """Whether something in a directory of modules may be one, or tells of one."""
+    return not name.startswith((".", "__pycache__")) and (
+        "." not in name or name.endswith((".py", ".so", ".pth", "-info", ".zip", ".egg-link"))
+    )
 
 
 def _tree(root: Path, mounts: Sequence[Path]) -> Iterator[tuple[Path, os.stat_result]]:

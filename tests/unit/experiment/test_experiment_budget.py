@@ -102,3 +102,18 @@ def test_a_culprit_is_named_once_there_was_time_to_make_sure(
     result = experiment(factors, program.floor(), program)
     judgement = result.judgements["f1"]
     assert (judgement.status, judgement.note, result.spent) == (status, note, limit < 40)
+
+
+def test_three_trials_tell_of_a_rerun_before_anything_else_is_tried() -> None:
+    factors = [
+        factor("f0", "v0", "v1", interpreter=True),
+        factor("f1", race=True),
+        factor("f2", scope="settings"),
+        factor("f3", scope="portable", alone=True),
+    ]
+    program = Limited(limit=3)
+    result = experiment(factors, program.floor(), program)
+    assert {name: each.status for name, each in result.judgements.items()} == {
+        **dict.fromkeys(("f0", "f1"), "held"),
+        **dict.fromkeys(("f2", "f3"), "untested"),
+    }

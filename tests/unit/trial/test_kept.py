@@ -161,6 +161,29 @@ def test_what_is_no_part_of_the_program_may_change(again: Callable[..., Audit], 
         del os.environ["SSH_CLIENT"]
 
 
+def test_a_directory_that_was_listed_must_list_the_same(again: Callable[..., Audit]) -> None:
+    audit = again()
+    listed = audit.tree.parent / "listed"
+    listed.mkdir()
+    audit.trial(first=True, reads=listed)
+    assert again().trial(first=True)
+    (listed / "new").touch()
+    assert not again().trial(first=True)
+
+
+def test_what_can_be_imported_must_be_the_same(
+    again: Callable[..., Audit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = again().tree.parent / "packages"
+    place.mkdir()
+    monkeypatch.syspath_prepend(str(place))
+    again().trial(first=True)
+    (place / ".coverage").touch()
+    assert again().trial(first=True)
+    (place / "apex-0.2.dist-info").mkdir()
+    assert not again().trial(first=True)
+
+
 def test_other_requests_and_places_are_other_trials(again: Callable[..., Audit]) -> None:
     audit = again()
     audit.trial(first=True)
