@@ -6,7 +6,6 @@ A record is a trace of the program with everything pinned, the same with every o
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 import time
@@ -15,43 +14,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from repro_audit import __version__
-from repro_audit.analysis.moved_lines import onto, placed, site_files, without_lines
-from repro_audit.analysis.pinpoint import Run
+from repro_audit.analysis.moved_lines import site_files
 from repro_audit.auditing import Audit, session
 from repro_audit.errors import UsageError
-from repro_audit.findings import comparison, summary
-from repro_audit.findings.comparison import Side
+from repro_audit.findings import comparison, sides, summary
 from repro_audit.report import model
 from repro_audit.source import Scope
 from repro_audit.storage import record as files
-from repro_audit.storage.events import DETAIL, MAIN, Detail, Kind, processes
-from repro_audit.storage.fingerprint import (
-    CLEAN,
-    CODE,
-    COMMIT,
-    FILE,
-    TARGET,
-    THREADS,
-    VARIABLE,
-    VARIABLES,
-    changes,
-)
+from repro_audit.storage.fingerprint import THREADS, VARIABLE, VARIABLES, changes
 from repro_audit.storage.record import Header, Record
-from repro_audit.storage.values import open_values
 from repro_audit.target import parse
 from repro_audit.trial.oracle import part
-from repro_audit.trial.request import VALUES, Watch, Window
-from repro_audit.variation import environment, git
+from repro_audit.trial.request import Watch, Window
+from repro_audit.variation import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from repro_audit.analysis.tolerance import Tolerance
     from repro_audit.config import Options
     from repro_audit.experiment import Setting
+    from repro_audit.findings.comparison import Side
     from repro_audit.report.progress import Progress
     from repro_audit.source import Source
     from repro_audit.storage.fingerprint import Change
@@ -62,7 +46,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 512
 """Elements of each outcome that a record keeps, spread evenly: enough to say how large a difference is."""
-THIS_RUN, THE_RECORD = "this run", "the record"
+THE_RECORD = "the record"
 _COUNT, _PLAIN = r"[1-9]\d{0,2}", r"[ -~]{0,200}"
 
 
@@ -160,7 +144,7 @@ def record(
             instant=pinned.oracle.instant,
             losses=floor.facts.losses,
             digest=str(floor.digest),
-            fingerprint=_fingerprint(pinned, watched),
+            fingerprint=sides.fingerprint(floor, watched, pinned.oracle.target, root),
             files=files.shown_files(floor.facts.own_files, root),
         )
         try:
@@ -184,42 +168,6 @@ def _unsteady(floor: Trial, again: Trial) -> str:
         f"two runs with everything pinned differ{where}, so no run can stand for the program; `repro-audit check` "
         "finds out why"
     )
-
-
-def _fingerprint(pinned: Pinned, watched: Trial) -> dict[str, str]:
-    """What a run ran on, with its arguments, the files that it read and the state of its repository."""
-    floor, target, root = pinned.floor, pinned.oracle.target, pinned.oracle.isolation.root
-    words = " ".join((target.spec, *target.argv))
-    found = {TARGET: words, **floor.facts.fingerprint}
-    for name in floor.facts.own_files:
-        path = root / name
-        if path.is_file():
-            found[f"{CODE} {name}"] = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-    for directory in processes(watched.directory / DETAIL).values():
-        found.update(_files_read(Detail.open(directory)))
-    return {**found, **_repository(root)}
-
-
-def _files_read(detail: Detail) -> dict[str, str]:
-    """The digests of files as they were first opened for reading, but for those that the run had written itself."""
-    found: dict[str, str] = {}
-    wrote = set()
-    for row in np.flatnonzero(detail.kind == Kind.FILE).tolist():
-        name, mode = (detail.strings[int(column[row])] for column in (detail.name, detail.meta))
-        digest = detail.after[row].tobytes()
-        if "w" in mode:
-            wrote.add(name)
-        elif name not in wrote and any(digest):
-            found.setdefault(f"{FILE} {name}", digest.hex())
-    return found
-
-
-def _repository(root: Path) -> dict[str, str]:
-    """The commit that is checked out, and whether files of it were changed since."""
-    commit, changed = git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain", "-uno")
-    if not commit:
-        return {}
-    return {COMMIT: commit[:12], CLEAN: "yes" if changed else "no"}
 
 
 # Verifying
@@ -284,9 +232,9 @@ def _verified(recorded: Record, pinned: Pinned, tolerance: Tolerance) -> model.R
     report = replace(audit.report_of(floor), sources=())
     if floor.ended.status != "ok":
         return report
-    compared = model.Comparison(reference=recorded.name, other=THIS_RUN)
-    a = _of_record(recorded, THE_RECORD)
-    b = _of_trial(floor)
+    compared = model.Comparison(reference=recorded.name, other=sides.THIS_RUN)
+    a = sides.of_record(recorded, THE_RECORD)
+    b = sides.of_trial(floor)
     found = comparison.compare(a, b, tolerance)
     if found.difference is None:
         within = comparison.within_in_words(found.within, tolerance)
@@ -299,14 +247,14 @@ def _verified(recorded: Record, pinned: Pinned, tolerance: Tolerance) -> model.R
         )
     watched = pinned.watched()
     root = pinned.oracle.isolation.root
-    details = {name: Detail.open(place) for name, place in _processes(watched).items()}
+    details = sides.events_of_trial(watched)
     b = replace(
         b,
-        fingerprint=_fingerprint(pinned, watched),
+        fingerprint=sides.fingerprint(floor, watched, pinned.oracle.target, root),
         files=files.shown_files(floor.facts.own_files, root),
     )
     known = {file for detail in details.values() for file in site_files(detail)}
-    a, b = _with_runs(a, b, _recorded(recorded, root, b, known), details)
+    a, b = sides.with_runs(a, b, sides.events_of_record(recorded, root, b, known), details)
     undone = _put_back(a, b, pinned, tolerance)
     entry = comparison.different(
         a, b, found.difference, repeated=watched.digest == floor.digest, undone=undone
@@ -327,65 +275,6 @@ def _report(
     return replace(report, comparison=compared, further=(), notes=notes)
 
 
-def _of_record(recorded: Record, words: str) -> Side:
-    header = recorded.header
-    return Side(
-        words=words,
-        trace=recorded.trace,
-        values=open_values(recorded.directory / files.VALUES),
-        losses=header.losses,
-        fingerprint=header.fingerprint,
-        files=header.files,
-    )
-
-
-def _of_trial(trial: Trial) -> Side:
-    return Side(
-        words=THIS_RUN,
-        trace=trial.trace,
-        values=open_values(trial.directory / VALUES),
-        losses=trial.facts.losses,
-    )
-
-
-def _processes(trial: Trial) -> dict[str, Path]:
-    return processes(trial.directory / DETAIL)
-
-
-def _run(details: Mapping[str, Detail]) -> Run | None:
-    """The events of a run; None where none were recorded."""
-    if MAIN not in details:
-        return None
-    return Run(
-        main=details[MAIN],
-        workers={name: detail for name, detail in details.items() if name != MAIN},
-    )
-
-
-def _recorded(
-    recorded: Record, root: Path, other: Side, known: Collection[str] = ()
-) -> dict[str, Detail]:
-    """The events of a record, with lines as the other run's files have them."""
-    here = {*known, *(str(root / name) for name in other.files)}
-    return {
-        name: onto(placed(Detail.open(place), root, here), recorded.header.files, other.files, root)
-        for name, place in processes(recorded.directory / DETAIL).items()
-    }
-
-
-def _with_runs(
-    a: Side, b: Side, ours: dict[str, Detail], theirs: dict[str, Detail]
-) -> tuple[Side, Side]:
-    """Both sides with their events, as far as these can be compared."""
-    pythons = [side.fingerprint.get("Python", "").rpartition(".")[0] for side in (a, b)]
-    if pythons[0] != pythons[1]:
-        ours, theirs = (
-            {name: without_lines(detail) for name, detail in details.items()}
-            for details in (ours, theirs)
-        )
-    return replace(a, run=_run(ours)), replace(b, run=_run(theirs))
-
-
 # What a changed field did
 
 
@@ -401,7 +290,7 @@ def _put_back(a: Side, b: Side, pinned: Pinned, tolerance: Tolerance) -> Change 
             )
         if trial.ended.status != "ok":
             continue
-        if comparison.compare(a, _of_trial(trial), tolerance).difference is None:
+        if comparison.compare(a, sides.of_trial(trial), tolerance).difference is None:
             return change
     return None
 
@@ -451,7 +340,7 @@ def _differ(
 ) -> model.Report:
     """The report of two records, by what to call them."""
     root = Path.cwd()
-    a, b = _of_record(recorded, words[0]), _of_record(other, words[1])
+    a, b = sides.of_record(recorded, words[0]), sides.of_record(other, words[1])
     found = comparison.compare(a, b, tolerance)
     compared = model.Comparison(reference=a.words, other=b.words)
     if found.difference is None:
@@ -459,7 +348,9 @@ def _differ(
         compared = replace(compared, within=within)
         entry = comparison.equal(a, b, found.within, tolerance)
     else:
-        a, b = _with_runs(a, b, _recorded(recorded, root, b), _recorded(other, root, b))
+        a, b = sides.with_runs(
+            a, b, sides.events_of_record(recorded, root, b), sides.events_of_record(other, root, b)
+        )
         entry = comparison.different(a, b, found.difference, repeated=True)
     header, ran_on = other.header, other.header.fingerprint
     threads = ran_on.get(THREADS, "")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from repro_audit.errors import UsageError, nearest
+from repro_audit.findings.sides import git
 from repro_audit.target import parse
 from repro_audit.trial.runner import PACKAGE_PARENT
 
@@ -174,21 +175,6 @@ def _link(source: str, target: str) -> None:
         os.link(source, target, follow_symlinks=False)
     except OSError:  # another disk
         shutil.copy2(source, target, follow_symlinks=False)
-
-
-def git(directory: Path, *words: str) -> str:
-    """What git answers; empty where it has no answer."""
-    try:
-        done = subprocess.run(
-            ["git", *words],  # noqa: S607 - the user's own
-            cwd=directory,
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode(errors="replace").strip("\n ") if done.returncode == 0 else ""
 
 
 @contextmanager
