@@ -195,7 +195,6 @@ class Audit:
         self.progress = progress
         self.started = time.monotonic()
         self._reruns: list[Trial] = []
-        oracle.told = self._hear
         self.sources = {
             name: configured(source, options.sources.get(name, {}))
             for name, source in catalogue().items()
@@ -203,6 +202,7 @@ class Audit:
 
     def report(self) -> model.Report:
         """Run the floor; where it trains, the experiment; where something broke, the evidence."""
+        self.oracle.told = self._hear
         if not self.oracle.fresh:
             self._warm()
         floor = self.floor()
