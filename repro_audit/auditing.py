@@ -208,6 +208,7 @@ class Audit:
         floor = self.floor()
         if floor.ended.status != "ok":
             return self.report_of(floor)
+        self.oracle.told = self._hear
         floor = self._compared_with_another(floor)
         levels, untried = self._levels(floor.facts)
         factors = [_factor(self.sources[name], value) for name, value in levels.items()]
@@ -244,10 +245,12 @@ class Audit:
 
     def _hear(self, trial: Trial) -> None:
         """Say at once what the first trials show of the promise of a rerun: after a third one, in most cases."""
-        if any(self.sources[name].scope is not Scope.RERUN for name in trial.setting):
+        floor, others = self.oracle.floor, self._reruns
+        if floor is None or any(
+            self.sources[name].scope is not Scope.RERUN for name in trial.setting
+        ):
             return
-        self._reruns.append(trial)
-        floor, *others = self._reruns
+        others.append(trial)
         if len(others) != FIRST_VERDICT or floor.digest is None:
             return
         odd = sum(other.digest != floor.digest for other in others)
