@@ -62,7 +62,7 @@ def _packages() -> dict[str, str]:
     }
     found = {}
     for name, distributions in metadata.packages_distributions().items():
-        for distribution in distributions if name in imported - {"torch"} else ():
+        for distribution in {*distributions} - {"torch"} if name in imported else ():
             with suppress(metadata.PackageNotFoundError):
                 found[distribution] = metadata.version(distribution)
     return dict(sorted(found.items()))
