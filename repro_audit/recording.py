@@ -419,7 +419,9 @@ def vary(
         if two.exit_code:
             return replace(two, notes=(f"this was the run {variation.words}", *two.notes))
         second = files.read(b, Path(temporary) / "b")
-        words = ("the run as it is", f"the run {_in_words(variation, second)}")
+        fields = first.header.fingerprint, second.header.fingerprint
+        named = _in_words(variation, *fields)
+        words = ("the run as it is", f"the run {named}")
         trials = [
             replace(trial, id=f"{side}-{trial.id}")
             for side, report in (("a", one), ("b", two))
@@ -429,9 +431,11 @@ def vary(
     return replace(report, seconds=round(time.monotonic() - started, 3))
 
 
-def _in_words(variation: Variation, recorded: Record) -> str:
+def _in_words(variation: Variation, reference: Mapping[str, str], ran_on: Mapping[str, str]) -> str:
     """What was varied; of another interpreter, what tells it from this one."""
     if variation.kind != "python":
         return variation.words
-    ran_on = recorded.header.fingerprint
-    return f"with torch {ran_on.get('torch')} on Python {ran_on.get('Python')}"
+    name = next(
+        (each for each in ("torch", "Python") if ran_on.get(each) != reference.get(each)), None
+    )
+    return variation.words if name is None else f"with {name} {ran_on.get(name)}"

@@ -230,5 +230,5 @@ def _in_words(change: Change, undone: Change | None, a: Side, b: Side) -> str:
         lines = changed_lines(a.files[change.which], b.files[change.which])
         if lines:
             more = ", …" if len(lines) > _MOST_LINES else ""
-            said += f", line {', '.join(map(str, lines[:_MOST_LINES]))}{more}"
-    return f"{said}: with it as before, the runs are equal" if change == undone else said
+            said += f" at line {', '.join(map(str, lines[:_MOST_LINES]))}{more}"
+    return f"{said}; put back, the runs are equal" if change == undone else said

@@ -82,15 +82,14 @@ class Change:
         return self.field.removeprefix(self.kind).strip()
 
     def in_words(self, here: str, there: str) -> str:
-        """`threads: 2 in the record, 4 in this run`."""
+        """`threads: 2 → 4`; of what only one run has, which one that is: `here` or `there`."""
         if self.kind in {CODE, FILE}:
-            if self.before is None or self.after is None:
-                run = there if self.before is None else here
-                return f"{self.field}: only {run} {'reads' if self.kind == FILE else 'loads'} it"
-            return f"{self.field}: another content in {there}"
-        values = ("not set" if each is None else each for each in (self.before, self.after))
-        before, after = values
-        return f"{self.field}: {before} in {here}, {after} in {there}"
+            if self.before is not None and self.after is not None:
+                return f"{self.field}: other content"
+            run = there if self.before is None else here
+            return f"{self.field}: {'read' if self.kind == FILE else 'loaded'} by {run} alone"
+        before, after = ("none" if each is None else each for each in (self.before, self.after))
+        return f"{self.field}: {before} → {after}"
 
 
 def changes(

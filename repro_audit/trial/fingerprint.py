@@ -61,8 +61,9 @@ def _packages() -> dict[str, str]:
         and str(getattr(getattr(module, "__spec__", None), "origin", None)).startswith(places)
     }
     found = {}
-    for name, distributions in metadata.packages_distributions().items():
-        for distribution in {*distributions} - {"torch"} if name in imported else ():
+    known = metadata.packages_distributions()  # in Python 3.10, of few packages
+    for name in imported:
+        for distribution in {*known.get(name, [name])} - {"torch"}:
             with suppress(metadata.PackageNotFoundError):
                 found[distribution] = metadata.version(distribution)
     return dict(sorted(found.items()))

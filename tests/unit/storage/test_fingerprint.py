@@ -45,14 +45,13 @@ def test_what_the_difference_is_in_comes_before_all() -> None:
 
 
 def test_in_words() -> None:
-    said = {
-        change.field: change.in_words("the record", "this run") for change in changes(BEFORE, AFTER)
-    }
-    assert said["threads"] == "threads: 2 in the record, 4 in this run"
-    assert said["variable OMP_NUM_THREADS"].endswith("not set in the record, 4 in this run")
-    assert said["file data.npy"] == "file data.npy: another content in this run"
+    found = changes(BEFORE, AFTER)
+    said = {change.field: change.in_words("the record", "this run") for change in found}
+    assert said["threads"] == "threads: 2 → 4"
+    assert said["variable OMP_NUM_THREADS"] == "variable OMP_NUM_THREADS: none → 4"
+    assert said["file data.npy"] == "file data.npy: other content"
     gone = Change(field="file x.npy", before="aa", after=None)
-    assert gone.in_words("the record", "this run") == "file x.npy: only the record reads it"
+    assert gone.in_words("the record", "this run") == "file x.npy: read by the record alone"
 
 
 def test_no_variable_that_loads_code_or_holds_a_secret_is_kept() -> None:
