@@ -145,7 +145,7 @@ def record(
             losses=floor.facts.losses,
             digest=str(floor.digest),
             fingerprint=sides.fingerprint(floor, watched, pinned.oracle.target, root),
-            files=files.shown_files(floor.facts.own_files, root),
+            files=sides.program(floor, pinned.oracle.target, root),
         )
         try:
             files.write(path, header, trial=floor.directory, detailed=watched.directory, root=root)
@@ -251,7 +251,7 @@ def _verified(recorded: Record, pinned: Pinned, tolerance: Tolerance) -> model.R
     b = replace(
         b,
         fingerprint=sides.fingerprint(floor, watched, pinned.oracle.target, root),
-        files=files.shown_files(floor.facts.own_files, root),
+        files=sides.program(floor, pinned.oracle.target, root),
     )
     known = {file for detail in details.values() for file in site_files(detail)}
     a, b = sides.with_runs(a, b, sides.events_of_record(recorded, root, b, known), details)

@@ -14,6 +14,7 @@ from repro_audit.analysis.tolerance import Tolerance, Within, forgive
 from repro_audit.findings import inspection
 from repro_audit.findings.measurement import divergence_of, drift_of
 from repro_audit.findings.wording import in_words
+from repro_audit.notebook import SUFFIX
 from repro_audit.report import model
 from repro_audit.source import Scope
 from repro_audit.storage.fingerprint import CODE, Change, changes
@@ -176,9 +177,14 @@ def _cause(a: Side, b: Side, difference: Difference) -> tuple[model.Cause | None
 
 def _is_new(location: model.Location | None, a: Side, b: Side) -> bool:
     """Whether a line of the second side's program is none of the first's."""
-    if location is None or location.file not in a.files or location.file not in b.files:
-        return False
-    return location.line in changed_lines(a.files[location.file], b.files[location.file])
+    return location is not None and location.line in _changed(location.file, a, b)
+
+
+def _changed(file: str, a: Side, b: Side) -> list[int]:
+    """The lines of a file that the first side has not; none of a notebook, whose lines count by its cells."""
+    if file.endswith(SUFFIX) or file not in a.files or file not in b.files:
+        return []
+    return changed_lines(a.files[file], b.files[file])
 
 
 def _called(divergence: model.Divergence, names: Mapping[str, str]) -> model.Divergence:
@@ -226,9 +232,8 @@ def _reason(found: Sequence[Change], undone: Change | None, reference: str) -> s
 
 def _in_words(change: Change, undone: Change | None, a: Side, b: Side) -> str:
     said = change.in_words(a.words, b.words)
-    if change.kind == CODE and change.which in a.files and change.which in b.files:
-        lines = changed_lines(a.files[change.which], b.files[change.which])
-        if lines:
-            more = ", …" if len(lines) > _MOST_LINES else ""
-            said += f" at line {', '.join(map(str, lines[:_MOST_LINES]))}{more}"
+    lines = _changed(change.which, a, b) if change.kind == CODE else []
+    if lines:
+        more = ", …" if len(lines) > _MOST_LINES else ""
+        said += f" at line {', '.join(map(str, lines[:_MOST_LINES]))}{more}"
     return f"{said}; put back, the runs are equal" if change == undone else said

@@ -12,6 +12,7 @@ import numpy as np
 from repro_audit.analysis.moved_lines import onto, placed, without_lines
 from repro_audit.analysis.pinpoint import Run
 from repro_audit.findings.comparison import Side
+from repro_audit.notebook import of_file
 from repro_audit.storage import record as files
 from repro_audit.storage.events import DETAIL, MAIN, Detail, Kind, processes
 from repro_audit.storage.fingerprint import CLEAN, CODE, COMMIT, FILE, TARGET
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from repro_audit.trial.oracle import Trial
 
 THIS_RUN = "this run"
+_SHOWN_BYTES = 1 << 20
+"""Of the program's own files, larger ones are left out."""
 _SECONDS = 120.0
 
 
@@ -34,13 +37,26 @@ def fingerprint(floor: Trial, watched: Trial, target: Target, root: Path) -> dic
     """What a run ran on, with its arguments, the files that it read and the state of its repository."""
     words = " ".join((target.spec, *target.argv))
     found = {TARGET: words, **floor.facts.fingerprint}
-    for name in floor.facts.own_files:
-        path = root / name
-        if path.is_file():
-            found[f"{CODE} {name}"] = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    for name, text in program(floor, target, root).items():
+        found[f"{CODE} {name}"] = hashlib.sha256(text.encode()).hexdigest()[:32]
     for directory in processes(watched.directory / DETAIL).values():
         found.update(_files_read(Detail.open(directory)))
     return {**found, **_repository(root)}
+
+
+def program(floor: Trial, target: Target, root: Path) -> dict[str, str]:
+    """The texts of the program's own files below its tree, but for those that are too large or can not be read."""
+    path = root / (target.path or "")
+    started = str(path.relative_to(root)) if path.is_relative_to(root) else ""
+    found = {}
+    for name in dict.fromkeys((*floor.facts.own_files, started)):
+        place = root / name
+        notebook = of_file(place)
+        if notebook is not None:
+            found[name] = notebook.python
+        elif place.is_file() and place.stat().st_size <= _SHOWN_BYTES:
+            found[name] = place.read_text(encoding="utf-8", errors="replace")
+    return found
 
 
 def _files_read(detail: Detail) -> dict[str, str]:

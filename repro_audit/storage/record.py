@@ -46,8 +46,6 @@ _MOST_FIELDS, _MOST_MEMBERS, _MOST_DIMENSIONS = 20_000, 4_096, 64
 _MOST_STEPS = 1 << 32
 _BLOCK_BYTES = 1 << 20
 _PROCESS = r"main|worker-\d{1,6}-\d{1,6}-\d{1,6}"
-_SHOWN_BYTES = 1 << 20
-"""Of the program's own files, larger ones are left out."""
 _AGAIN = "make it again: repro-audit record TARGET -o run.repro"
 
 
@@ -147,16 +145,6 @@ def _moved(text: str, name: Callable[[str], str]) -> str:
     """A site with its file under another name."""
     site = Site.read(text)
     return text if site is None else replace(site, file=name(site.file)).text()
-
-
-def shown_files(names: tuple[str, ...], root: Path) -> dict[str, str]:
-    """The texts of the program's own files, but for those that are too large or can not be read."""
-    found = {}
-    for name in names:
-        path = root / name
-        if path.is_file() and path.stat().st_size <= _SHOWN_BYTES:
-            found[name] = path.read_text(encoding="utf-8", errors="replace")
-    return found
 
 
 # Reading
