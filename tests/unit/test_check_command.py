@@ -63,3 +63,43 @@ def test_flags_of_all_kinds_stand_before_a_script() -> None:
 
 def test_an_unknown_flag_before_a_script_is_refused() -> None:
     assert words("--stpes", "2", "train.py") == "exit 2"
+
+
+class Verify(CheckCommand):
+    leading = 1
+
+
+verifying = typer.Typer()
+
+
+@verifying.command(cls=Verify)
+def verify(
+    file: Annotated[str, typer.Argument()],
+    target: Annotated[str | None, typer.Argument()] = None,
+    arguments: Annotated[list[str] | None, typer.Argument()] = None,
+    steps: int = 8,
+) -> None:
+    typer.echo(f"{[file, target, *(arguments or [])]} {steps}")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["run.repro"], "['run.repro', None] 8"),
+        (["run.repro", "--steps", "3"], "['run.repro', None] 3"),
+        (["run.repro", "--steps", "3", "train.py:build"], "['run.repro', 'train.py:build'] 3"),
+        (["run.repro", "train.py:build", "--steps", "3"], "['run.repro', 'train.py:build'] 3"),
+        (
+            ["--steps", "2", "run.repro", "train.py", "--steps", "3"],
+            "['run.repro', 'train.py', '--steps', '3'] 2",
+        ),
+        (["run.repro", "-m", "pkg.train", "--lr"], "['run.repro', '-m', 'pkg.train', '--lr'] 8"),
+        (
+            ["run.repro", "--steps", "2", "--", "torchrun", "--", "a"],
+            "['run.repro', '--', 'torchrun', '--', 'a'] 2",
+        ),
+    ],
+)
+def test_words_before_the_target(args: list[str], said: str) -> None:
+    ended = CliRunner().invoke(verifying, args)
+    assert ended.output.strip() == said
