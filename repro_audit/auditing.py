@@ -113,7 +113,8 @@ def session(
     name = xxhash.xxh3_64_hexdigest(repr((Path.cwd(), target)).encode())
     isolation = plan_isolation(Path.cwd(), name=name if kept_in else "")
     printed = (Path(f"/proc/self/fd/{stream}").resolve() for stream in (1, 2))
-    look = partial(fingerprint, isolation.root, isolation.mounts, {*options.outputs, *printed})
+    words = (*target.argv, *target.launched, *(options.resume_args or ()))
+    look = partial(fingerprint, isolation.root, words, {*options.outputs, *printed})
     kept = Kept(kept_in, name, look, goes_on=options.goes_on) if kept_in else None
     try:
         with Runner(

@@ -153,18 +153,20 @@ class _Watch:
             self._busy = False
 
     def _read_outside(self, name: str) -> None:
-        """Note, once, what was read that is not below the tree."""
-        if name in self._outside or f"{name}{os.sep}".startswith(self._prefixes):
+        """Note, once, what was read that is not below the tree, or there by a link only."""
+        if name in self._outside:
             return
         self._outside.add(name)
-        inputs.add(os.path.dirname(self.log), name)  # noqa: PTH120
+        real = os.path.realpath(name)
+        if not f"{real}{os.sep}".startswith(self._prefixes):
+            inputs.add(os.path.dirname(self.log), real)  # noqa: PTH120
 
     def _note(self, name: str, access: str) -> None:
         if access == "r" and not name.endswith(_CODE):
             self._last_read = name
         if name.startswith(self._prefixes) and "__pycache__" not in name and is_users(name):
             self._add("open", name, access)
-        elif access == "r" and not name.endswith(_CODE):
+        if access == "r" and not name.endswith(_CODE):
             self._read_outside(name)
 
     def unpickled(self) -> None:

@@ -50,21 +50,21 @@ _OF_GIT = ("HEAD", "packed-refs", "refs")
 
 
 def fingerprint(
-    root: Path, mounts: Sequence[Path], outputs: Collection[Path], since: float = math.inf
+    root: Path, words: Sequence[str], outputs: Collection[Path], since: float = math.inf
 ) -> dict[str, str] | None:
     """By the name of each thing, a digest that is another one where the thing is.
 
     Args:
         root: the user's tree.
-        mounts: mount points in it, where nothing is looked at.
+        words: the program's arguments: the files and directories that they name are looked at too.
         outputs: files in it that the audit itself writes.
-        since: a moment, in seconds since 1970, after which nothing in the tree may have changed.
+        since: a moment, in seconds since 1970, after which nothing of all this may have changed.
 
     Returns:
         None where something has, or the tree is too large.
     """
     files = {}
-    for number, (path, status) in enumerate(_tree(root, mounts)):
+    for number, (path, status) in enumerate(_found(root, words)):
         if path in outputs:
             continue
         if number >= MOST_FILES or status.st_ctime > since:
@@ -72,7 +72,8 @@ def fingerprint(
         if not stat.S_ISDIR(status.st_mode):
             small = status.st_size <= _BYTES_READ and "site-packages" not in path.parts
             content = _digest(path, identity(status)) if small else ""
-            files[str(path.relative_to(root))] = content or repr(identity(status))
+            name = path.relative_to(root) if path.is_relative_to(root) else path
+            files[str(name)] = content or repr(identity(status))
     tool = [_digest(path, identity(path.stat())) for path in sorted(_PACKAGE.rglob("*.py"))]
     others = {
         **{f"${name}": value for name, value in os.environ.items() if _counts(name)},
@@ -90,7 +91,10 @@ def fingerprint(
 
 def identity(status: os.stat_result) -> Identity:
     """What no writer of a file can keep as it is: the time of its last change is the file system's own."""
-    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return (
+        *(status.st_dev, status.st_ino, status.st_size),
+        *(status.st_mtime_ns, status.st_ctime_ns),
+    )
 
 
 def _counts(name: str) -> bool:
@@ -111,9 +115,24 @@ def _is_module(name: str) -> bool:
     )
 
 
-def _tree(root: Path, mounts: Sequence[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-    """What a program may find in its tree."""
-    for path, status in walk(root, mounts):
+def _found(root: Path, words: Sequence[str]) -> Iterator[tuple[Path, os.stat_result]]:
+    """What a program may find in its tree, through links out of it, and where its arguments lead."""
+    named = [Path(word.rpartition("=")[2]) for word in words if word.rpartition("=")[2]]
+    places, seen = [root, *named], set[Path]()
+    for place in places:
+        real = Path(os.path.realpath(place))
+        if seen.isdisjoint((real, *real.parents)) and real.exists():
+            seen.add(real)
+            yield real, real.stat()
+            for path, status in _below(real):
+                yield path, status
+                if stat.S_ISLNK(status.st_mode):
+                    places.append(path)
+
+
+def _below(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """What counts of a directory."""
+    for path, status in walk(root):
         place = path.relative_to(root).parts
         git = place.index(".git") if ".git" in place[:-1] else None
         of_git = git is None or place[git + 1] in _OF_GIT
@@ -125,7 +144,9 @@ def _digest(path: Path, known: Identity) -> str:
     """Of a file's content, or of where a link leads; empty where it can not be read."""
     with suppress(OSError):
         if path.is_symlink():
-            return f"{path.readlink()} {identity(path.stat())}"
+            leads = path.stat()
+            # What is in a directory is looked at by itself.
+            return f"{path.readlink()} {'' if stat.S_ISDIR(leads.st_mode) else identity(leads)}"
         return _of_content(path, known)
     return ""
 

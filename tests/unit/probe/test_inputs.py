@@ -23,6 +23,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
         (tmp_path / name).mkdir()
     for name in ("tree/inside.txt", "data/read.bin", "data/held.bin", "data/code.py"):
         (tmp_path / name).write_text("content", encoding="utf-8")
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "linked.bin")
+    (tmp_path / "linked.bin").write_bytes(b"content")
     files.install(tmp_path / "tree", tmp_path / "trial" / "files.jsonl")
     yield tmp_path
     files.uninstall()
@@ -32,6 +34,7 @@ def test_what_is_opened_and_listed_outside_of_the_tree(place: Path) -> None:
     for _ in range(2):
         (place / "data" / "read.bin").read_bytes()
         (place / "tree" / "inside.txt").read_bytes()
+        (place / "tree" / "link").read_bytes()
         (place / "data" / "code.py").read_bytes()
         (place / "data" / "made.bin").write_bytes(b"")
         Path("/proc/self/stat").read_bytes()
@@ -39,7 +42,8 @@ def test_what_is_opened_and_listed_outside_of_the_tree(place: Path) -> None:
         list((place / "tree").iterdir())
     files.uninstall()
     lines = (place / "trial" / inputs.LOG).read_text("utf-8").splitlines()
-    assert sorted(lines) == [str(place / "data"), str(place / "data" / "read.bin")]
+    expected = ("data", "data/read.bin", "linked.bin")
+    assert sorted(lines) == [str(place / name) for name in expected]
 
 
 def test_what_is_loaded_mapped_and_held_open_at_the_end(place: Path) -> None:

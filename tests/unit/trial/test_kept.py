@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 class Audit:
     """An audit that makes trials, or takes those that are kept."""
 
+    words = ("--data=../named", "--lr", "0.1")
+
     def __init__(
         self, tree: Path, cache: Path, name: str = "audit", *, goes_on: bool = True
     ) -> None:
         self.tree, self.scratch = tree, cache.parent / "scratch" / name
         shutil.rmtree(self.scratch, ignore_errors=True)
-        look = partial(fingerprint, tree, (), {tree / "report.json"})
+        look = partial(fingerprint, tree, self.words, {tree / "report.json"})
         self.kept = Kept(cache, "latest", look, goes_on=goes_on)
         self.number = 0
 
@@ -92,6 +94,11 @@ def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Audi
     (tree / ".git" / "HEAD").write_text("ref: refs/heads/main", encoding="utf-8")
     (tree / "train.py").write_text("import torch", encoding="utf-8")
     (tree / "link").symlink_to("train.py")
+    for name in ("named", "linked"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+        (tmp_path / name / "inner" / "data.bin").write_bytes(b"1234")
+    (tree / "data").symlink_to(tmp_path / "linked")
+    (tmp_path / "linked" / "back").symlink_to(tree)
     outside = tmp_path / "data.bin"
     outside.write_bytes(b"1234")
     monkeypatch.chdir(tree)
@@ -126,6 +133,10 @@ def _write(name: str) -> Callable[[Path], object]:
         _write("new.txt"),
         _write("../data.bin"),
         _write(".git/HEAD"),
+        _write("../named/inner/data.bin"),
+        _write("../named/inner/new.bin"),
+        _write("data/inner/data.bin"),
+        _write("data/inner/new.bin"),
         lambda tree: (tree / "train.py").unlink(),
         lambda tree: ((tree / "link").unlink(), (tree / "link").symlink_to("nowhere")),
         lambda _: os.environ.update(REPRO_AUDIT_TEST="1"),
