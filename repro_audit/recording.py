@@ -122,9 +122,15 @@ def record(
     Raises:
         UsageError: the file can not be written.
     """
+    started = time.monotonic()
     with _pinned(target, options, progress, instant=instant, python=python, warm=True) as pinned:
         floor, audit = pinned.floor, pinned.audit
-        report = replace(audit.report_of(floor), sources=())
+        report = replace(
+            audit.report_of(floor),
+            sources=(),
+            seconds=round(time.monotonic() - started, 3),
+            comparison=model.Comparison(reference=str(path), other=sides.THIS_RUN),
+        )
         if report.exit_code:
             return report
         watched = pinned.watched()
@@ -229,10 +235,9 @@ def _own_target(recorded: Record) -> Target:
 def _verified(recorded: Record, pinned: Pinned, tolerance: Tolerance) -> model.Report:
     """The report of one run against a record."""
     floor, audit = pinned.floor, pinned.audit
-    report = replace(audit.report_of(floor), sources=())
-    if floor.ended.status != "ok":
-        return report
     compared = model.Comparison(reference=recorded.name, other=sides.THIS_RUN)
+    if floor.ended.status != "ok":
+        return replace(audit.report_of(floor), sources=(), comparison=compared)
     a = sides.of_record(recorded, THE_RECORD)
     b = sides.of_trial(floor)
     found = comparison.compare(a, b, tolerance)

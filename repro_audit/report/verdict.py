@@ -45,7 +45,8 @@ def said(report: Report) -> str:
     if decision.verdict is Outcome.TARGET_FAILED:
         return "TARGET FAILED, so nothing was audited"
     if decision.verdict is Outcome.INCONCLUSIVE:
-        why = "not every trial could be judged"
+        compared = report.comparison is not None
+        why = "there is nothing to compare" if compared else "not every trial could be judged"
         return f"INCONCLUSIVE: {why if report.nothing_at_stake is None else 'nothing was at stake'}"
     if report.comparison is not None:
         return _compared(report.comparison, equal=decision.verdict is Outcome.REPRODUCIBLE)
