@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,9 @@ def test_each_step_says_what_comes_next(tmp_path: Path) -> None:
         ("see the gate", 0),
         ("write it", 0),
     ], "\n".join(step.printed for step in steps)
+    # On stderr, before the report: that it is proven, and its line once that is found.
+    assert re.search(r"^✗ os-entropy breaks rerun, proven in", steps[0].printed, re.MULTILINE)
+    assert "\n→ os-entropy: train.py:6  rng = np.random.default_rng()\n" in steps[0].printed
     assert "default_rng(0)" in (project / "train.py").read_text()
     assert "tool.repro-audit" in (project / "pyproject.toml").read_text()
 
