@@ -406,7 +406,8 @@ def facts_of(
     """What this trial learnt."""
     import torch
 
-    inputs.note(context.directory)
+    if request.kept:
+        inputs.note(context.directory)
 
     from repro_audit.probe.digest.tensors import opaque_forms
     from repro_audit.trial.fingerprint import fingerprint

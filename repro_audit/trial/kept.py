@@ -45,8 +45,8 @@ MOST_WRITTEN = 256 << 20
 MARGIN_SECONDS = 2.0
 """A file that changed so shortly before the audit may have been read as it was before."""
 _TRIAL, _TREE, _ENTRY = "trial", "tree", "entry.json"
-_PLACES = ("tree", "temporary", "first_tree", "compiled", "directory")
-"""Of a request: where the audit has its files, which `key` has in short."""
+_PLACES = ("tree", "temporary", "first_tree", "compiled", "directory", "kept")
+"""Of a request: where the audit has its files, which `key` has in short, and that they are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +162,10 @@ class Kept:
         facts = ended.facts
         if facts is None or not self._may_keep(ended, first=first):
             return
-        own = request.directory.parent.parent
+        # What is in the tree is known by its content.
+        own = {request.directory.parent.parent, request.tree.root}
         read = inputs.read(request.directory)
-        identities = {str(path): _identity(path) for path in read if own not in path.parents}
+        identities = {str(path): _identity(path) for path in read if own.isdisjoint(path.parents)}
         # What is not there any more, the program made for itself.
         known = {path: found for path, found in identities.items() if found is not None}
         if any(changed > self._began * 1e9 for *_, changed in known.values()):

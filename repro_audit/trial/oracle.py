@@ -498,6 +498,7 @@ class TrialOracle:
             tree=tree,
             seed=self.seed,
             # A resumed program may count its epochs anew.
+            kept=self.kept is not None and (self._keeps or self.floor is None),
             steps=self.steps if cut is None or self.floor is None else self.floor.facts.steps,
             until_epoch=self.until_epoch if cut is None else None,
             setting={**pinned, **setting},

@@ -84,6 +84,8 @@ class TrialRequest:
     """Noon of the audit's day, in seconds since 1970."""
     first_run_wrote: tuple[str, ...] = ()
     """Files that the floor's trial left in the tree, relative to its root; empty where the tree is cold."""
+    kept: bool = False
+    """It may be kept for later audits, so that what it read outside of its tree is noted."""
     probed: bool = True
     """Observe the training; else only count its steps."""
     unpinned: dict[str, list[str]] = field(default_factory=dict)

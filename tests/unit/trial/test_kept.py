@@ -227,6 +227,9 @@ def test_an_input_that_changes_meanwhile_is_not_trusted(
     audit = again()
     audit.trial(first=True, reads=audit.tree.parent / "data.bin")
     assert not again().trial(first=True)
+    audit = again()
+    audit.trial(first=True, reads=audit.tree / "train.py")
+    assert again().trial(first=True), "that is known by its content"
 
 
 def test_what_the_first_trial_wrote_is_there_again(again: Callable[..., Audit]) -> None:
