@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 """Seconds."""
-LONG_SECONDS = 10.0
+LONG_SECONDS = 30.0
 """Trials of which the first takes longer are worth the room that they take on the disk."""
 
 

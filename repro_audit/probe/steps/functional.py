@@ -32,6 +32,14 @@ class Steps(Protocol):
         """Whether what is differentiated by may be the parameters."""
         ...
 
+    def settle(self) -> None:
+        """Count a step where parameters were changed by hand since gradients were last asked for."""
+        ...
+
+    def remember(self) -> None:
+        """Gradients are asked for, perhaps by data: parameters of modules that change from now on make a step."""
+        ...
+
     def differentiates(self, arguments: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Gradients by these are asked for."""
         ...
@@ -67,6 +75,8 @@ class Functional:
             if self._steps_elsewhere is None:
                 self._steps_elsewhere = _is_an_optimizer_around()
             if self._steps_elsewhere:
+                self._steps.settle()
+                self._steps.remember()
                 return impl(*args, **kwargs)
             given = bind(impl, *args, **kwargs).arguments
             self._steps.differentiates(_chosen(given["args"], given["argnums"]))

@@ -238,7 +238,7 @@ class Hooks:
             if _thread() != self._thread or self._muted or _is_transforming():
                 return grad(*args, **kwargs)
             self._meet_tensors(args[0] if args else kwargs.get("outputs"))
-            self._remember_parameters()
+            self.remember()
             earlier, self._clock.phase = self._clock.phase, _BACKWARD
             try:
                 return grad(*args, **kwargs)
@@ -273,7 +273,7 @@ class Hooks:
         self._probe.backwards += 1
         if not self._probe.steps and self._probe.backwards > MOST_BACKWARDS:
             raise StopTraining
-        self._remember_parameters()
+        self.remember()
 
     # torch.func
 
@@ -379,7 +379,7 @@ class Hooks:
             self._models.tensors(parameters)
         self.settle()
 
-    def _remember_parameters(self) -> None:
+    def remember(self) -> None:
         """Before a backward of a program of which no optimizer is known: a change after it is a step."""
         if self._may_be_by_hand():
             with reading(_MODULE):

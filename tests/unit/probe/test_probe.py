@@ -479,6 +479,24 @@ def test_torch_func_makes_no_steps_beside_an_optimizer(tmp_path: Path) -> None:
         assert watched.probe.steps == 2
 
 
+def test_modules_that_are_changed_by_hand_beside_an_optimizer_make_steps(tmp_path: Path) -> None:
+    net = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def train() -> None:
+        while optimizer.param_groups:
+            own = {"weight": net.weight.detach()[0], "bias": net.bias.detach()}
+            slopes = torch.func.grad(squared)(own, torch.ones(4, 2))
+            with torch.no_grad():
+                net.weight.sub_(0.1 * slopes["weight"])
+
+    with watching(tmp_path, max_steps=3) as watched:
+        watched.probe.module(net)
+        with pytest.raises(StopTraining):
+            train()
+        assert watched.probe.steps == 3
+
+
 def test_values_by_identity_come_in_the_order_in_which_they_were_set() -> None:
     values: ByIdentity[int] = ByIdentity()
     first, second = nn.Identity(), nn.Identity()
