@@ -113,7 +113,7 @@ class SecondFloor:
 class RunPin:
     """How `repro-audit exec` pins a source in a run that is no trial; it changes no result on purpose."""
 
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What is set in the environment, unless the user has set it."""
     line: str = ""
     """What each Python runs once it has imported torch, and what a user would write; the program may change it."""
