@@ -91,7 +91,7 @@ def test_an_audit_that_was_killed_goes_on_and_says_the_same(tmp_path: Path) -> N
     whole, all_made = audit(tree, "whole", "whole.log")
     assert without_times(went_on.report) == without_times(whole.report)
     assert whole.broke == {"clock"}
-    assert "rerun breaks so far, after 3 trials" in whole.terminal
+    assert "a run differs, and why is looked for, after 3 trials" in whole.terminal
     assert f"{before} trials of earlier audits taken" in went_on.terminal
     assert made == all_made - before
     answered, made = audit(tree, "whole", "answered.log")
