@@ -101,7 +101,15 @@ def _claim(processes: Path) -> Path:
 def _fail(place: Path) -> NoReturn:
     """End: what failed is ours, and must not pass for the program's."""
     (place / DEFECT).write_text(traceback.format_exc(), encoding="utf-8")
-    os._exit(InternalError.exit_code)
+    _end(InternalError.exit_code)
+
+
+def _end(status: int) -> NoReturn:
+    """End, whatever the program would catch; what it has printed is printed."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(status)
 
 
 def rank_here() -> int:
@@ -220,13 +228,10 @@ class Traced:
             _fail(self.place)
 
     def _enough(self) -> None:
-        """All steps are made: leave what is known, and end, whatever the program would catch."""
+        """All steps are made: leave what is known, and end."""
         self._save()
         self._await_peers()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):
-                stream.flush()
-        os._exit(0)
+        _end(0)
 
     def _end(self) -> None:
         """The program came to its own end."""
