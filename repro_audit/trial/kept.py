@@ -27,7 +27,7 @@ from repro_audit.experiment import RunStatus  # noqa: TC001 - `loads` reads anno
 from repro_audit.probe import inputs
 from repro_audit.storage.border import dumps, loads
 from repro_audit.storage.facts import Facts
-from repro_audit.trial.program import Identity, identity
+from repro_audit.trial.program import PACKAGE, Identity, identity
 from repro_audit.trial.request import FACTS
 from repro_audit.trial.runner import Ended
 
@@ -162,10 +162,14 @@ class Kept:
         facts = ended.facts
         if facts is None or not self._may_keep(ended, first=first):
             return
-        # What is in the tree is known by its content.
-        own = {request.directory.parent.parent, request.tree.root}
+        # What is in the tree is known by its content, and so is the tool, whatever byte code comes beside its text.
+        own = {request.directory.parent.parent, request.tree.root, PACKAGE}
         read = inputs.read(request.directory)
-        identities = {str(path): _identity(path) for path in read if own.isdisjoint(path.parents)}
+        identities = {
+            str(path): _identity(path)
+            for path in read
+            if own.isdisjoint((path, *path.parents)) and "__pycache__" not in path.parts
+        }
         # What is not there any more, the program made for itself.
         known = {path: found for path, found in identities.items() if found is not None}
         if any(changed > self._began * 1e9 for *_, changed in known.values()):

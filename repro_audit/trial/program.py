@@ -33,7 +33,7 @@ MOST_FILES = 200_000
 """A tree of more takes too long to look at."""
 _BYTES_READ = 1 << 20
 """A file of the tree up to here is known by its content."""
-_PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[1]
 _OF_A_SESSION = frozenset(
     (
         *("_", "SHLVL", "OLDPWD", "COLUMNS", "LINES", "TERM", "COLORTERM", "WINDOWID", "DISPLAY"),
@@ -74,7 +74,7 @@ def fingerprint(
             content = _digest(path, identity(status)) if small else ""
             name = path.relative_to(root) if path.is_relative_to(root) else path
             files[str(name)] = content or repr(identity(status))
-    tool = [_digest(path, identity(path.stat())) for path in sorted(_PACKAGE.rglob("*.py"))]
+    tool = [_digest(path, identity(path.stat())) for path in sorted(PACKAGE.rglob("*.py"))]
     others = {
         **{f"${name}": value for name, value in os.environ.items() if _counts(name)},
         "repro-audit": [__version__, *tool],

@@ -41,6 +41,8 @@ FLAGS = (
 def session(tree: Path, cache: str, log: str) -> dict[str, str]:
     return {
         **environment(),
+        # Other tests may run in this tree for the first time.
+        "PYTHONDONTWRITEBYTECODE": "1",
         "XDG_CACHE_HOME": str(tree.parent / cache),
         "SSH_RUNS": str(tree.parent / log),
     }
