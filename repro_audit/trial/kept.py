@@ -14,6 +14,7 @@ import math
 import os
 import secrets
 import shutil
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -164,7 +165,8 @@ class Kept:
             return
         # What is in the tree is known by its content, and so is the tool, whatever byte code comes beside its text.
         own = {request.directory.parent.parent, request.tree.root, PACKAGE}
-        read = inputs.read(request.directory)
+        # Of where Python looks for modules, the program's digest has the names.
+        read = inputs.read(request.directory) - set(map(Path, sys.path))
         identities = {
             str(path): _identity(path)
             for path in read

@@ -91,6 +91,7 @@ def test_a_trial_writes_into_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.deep
 def test_a_later_trial_finds_what_earlier_ones_compiled(
     tmp_path: Path, interpreters: Interpreters, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,11 @@ PROGRAMS = {
 }
 
 
-DEEP = ("pickled-embedding", "thread-count"), ("numpy-rng", "seed-effect", "worker-start-method")
+DEEP = (
+    ("pickled-embedding", "thread-count"),
+    ("cudnn-benchmark", "cudnn-deterministic", "python-rng"),
+    ("numpy-rng", "seed-effect", "worker-start-method"),
+)
 
 
 @pytest.mark.parametrize(
