@@ -209,7 +209,6 @@ class Audit:
         floor = self.floor()
         if floor.ended.status != "ok":
             return self.report_of(floor)
-        self.oracle.told = self._hear
         floor = self._compared_with_another(floor)
         levels, untried = self._levels(floor.facts)
         factors = [_factor(self.sources[name], value) for name, value in levels.items()]
@@ -258,8 +257,8 @@ class Audit:
         if odd or nothing_at_stake(floor.facts, floor.trace) is None:
             # A run that differs need be no source's doing: whose it is, the experiment tells.
             said = "? a run differs, and why is looked for" if odd else "✓ rerun holds so far"
-            seconds = time.monotonic() - self.started
-            self.progress.found(f"{said}, after {1 + len(others)} trials in {seconds:.0f} s")
+            passed = time.monotonic() - self.started
+            self.progress.found(f"{said}, after {1 + len(others)} trials in {passed:.0f} s")
 
     def _warm(self) -> None:
         """Have zygotes start beside the first trial."""

@@ -41,9 +41,8 @@ def grid(drift: Drift) -> list[tuple[LayerDrift, list[Cell]]]:
             return Cell(said="same", shade=0)
         if size is None:
             return Cell(said="differs", shade=None)
-        if (
-            not 0 < size < math.inf
-        ):  # a NaN against a number; or signs of zero, which are no distance apart
+        # A NaN against a number; or signs of zero, which are no distance apart.
+        if not 0 < size < math.inf:
             return Cell(said=f"{size:.1e}", shade=1 if size == 0 else SHADES)
         part = (math.log(size) - low) / ((high - low) or 1.0)
         return Cell(said=f"{size:.1e}", shade=1 + round(part * (SHADES - 1)))

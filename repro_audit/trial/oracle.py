@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,12 @@ def part(reference: Trial, diverged: Trial, common: Common | None = None) -> Div
         difference=difference,
         narrowed=common is not None,
     )
+
+
+@lru_cache(maxsize=1)
+def _parameters(floor: Path) -> tuple[Key, ...]:
+    """Whose values each repeat saves, by the directory of the first trial."""
+    return drift.keys(Trace.open(floor / "trace"))
 
 
 def _ran_whole(trial: Trial) -> bool:
@@ -290,7 +297,7 @@ class TrialOracle:
             return ()
         diverging_pairs = [part(self.floor, trial) for trial in earlier]
         first = {diverging.key for diverging in diverging_pairs if diverging is not None}
-        return tuple(sorted({*first, *drift.keys(self.floor.trace)}))
+        return tuple(sorted({*first, *_parameters(self.floor.directory)}))
 
     def try_as_is(self, *, probed: bool) -> Trial:
         """Run the program as it is, with nothing pinned, in a fresh interpreter; `probed` or only counted."""
@@ -497,8 +504,8 @@ class TrialOracle:
             target=self.target,
             tree=tree,
             seed=self.seed,
-            # A resumed program may count its epochs anew.
             kept=self.kept is not None and (self._keeps or self.floor is None),
+            # A resumed program may count its epochs anew.
             steps=self.steps if cut is None or self.floor is None else self.floor.facts.steps,
             until_epoch=self.until_epoch if cut is None else None,
             setting={**pinned, **setting},
@@ -549,8 +556,7 @@ class TrialOracle:
         else:
             self.isolation.discard(request.tree)
         trace = request.directory / "trace"
-        joined = kept or request.cut is None or self.floor is None
-        if ended.status == "ok" and not joined and request.cut and self.floor:
+        if ended.status == "ok" and not kept and request.cut is not None and self.floor is not None:
             halves.join(request, request.cut, straight=self.floor.trace)
         return Trial(
             id=request.directory.name,
