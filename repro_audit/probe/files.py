@@ -73,13 +73,16 @@ def relative(file: str) -> str:
 # In the trial
 
 
-def install(root: Path, log: Path) -> None:
-    """Log what is opened below `root`, in this process and those forked from it; called again, to another log."""
+def install(root: Path, log: Path, *, outside: bool = True) -> None:
+    """Log what is opened below `root`, in this process and those forked from it; called again, to another log.
+
+    Of what is read `outside` of it, `inputs` has the paths beside the log.
+    """
     global _watch, _hooked  # noqa: PLW0603 - an audit hook can't be removed, so it finds here what to do
     if not _hooked:
         sys.addaudithook(_hook)
         _hooked = True
-    _watch = _Watch(root, log)
+    _watch = _Watch(root, log, outside=outside)
 
 
 def uninstall() -> None:
@@ -113,7 +116,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 class _Watch:
     """What to log, and what was logged."""
 
-    def __init__(self, root: Path, log: Path) -> None:
+    def __init__(self, root: Path, log: Path, *, outside: bool) -> None:
         self.root = os.path.realpath(root)
         self.log = os.path.abspath(log)  # noqa: PTH100 - strings, for speed
         self._prefixes = tuple({self.root + os.sep, os.path.abspath(root) + os.sep})  # noqa: PTH100
@@ -121,7 +124,8 @@ class _Watch:
         self._here: Counter[tuple[str | None, int | None, str]] = Counter()
         self._busy = False
         self._last_read = ""
-        self._outside: set[str] = set()
+        self._outside: set[str] | None = set() if outside else None
+        """What was looked at by `_read_outside`; None where that is not wanted."""
 
     def opened(self, path: Any, mode: str | None, flags: int) -> None:
         """A file is about to be opened."""
@@ -142,7 +146,7 @@ class _Watch:
 
     def listed(self, path: Any) -> None:
         """A directory is about to be listed."""
-        if self._busy or isinstance(path, int):
+        if self._busy or self._outside is None or isinstance(path, int):
             return
         self._busy = True
         try:
@@ -154,7 +158,7 @@ class _Watch:
 
     def _read_outside(self, name: str) -> None:
         """Note, once, what was read that is not below the tree, or there by a link only."""
-        if name in self._outside:
+        if self._outside is None or name in self._outside:
             return
         self._outside.add(name)
         real = os.path.realpath(name)

@@ -123,7 +123,8 @@ def _train(request: TrialRequest, context: TrialContext, notes: Notes, *, fresh:
     trace = TraceWriter(request.directory / "trace")
     with ExitStack() as stack:
         if request.probed:
-            files.install(request.tree.map(request.tree.root), request.directory / "files.jsonl")
+            log = request.directory / "files.jsonl"
+            files.install(request.tree.map(request.tree.root), log, outside=request.kept)
         for name, level in request.setting.items():
             stack.enter_context(in_force(sources[name], level, context))
         seed_ambient(context)

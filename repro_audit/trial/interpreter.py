@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from repro_audit.errors import InternalError
-from repro_audit.isolation.processes import die_with_parent, no_core_dumps
+from repro_audit.isolation.processes import die_with_parent, leave, no_core_dumps
 from repro_audit.isolation.room import no_room, to_json
 from repro_audit.isolation.sandbox import enter
 from repro_audit.sources import built_in
@@ -151,11 +151,7 @@ class Server:
         ) as error:  # the target's own errors end in the facts: this is one of ours
             _tell_defect(error, directory)
         finally:
-            with suppress(Exception):
-                sys.stdout.flush()
-            with suppress(Exception):
-                sys.stderr.flush()
-            os._exit(status)
+            leave(status)
 
     def reap(self) -> None:
         """Report the children that ended."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import gc
 import json
 import linecache
-import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from repro_audit.errors import TargetError
+from repro_audit.isolation.processes import leave
 from repro_audit.probe.files import users_place
 from repro_audit.probe.saves import Saves
 
@@ -122,10 +122,7 @@ class _FirstHalf:
         processes = sys.modules.get("multiprocessing")
         for child in processes.active_children() if processes is not None else ():
             child.kill()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):
-                stream.flush()
-        os._exit(0)
+        leave(0)
 
 
 class _SecondHalf:

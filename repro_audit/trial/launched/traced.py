@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from repro_audit.errors import InternalError, TargetError
+from repro_audit.isolation.processes import leave
 from repro_audit.probe import files
 from repro_audit.sources import of_trial
 from repro_audit.storage.border import dumps
@@ -101,15 +102,7 @@ def _claim(processes: Path) -> Path:
 def _fail(place: Path) -> NoReturn:
     """End: what failed is ours, and must not pass for the program's."""
     (place / DEFECT).write_text(traceback.format_exc(), encoding="utf-8")
-    _end(InternalError.exit_code)
-
-
-def _end(status: int) -> NoReturn:
-    """End, whatever the program would catch; what it has printed is printed."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
-    os._exit(status)
+    leave(InternalError.exit_code)
 
 
 def rank_here() -> int:
@@ -173,7 +166,8 @@ class Traced:
         sys.excepthook = self._excepthook
         atexit.register(self._guarded, self._end)
         if request.probed:
-            files.install(request.tree.map(request.tree.root), self.place / "files.jsonl")
+            log = self.place / "files.jsonl"
+            files.install(request.tree.map(request.tree.root), log, outside=request.kept)
         self.sources = of_trial(request.plugins)
         for name, level in request.setting.items():
             self._stack.enter_context(in_force(self.sources[name], level, context))
@@ -231,7 +225,7 @@ class Traced:
         """All steps are made: leave what is known, and end."""
         self._save()
         self._await_peers()
-        _end(0)
+        leave(0)
 
     def _end(self) -> None:
         """The program came to its own end."""
