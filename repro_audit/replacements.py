@@ -31,6 +31,12 @@ class Replacements(ExitStack):
 
         self.setting(put, old, new)
 
+    def function(self, owner: Any, name: str, new: Any) -> None:
+        """Replace a function of a module or a class by one of that name, so that pickle finds it."""
+        new.__name__ = new.__qualname__ = name
+        new.__module__ = getattr(owner, "__module__", owner.__name__)
+        self.attribute(owner, name, new)
+
     def method(self, cls: type, name: str, new: Any) -> None:
         """Replace what a class of C code defines itself, which Python lets nobody set.
 

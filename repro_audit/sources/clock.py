@@ -218,9 +218,7 @@ class _Face:
                 return read(*given[:arguments])
             return answer
 
-        function.__name__ = function.__qualname__ = name  # so that pickle finds it
-        function.__module__ = "time"
-        self._replacements.attribute(time, name, function)
+        self._replacements.function(time, name, function)
 
     def _show_method(self, cls: type, name: str, read: Callable[..., Any]) -> None:
         """Have a class method answer the program with `read`."""

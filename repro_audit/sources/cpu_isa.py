@@ -86,6 +86,7 @@ from typing import TYPE_CHECKING, Any
 from repro_audit.isolation import compiled
 from repro_audit.probe.files import is_users
 from repro_audit.source import Fix, Levels, RunPin, Scope, Source, Verdict, listed
+from repro_audit.sources.emulation.names import variables
 from repro_audit.storage import fingerprint
 
 if TYPE_CHECKING:
@@ -214,15 +215,8 @@ def levels(facts: Facts) -> Levels | str:
 @contextmanager
 def apply(level: str, _trial: TrialContext) -> Iterator[None]:
     """Set the variables, which the libraries read at their first kernel; no kernel has run yet."""
-    variables = capped(level)
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    yield
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    with variables(capped(level)):
+        yield
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:

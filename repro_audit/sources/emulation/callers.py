@@ -8,16 +8,20 @@ nothing of it reaches the result.
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.files import is_users
 from repro_audit.sources._program import behind, direct_caller
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
+
+    from repro_audit.sources._program import Lines
 
 _SOURCES = str(Path(__file__).resolve().parents[1]) + os.sep
 """Whose functions stand in for others; what the audit asks for itself, such as the names of files, is its own."""
@@ -65,6 +69,25 @@ def asker(frame: FrameType | None, through: tuple[str, ...] = ()) -> FrameType |
         return own
     users, importing = behind(frame)
     return None if importing else users
+
+
+def noting(
+    original: Callable[..., Any],
+    lines: Lines,
+    through: tuple[str, ...] = (),
+    shown: Callable[[Any], Any] | None = None,
+) -> Callable[..., Any]:
+    """What stands in for a function: it notes the line that asks, which is told what `shown` makes of the answer."""
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        answer = original(*args, **kwargs)
+        users = asker(sys._getframe(1), through)
+        if users is None:
+            return answer
+        lines.note(users)
+        return answer if shown is None else shown(answer)
+
+    return function
 
 
 def asks(frame: FrameType | None, through: tuple[str, ...] = ()) -> FrameType | None:

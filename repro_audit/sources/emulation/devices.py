@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import builtins
-import io
 import os
-import pathlib
 import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
+
+from repro_audit.sources.emulation.opening import holding, replace_open
+from repro_audit.sources.emulation.stat import replace_with_support
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,12 +36,7 @@ def replace_devices(draw: Draw, replacements: Replacements) -> None:
         if not isinstance(path, (str, bytes, os.PathLike)) or os.fsdecode(path) not in DEVICES:
             return None
         drawn = draw(MOST, frame)
-        if drawn is None:
-            return None
-        file = os.memfd_create("urandom")
-        os.write(file, drawn)
-        os.lseek(file, 0, os.SEEK_SET)
-        return file
+        return None if drawn is None else holding(drawn)
 
     def open_(file: Any, mode: Any = "r", *args: Any, **kwargs: Any) -> Any:
         reads = isinstance(mode, str) and "r" in mode
@@ -51,18 +47,8 @@ def replace_devices(draw: Draw, replacements: Replacements) -> None:
         made = filled(path, sys._getframe(1)) if not flags & os.O_ACCMODE else None
         return descriptor(path, flags, mode, dir_fd=dir_fd) if made is None else made
 
-    open_.__name__ = open_.__qualname__ = "open"  # so that pickle finds it
-    open_.__module__ = "io"
-    os_open.__name__ = os_open.__qualname__ = "open"
-    os_open.__module__ = "os"
-    for owner in (builtins, io):
-        replacements.attribute(owner, "open", open_)
-    replacements.attribute(os, "open", os_open)
-    os.supports_dir_fd.add(os_open)
-    replacements.callback(os.supports_dir_fd.discard, os_open)
-    accessor = getattr(pathlib, "_NormalAccessor", None)  # Python 3.10 looks it up there
-    if accessor is not None:
-        replacements.attribute(accessor, "open", staticmethod(open_))
+    replace_open(open_, replacements)
+    replace_with_support(os, "open", os_open, replacements)
 
 
 def replace_names(draw: Draw, replacements: Replacements) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import io
 import itertools
 import multiprocessing.process
 import os
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.sources._program import Lines, behind, direct_caller
 from repro_audit.sources.emulation.callers import asks, may_ask
+from repro_audit.sources.emulation.opening import replace_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -318,10 +318,7 @@ class Identities:
         def open_(file: Any, *args: Any, **kwargs: Any) -> Any:
             return opened(self.path(file), *args, **kwargs)
 
-        open_.__name__ = open_.__qualname__ = "open"
-        open_.__module__ = "io"
-        for owner in (builtins, io):
-            self._replacements.attribute(owner, "open", open_)
+        replace_open(open_, self._replacements)
 
     def path(self, path: Any) -> Any:
         """A path with what the operating system calls the process in it."""
@@ -345,6 +342,4 @@ class Identities:
                 kwargs["pid"] = real(kwargs["pid"])
             return original(*given, **kwargs)
 
-        function.__name__ = function.__qualname__ = name  # so that pickle finds it
-        function.__module__ = getattr(original, "__module__", None) or "os"
-        self._replacements.attribute(owner, name, function)
+        self._replacements.function(owner, name, function)

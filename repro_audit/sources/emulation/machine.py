@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from repro_audit.replacements import Replacements
 from repro_audit.sources._program import Lines, read_lines
 from repro_audit.sources.emulation import names
-from repro_audit.sources.emulation.callers import asker
+from repro_audit.sources.emulation.callers import asker, noting
 from repro_audit.sources.emulation.stat import (
     STAT,
     TIMES,
@@ -75,7 +75,12 @@ def watched(level: str, trial: TrialContext) -> Iterator[None]:
     """Note who asks, and answer as the level says."""
     with Replacements() as replacements:
         lines = {name: Lines(trial.directory / _log(name)) for name in ASKS}
-        _watch_directory(lines[START], replacements)
+        for name in (
+            "getcwd",
+            "getcwdb",
+        ):  # `os.path.relpath`, `abspath`, `Path.cwd` and `absolute` too
+            new = noting(getattr(os, name), lines[START], _PATHS)
+            replacements.function(os, name, new)
         _watch_temporary(lines[TEMPORARY], replacements)
         _show_cpus(lines[CPUS], replacements, trial, other=level == CPUS)
         _show_memory(lines[MEMORY], replacements, trial, other=level == MEMORY)
@@ -86,31 +91,11 @@ def watched(level: str, trial: TrialContext) -> Iterator[None]:
         yield
 
 
-def _watch_directory(lines: Lines, replacements: Replacements) -> None:
-    """`os.getcwd`, and what is made of it: `os.path.relpath`, `abspath`, `Path.cwd`, `Path.absolute`."""
-    for name in ("getcwd", "getcwdb"):
-        original = getattr(os, name)
-
-        def function(original: Any = original) -> Any:
-            users = asker(sys._getframe(1), _PATHS)
-            if users is not None:
-                lines.note(users)
-            return original()
-
-        replacements.attribute(os, name, function)
-
-
 def _watch_temporary(lines: Lines, replacements: Replacements) -> None:
     """`tempfile.gettempdir`, and with it all that `tempfile` makes; `TMPDIR` in the environment."""
     directory = tempfile._gettempdir  # type: ignore[attr-defined]
+    replacements.function(tempfile, "_gettempdir", noting(directory, lines, ("tempfile",)))
     item = os._Environ.__getitem__
-
-    def gettempdir() -> str:
-        users = asker(sys._getframe(1), ("tempfile",))
-        if users is not None:
-            lines.note(users)
-        found: str = directory()
-        return found
 
     def getitem(environ: Any, key: Any) -> Any:
         if key in ("TMPDIR", b"TMPDIR"):
@@ -119,7 +104,6 @@ def _watch_temporary(lines: Lines, replacements: Replacements) -> None:
                 lines.note(users)
         return item(environ, key)
 
-    replacements.attribute(tempfile, "_gettempdir", gettempdir)
     replacements.attribute(os._Environ, "__getitem__", getitem)
 
 
@@ -133,19 +117,9 @@ def _show_cpus(
 ) -> None:
     def show(owner: Any, name: str) -> None:
         original = vars(owner).get(name)
-        if original is None:
-            return
-
-        def function(*args: Any, **kwargs: Any) -> Any:
-            users = asker(sys._getframe(1), _POOLS)
-            if users is not None:
-                lines.note(users)
-            answer = original(*args, **kwargs)
-            return _of_another(answer) if other and users is not None else answer
-
-        function.__name__ = function.__qualname__ = name
-        function.__module__ = owner.__name__
-        replacements.attribute(owner, name, function)
+        if original is not None:
+            new = noting(original, lines, _POOLS, _of_another if other else None)
+            replacements.function(owner, name, new)
 
     for name in ("cpu_count", "process_cpu_count", "sched_getaffinity"):
         show(os, name)
@@ -180,24 +154,18 @@ def _show_memory(
 
     replacements.attribute(os, "sysconf", shown)
 
+    def memory(found: Any) -> Any:
+        free = found.total // share
+        total = found.total // 2 if other else found.total
+        percent = round(100 * (total - free) / total, 1)
+        return found._replace(
+            total=total, available=free, free=free, used=total - free, percent=percent
+        )
+
     def show_psutil() -> None:
         psutil = sys.modules["psutil"]
-        virtual_memory = psutil.virtual_memory
-
-        def memory() -> Any:
-            found = virtual_memory()
-            users = asker(sys._getframe(1))
-            if users is None:
-                return found
-            lines.note(users)
-            free = found.total // share
-            total = found.total // 2 if other else found.total
-            percent = round(100 * (total - free) / total, 1)
-            return found._replace(
-                total=total, available=free, free=free, used=total - free, percent=percent
-            )
-
-        replacements.attribute(psutil, "virtual_memory", memory)
+        new = noting(psutil.virtual_memory, lines, shown=memory)
+        replacements.function(psutil, "virtual_memory", new)
 
     trial.when_imported("psutil", show_psutil)
 
@@ -208,19 +176,8 @@ def _show_disk(
     """The size of the disk, and of what is free of it; how that changes from run to run is another source's."""
 
     def show(owner: Any, name: str, halved: Callable[[Any], Any]) -> None:
-        original = getattr(owner, name)
-
-        def function(*args: Any, **kwargs: Any) -> Any:
-            found = original(*args, **kwargs)
-            users = asker(sys._getframe(1))
-            if users is None:
-                return found
-            lines.note(users)
-            return halved(found) if other else found
-
-        function.__name__ = function.__qualname__ = name
-        function.__module__ = owner.__name__
-        replace_with_support(owner, name, function, replacements)
+        new = noting(getattr(owner, name), lines, shown=halved if other else None)
+        replace_with_support(owner, name, new, replacements)
 
     show(os, "statvfs", _half_of_blocks)
     show(os, "fstatvfs", _half_of_blocks)

@@ -178,7 +178,10 @@ def _may_hand_on(frame: FrameType | None, module: str) -> bool:
 def replace_with_support(owner: Any, name: str, new: Any, replacements: Replacements) -> None:
     """Replace a function of `os`, also where that tells which arguments it supports."""
     old = vars(owner)[name]
-    replacements.attribute(owner, name, staticmethod(new) if isinstance(owner, type) else new)
+    if isinstance(owner, type):
+        replacements.attribute(owner, name, staticmethod(new))
+    else:
+        replacements.function(owner, name, new)
     for group in (os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks):
         if old in group:  # `shutil` looks there
             group.add(new)

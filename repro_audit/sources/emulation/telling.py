@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import pathlib
 import socket
 import stat
 import subprocess
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from repro_audit.probe.files import is_users
 from repro_audit.sources._program import behind
 from repro_audit.sources.emulation.callers import asker, installed_package, standard_module
+from repro_audit.sources.emulation.opening import holding, replace_open
 from repro_audit.sources.emulation.outside import MOST_BYTES
 from repro_audit.sources.emulation.stat import FSTAT
 
@@ -55,10 +55,8 @@ class Commands:
             out, err = communicate(process, input, timeout)
             return spoken.in_place_of(out), err
 
-        init.__name__ = "__init__"
-        communicated.__name__ = "communicate"
-        replacements.attribute(subprocess.Popen, "__init__", init)
-        replacements.attribute(subprocess.Popen, "communicate", communicated)
+        replacements.function(subprocess.Popen, "__init__", init)
+        replacements.function(subprocess.Popen, "communicate", communicated)
 
     def _watch(self, process: Any, users: FrameType) -> None:
         """Put our reader in place of the one of its output."""
@@ -195,13 +193,7 @@ class Files:
             made = self._kept(file, sys._getframe(1)) if reads else None
             return opened(file if made is None else made, mode, *args, **kwargs)
 
-        open_.__name__ = open_.__qualname__ = "open"  # so that pickle finds it
-        open_.__module__ = "io"
-        for owner in (builtins, io):
-            replacements.attribute(owner, "open", open_)
-        accessor = getattr(pathlib, "_NormalAccessor", None)  # Python 3.10 looks it up there
-        if accessor is not None:
-            replacements.attribute(accessor, "open", staticmethod(open_))
+        replace_open(open_, replacements)
 
     def _kept(self, file: Any, frame: FrameType | None) -> int | None:
         """A file with the content that was kept; None where the real one is to be read."""
@@ -223,12 +215,7 @@ class Files:
             return None
         kept = self._answers.kept(question)
         self._answers.told(question, content, whole=whole)
-        if kept is None or not hasattr(os, "memfd_create"):
-            return None
-        made = os.memfd_create("kept")
-        os.write(made, kept)
-        os.lseek(made, 0, os.SEEK_SET)
-        return made
+        return None if kept is None else holding(kept)
 
     def _content(self, path: str) -> tuple[bytes | None, bool]:
         """A file's content, or what tells of a change of a long one; None for what is no file."""
@@ -280,7 +267,7 @@ class Measures:
         for name in names:
             original = vars(owner).get(name)
             if original is not None:
-                self._replacements.attribute(owner, name, self._watched(module, name, original))
+                self._replacements.function(owner, name, self._watched(module, name, original))
 
     def _watched(self, module: str, name: str, original: Any) -> Any:
         def function(*args: Any, **kwargs: Any) -> Any:
@@ -296,8 +283,6 @@ class Measures:
             self._answers.told(question, written, whole=whole)
             return answer if kept is None else _made(kept, answer)
 
-        function.__name__ = function.__qualname__ = name
-        function.__module__ = module
         return function
 
 
@@ -350,9 +335,8 @@ class Connections:
             self._note(connection, memoryview(buffer).cast("B")[:count], sys._getframe(1))
             return count
 
-        for name, new in (("recv", received), ("recv_into", received_into)):
-            new.__name__ = name
-            replacements.attribute(socket.socket, name, new)  # inherited from C code
+        replacements.function(socket.socket, "recv", received)  # inherited from C code
+        replacements.function(socket.socket, "recv_into", received_into)
         trial.when_imported("ssl", self._watch_encrypted)
 
     def _watch_encrypted(self) -> None:
