@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import linecache
-import os
 import time
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-import xxhash
 
 from repro_audit.config import seconds
 from repro_audit.errors import BudgetSpentError
@@ -31,31 +26,26 @@ from repro_audit.findings.inspection import Finding, Suspicion, inspect
 from repro_audit.findings.measurement import measure, reference_setting
 from repro_audit.findings.stakes import nothing_at_stake
 from repro_audit.findings.wording import in_words, working_directory
-from repro_audit.isolation.room import no_room
-from repro_audit.isolation.sandbox import Isolation, plan_isolation
 from repro_audit.report import model
+from repro_audit.session import session
 from repro_audit.source import Levels, Scope, Source, Verdict, configured, listed
 from repro_audit.sources import (
-    built_in,
     catalogue,
     installed,
 )
 from repro_audit.storage.facts import Facts
 from repro_audit.storage.reads import Suspect
 from repro_audit.trial import first_trial
-from repro_audit.trial.kept import Kept
 from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle, part
-from repro_audit.trial.program import fingerprint
 from repro_audit.trial.request import Watch
-from repro_audit.trial.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from repro_audit.config import Options
     from repro_audit.report.progress import Progress
     from repro_audit.target import Target
-    from repro_audit.trial.runner import Python
+    from repro_audit.trial.kept import Kept
 
 T = TypeVar("T")
 
@@ -63,8 +53,6 @@ SHORT_TRAINING = 2.0
 """Seconds of training in a trial below which trials run side by side; longer ones have the cores to themselves."""
 SMALL_SHARE = 0.3
 """Of a CUDA device's memory: trials that hold more do not run side by side, lest one find too little."""
-SHOWN_VARIED = 3
-"""Progress names what a trial varies, up to so many sources."""
 FIRST_VERDICT = 2
 """So many trials beside the first one tell how the promise of a rerun stands so far."""
 MOST_NAMED = 3
@@ -91,58 +79,6 @@ def audit(
     return dataclasses.replace(report, seconds=round(time.monotonic() - started, 3))
 
 
-@contextmanager
-def session(
-    target: Target,
-    options: Options,
-    progress: Progress,
-    *,
-    python: Python | None = None,
-    kept_in: Path | None = None,
-) -> Iterator[TrialOracle]:
-    """What runs trials of a target from the current directory; nothing is left of it in the end.
-
-    Args:
-        target: what is run.
-        options: how.
-        progress: shows trials as they run.
-        python: which interpreters run the trials; this one where none is given.
-        kept_in: where trials are kept for a later audit; None for nowhere.
-    """
-    linecache.checkcache()  # a file may have changed since another session read lines of it
-    name = xxhash.xxh3_64_hexdigest(repr((Path.cwd(), target)).encode())
-    isolation = plan_isolation(Path.cwd(), name=name if kept_in else "")
-    printed = (Path(f"/proc/self/fd/{stream}").resolve() for stream in (1, 2))
-    words = (*target.argv, *target.launched, *(options.resume_args or ()))
-    look = partial(fingerprint, isolation.root, words, {*options.outputs, *printed})
-    kept = Kept(kept_in, name, look, goes_on=options.goes_on) if kept_in else None
-    try:
-        with Runner(
-            side_by_side=options.jobs or min(2, os.cpu_count() or 1),
-            timeout=options.timeout,
-            temporary=_temporary_directory(isolation),
-            progress=_shown_on(progress),
-            planned=progress.plan,
-            python=python,
-        ) as runner:
-            yield TrialOracle(
-                runner=runner,
-                isolation=isolation,
-                sources=_in_force(options),
-                target=target,
-                seed=options.seed,
-                steps=options.steps,
-                until_epoch=options.until_epoch,
-                fresh=options.fresh,
-                resume_args=options.resume_args if target.mode == "script" else None,
-                kept=kept,
-            )
-    except OSError as error:
-        raise no_room(error, isolation.scratch) or error from None
-    finally:
-        isolation.cleanup()
-
-
 def _taken(kept: Kept) -> str:
     """How many trials were not made, as they were kept; why none."""
     changed = kept.changed_before[:MOST_NAMED]
@@ -151,40 +87,6 @@ def _taken(kept: Kept) -> str:
         why = ": the directory holds too many files to look at"
     trials = f"{kept.taken} {'trial' if kept.taken == 1 else 'trials'}"
     return f"{trials} of earlier audits taken from {kept.place}{'' if kept.taken else why}"
-
-
-def _in_force(options: Options) -> dict[str, Source]:
-    """The sources that each trial pins: a plugin that the user leaves out is not even imported there."""
-    return {
-        name: source
-        for name, source in catalogue().items()
-        if name in built_in()
-        or (name not in options.skip and (not options.only or name in options.only))
-    }
-
-
-def _temporary_directory(isolation: Isolation) -> Path:
-    directory = isolation.scratch / "tmp"
-    directory.mkdir()
-    return directory
-
-
-def _shown_on(progress: Progress) -> Callable[[str, dict[str, str] | None], None]:
-    """Shows trials as they begin and end, in words: what they vary."""
-    sources = catalogue()
-
-    def told(trial: str, setting: dict[str, str] | None) -> None:
-        if setting is None:
-            progress.end(trial)
-            return
-        varied = [
-            f"{name}: {level}" for name, level in setting.items() if level != sources[name].pinned
-        ]
-        pinned = "everything pinned" if setting else "everything as it is"
-        many = f"{len(varied)} sources varied together" if len(varied) > SHOWN_VARIED else ""
-        progress.begin(trial, many or ", ".join(varied) or pinned)
-
-    return told
 
 
 class Audit:
@@ -211,6 +113,9 @@ class Audit:
             return self.report_of(floor)
         floor = self._compared_with_another(floor)
         levels, untried = self._levels(floor.facts)
+        self.oracle.hangs_on_load = lambda setting: any(
+            levels[name].races_at(level) for name, level in setting.items() if name in levels
+        )
         factors = [_factor(self.sources[name], value) for name, value in levels.items()]
         if self.options.budget is not None:
             self.oracle.runner.until = self.started + seconds(self.options.budget)
@@ -285,7 +190,7 @@ class Audit:
             or facts.ranks > 1  # they meet at an address, which may be the same in each trial
         ):
             self.oracle.runner.side_by_side = 1
-        return floor
+        return self.oracle.spread(floor) if floor.digest is not None else floor
 
     def _compared_with_another(self, floor: Trial) -> Trial:
         """The floor, with what sources learn from one more run like it, where any needs that."""
@@ -612,6 +517,7 @@ class Audit:
             further=summary.further(floor, oracle.target, Path.cwd()),
             notes=(
                 *summary.notes(floor, oracle.isolation),
+                *oracle.runner.notes,
                 *filter(None, (self.options.origin, *installed().notes)),
             ),
         )

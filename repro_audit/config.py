@@ -73,6 +73,12 @@ _FLAGS = (
     Option(name="skip", kind=Kind.TEXTS, default=(), help="Leave this source out; repeatable."),
     Option(name="jobs", kind=Kind.INTEGER, default=None, minimum=1, help="Trials side by side."),
     Option(
+        name="on",
+        kind=Kind.TEXT,
+        default=None,
+        help="Run the trials on a Ray cluster: ray (the one that Ray finds, or a new one here) or ray://HOST:PORT.",
+    ),
+    Option(
         name="timeout",
         kind=Kind.NUMBER,
         default=300.0,
@@ -163,6 +169,8 @@ class Options:
     skip: tuple[str, ...] = ()
     jobs: int | None = None
     """Trials side by side; None: as many as make sense."""
+    on: str | None = None
+    """The Ray cluster whose nodes run the trials; None for this machine."""
     timeout: float = 300.0
     budget: str | None = None
     """After what time no trial starts any more, such as `10m`; see `seconds`."""
@@ -226,6 +234,7 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
             only=chosen["only"],
             skip=chosen["skip"],
             jobs=chosen["jobs"],
+            on=_cluster(chosen, where=_origins(config, flags, "on")),
             timeout=chosen["timeout"],
             budget=_time(chosen["budget"], where=_origins(config, flags, "budget")),
             goes_on=chosen["continue"],
@@ -394,6 +403,23 @@ def _words(line: str | None, *, where: str) -> tuple[str, ...] | None:
 def seconds(time: str) -> float:
     """A time such as `90s`, `10m` or `2h`."""
     return float(int(time[:-1]) * _UNITS[time[-1]])
+
+
+def _cluster(chosen: Mapping[str, Any], *, where: str) -> str | None:
+    address: str | None = chosen["on"]
+    if address is None:
+        return None
+    if address != "ray" and not re.fullmatch(r"ray://[^/\s]+:\d+", address):
+        raise UsageError(
+            f"{address!r} is no cluster", where=where, next_step="write ray, or ray://HOST:PORT"
+        )
+    if chosen["continue"]:
+        raise UsageError(
+            "Trials that ran on a cluster are not kept, so that there is nothing to continue.",
+            where=where,
+            next_step="leave out --continue",
+        )
+    return address
 
 
 def _time(text: str | None, *, where: str) -> str | None:

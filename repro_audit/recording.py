@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from repro_audit import __version__
 from repro_audit.analysis.moved_lines import site_files
-from repro_audit.auditing import Audit, session
+from repro_audit.auditing import Audit
 from repro_audit.errors import UsageError
 from repro_audit.findings import comparison, sides, summary
 from repro_audit.report import model
+from repro_audit.session import session
 from repro_audit.source import Scope
 from repro_audit.storage import record as files
 from repro_audit.storage.fingerprint import THREADS, VARIABLE, VARIABLES, changes

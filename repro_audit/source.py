@@ -202,6 +202,8 @@ class Source:
     more_seeds: Callable[[str], tuple[str, ...]] | None = None
     """Levels like a varied one, each another seed: how far their results are apart is what a difference is held
     against."""
+    places_trials: bool = False
+    """Its varied levels are kinds of machine, of `Facts.machines`: a trial runs on one of that kind."""
     environment: Callable[[str], Mapping[str, str]] = _no_environment
     """What a level sets in the environment of a new interpreter."""
     survey: Callable[[TrialContext], Json] | None = None

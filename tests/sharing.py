@@ -82,7 +82,7 @@ class Interpreters:
 
     def lent(self, *, baseline: bool) -> AbstractContextManager[Any]:
         """While it lasts, audits in this process borrow their runner."""
-        return patch("repro_audit.auditing.Runner", self._lender(baseline=baseline))
+        return patch("repro_audit.session.Runner", self._lender(baseline=baseline))
 
     def runner(self, *, baseline: bool, side_by_side: int, timeout: float) -> Runner:
         """The runner for environments as `tests.auditing.environment` has them, which the caller puts in force."""

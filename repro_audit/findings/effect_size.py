@@ -14,9 +14,9 @@ from repro_audit.trial.request import Watch
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from repro_audit.experiment import Judgement, Setting
+    from repro_audit.experiment import Judgement
     from repro_audit.source import Source
-    from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle
+    from repro_audit.trial.oracle import DivergedPair, TrialOracle
 
 RUNS = 2
 """With a fix, and as many without it."""
@@ -75,7 +75,8 @@ def costs(oracle: TrialOracle, broke: Iterable[Source]) -> dict[str, str]:
         for source, how in wanted
         for level in (how.fixed, how.without) * RUNS
     ]
-    trials = iter(_one_by_one(oracle, settings))
+    with oracle.runner.one_by_one():
+        trials = iter(oracle.try_settings(settings))
     found = {}
     for source, how in wanted:
         seconds = [next(trials).facts.step_seconds for _ in range(2 * RUNS)]
@@ -83,16 +84,6 @@ def costs(oracle: TrialOracle, broke: Iterable[Source]) -> dict[str, str]:
         if line is not None:
             found[source.id] = line
     return found
-
-
-def _one_by_one(oracle: TrialOracle, settings: Sequence[tuple[Setting, Watch]]) -> list[Trial]:
-    """Trials that share no cores with each other."""
-    runner = oracle.runner
-    before, runner.side_by_side = runner.side_by_side, 1
-    try:
-        return oracle.try_settings(settings)
-    finally:
-        runner.side_by_side = before
 
 
 def cost(words: str, fixed: Sequence[float], without: Sequence[float]) -> str | None:

@@ -105,6 +105,7 @@ class Isolation:
         if (
             self.kind != "overlay"
             or self.memory
+            or not tree.parts
             or MEMORY not in _places(self.root, self.mounts, None)
         ):
             return False
@@ -132,7 +133,7 @@ class Isolation:
         if tree.parts:
             delete(tree.base)
         for trial_id, known in list(self.trees.items()):
-            if known == tree:
+            if known is tree:
                 del self.trees[trial_id]
 
     def cleanup(self) -> None:
@@ -194,6 +195,14 @@ def plan_isolation(
     if cramped:
         isolation, no_overlay = _plan_overlay(root, mounts, cramped, name)
     return isolation or _plan_shared(root, parents, f"{no_overlay}, and {no_copy}")
+
+
+def elsewhere(root: Path, kind: Kind, reason: str) -> Isolation:
+    """What stands here for an isolation on other machines: a scratch directory, and trees without any parts."""
+    scratch, lock = make_scratch(Path(_default_place()))
+    return Isolation(
+        kind=kind, scratch=scratch, reason=reason, root=root, cwd=Path.cwd(), lock=lock
+    )
 
 
 def _plan_overlay(

@@ -74,7 +74,7 @@ class Tree:
 
     def map(self, path: Path) -> Path:
         """Where this trial finds `path`: elsewhere only for a path inside a tree that is a copy."""
-        if self.kind != "copy":
+        if self.kind != "copy" or not self.parts:
             return path
         absolute = os.path.normpath(self.cwd / path)
         for candidate in (Path(absolute), Path(os.path.realpath(absolute))):

@@ -123,6 +123,8 @@ class Facts:
     cuda_share: float = 0.0
     """Of a CUDA device's memory, the largest part that the program held at a time."""
     torch: str = ""
+    machines: tuple[str, ...] = ()
+    """Of a cluster: the kinds of machine that trials can run on, the first trial's own first."""
     written: tuple[str, ...] = ()
     """Files below the tree that the trial created, changed or deleted."""
     own_files: tuple[str, ...] = ()

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.analysis import drift
 from repro_audit.analysis.compare import Difference, compare
 from repro_audit.errors import BudgetSpentError, InternalError, SourceFailedError
 from repro_audit.experiment import Outcome, Run, Setting
-from repro_audit.isolation.compiled import Compiled
-from repro_audit.isolation.sandbox import Isolation, Tree, written
+from repro_audit.isolation.sandbox import Isolation, Tree
 from repro_audit.sources import installed
 from repro_audit.storage.facts import Facts, Key
 from repro_audit.storage.trace import Trace
 from repro_audit.target import as_command
 from repro_audit.trial import halves
 from repro_audit.trial.agreement import Common, CommonOracle
-from repro_audit.trial.request import FIRST, TEMPORARY, TrialRequest, Watch
+from repro_audit.trial.request import TrialRequest, Watch
 from repro_audit.trial.runner import Ended, Environment, Job, Runner
+from repro_audit.trial.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from repro_audit.experiment import RunStatus
     from repro_audit.source import Source
     from repro_audit.storage.facts import Json
     from repro_audit.target import Target
+    from repro_audit.trial.cluster.runner import ClusterRunner
     from repro_audit.trial.kept import Kept
 
 DAY = 86_400
@@ -118,14 +118,6 @@ def _ran_whole(trial: Trial) -> bool:
     return trial.ended.status == "ok" and trial.facts.left_early is None
 
 
-def _temporary(trials: Path) -> tuple[Path, ...]:
-    """Two directories that are empty for us, in place of which each trial finds its own."""
-    places = (trials / "common" / TEMPORARY, trials / "other" / TEMPORARY)
-    for place in places:
-        place.mkdir(parents=True)
-    return places
-
-
 class TrialOracle:
     """Runs the target under settings.
 
@@ -139,7 +131,7 @@ class TrialOracle:
     def __init__(
         self,
         *,
-        runner: Runner,
+        runner: Runner | ClusterRunner,
         isolation: Isolation,
         sources: Mapping[str, Source],
         target: Target,
@@ -179,14 +171,11 @@ class TrialOracle:
         """Runs of one source alone, the values of whose differences no pinned run has saved."""
         self.left: dict[str, str] = {}
         """Sources that no trial pins any more, by id, and why."""
+        self.hangs_on_load: Callable[[Setting], bool] = lambda _: False
+        """Whether what else the machine does may decide what comes out under a setting."""
         self.loose: set[str] = set()
         """Sources of which no level pins all, in any trial."""
-        self._floor_tree: Tree | None = None
-        self._compiled = Compiled(
-            isolation.scratch / "compiled",
-            tuple(name for name, source in sources.items() if source.decides_code),
-        )
-        self._temporary = _temporary(isolation.scratch / "trials")
+        self.site = Site(isolation, deciding_code(sources))
         self._whole_floor: Trial | None = None
         """The all-pinned trial over whole epochs, once one was needed."""
 
@@ -324,9 +313,8 @@ class TrialOracle:
 
     def begin_again(self) -> Trial:
         """Make the first trial anew, which is the floor then."""
-        if self._floor_tree is not None:
-            self.isolation.discard(self._floor_tree)
-        self.floor = self._floor_tree = self._whole_floor = None
+        self.site.begin_again()
+        self.floor = self._whole_floor = None
         return self.first()
 
     def first(self) -> Trial:
@@ -346,7 +334,17 @@ class TrialOracle:
 
     def surveyed(self, trial: Trial, name: str, found: Json) -> Trial:
         """A trial, with more in the survey of a source than it could know by itself."""
-        facts = dataclasses.replace(trial.facts, survey={**trial.facts.survey, name: found})
+        return self._known(
+            trial, dataclasses.replace(trial.facts, survey={**trial.facts.survey, name: found})
+        )
+
+    def spread(self, floor: Trial) -> Trial:
+        """Have trials run on all machines that repeat the first one; it, with the kinds of machine there are."""
+        facts = floor.facts
+        machines = self.runner.spread(floor.digest or "", uses_gpu=bool(facts.cuda))
+        return self._known(floor, dataclasses.replace(facts, machines=machines))
+
+    def _known(self, trial: Trial, facts: Facts) -> Trial:
         known = dataclasses.replace(trial, ended=dataclasses.replace(trial.ended, facts=facts))
         self.trials[trial.id] = known
         if self.floor is trial:
@@ -355,7 +353,7 @@ class TrialOracle:
 
     def move_to_memory(self) -> bool:
         """Have the trees of trials in memory, where the first trial wrote many files; it is then to be made anew."""
-        return self._floor_tree is not None and self.isolation.move_to_memory(self._floor_tree)
+        return self.site.move_to_memory()
 
     def try_settings(
         self,
@@ -408,6 +406,8 @@ class TrialOracle:
                         for name in setting
                         if name in self.sources
                     ),
+                    hangs_on_load=self.hangs_on_load(setting),
+                    machine=self._machine(setting),
                 )
             )
         trials = self._make([setting for setting, _ in settings], jobs)
@@ -445,7 +445,7 @@ class TrialOracle:
             if number in made:
                 self._add(made[number])
             else:
-                self._discard(job.request)
+                self.site.discard(job.request)
         return [made.get(number) for number in range(len(jobs))]
 
     def _taken(self, key: str, request: TrialRequest, *, first: bool) -> Ended | None:
@@ -481,32 +481,42 @@ class TrialOracle:
         chosen = ((setting.get(name), level_of(source)) for name, source in self.sources.items())
         return any(level is not None and here == level for here, level in chosen)
 
+    def _machine(self, setting: Setting) -> str:
+        """The kind of machine that a setting asks for; empty for the first trial's."""
+        return next(
+            (
+                level
+                for name, level in setting.items()
+                if name in self.sources
+                and self.sources[name].places_trials
+                and level != self.sources[name].pinned
+            ),
+            "",
+        )
+
     def environment(self, setting: Setting) -> Environment:
         """What the interpreter of a trial under `setting` needs in its environment."""
         return _environment(self.sources, setting)
 
     def _request(self, setting: Setting, watch: Watch) -> TrialRequest:
-        trial_id = f"t{self._requested:02}"
+        name = f"t{self._requested:02}"
         self._requested += 1
-        warm = self.floor is not None and self._has(setting, lambda source: source.after_first_run)
+        floor = self.floor
+        warm = floor is not None and self._has(setting, lambda source: source.after_first_run)
         resumed = self._resumed(setting)
-        directory = self.isolation.scratch / "trials" / trial_id
-        directory.mkdir(parents=True)
-        cut = self.floor.facts.cut if resumed and self.floor else None
-        first_tree = self._tree(f"{trial_id}-{FIRST}", warm=warm) if resumed else None
-        if first_tree is not None and cut is not None:
-            tree = self._left_by(first_tree, trial_id)
-        else:
-            tree = self._tree(trial_id, warm=warm)
+        cut = floor.facts.cut if resumed and floor else None
         pinned = {name: source.pinned for name, source in self.sources.items()}
-        return TrialRequest(
-            directory=directory,
+        isolation = self.isolation
+        request = TrialRequest(
+            directory=Path(name),
             target=self.target,
-            tree=tree,
+            tree=Tree(kind=isolation.kind, root=isolation.root, cwd=isolation.cwd),
             seed=self.seed,
-            kept=self.kept is not None and (self._keeps or self.floor is None),
+            first=floor is None,
+            warm=warm,
+            kept=self.kept is not None and (self._keeps or floor is None),
             # A resumed program may count its epochs anew.
-            steps=self.steps if cut is None or self.floor is None else self.floor.facts.steps,
+            steps=self.steps if cut is None or floor is None else floor.facts.steps,
             until_epoch=self.until_epoch if cut is None else None,
             setting={**pinned, **setting},
             watch=watch,
@@ -514,47 +524,19 @@ class TrialOracle:
                 name: place for name, place in installed().places.items() if name in self.sources
             },
             instant=self.instant,
-            first_run_wrote=self.floor.facts.written if warm and self.floor else (),
-            unpinned=self.floor.facts.unpinned if self.floor else {},
-            temporary=self._temporary,
+            first_run_wrote=floor.facts.written if warm and floor else (),
+            unpinned=floor.facts.unpinned if floor else {},
             half="second" if resumed else "whole",
-            first_tree=first_tree,
             resume_args=self.resume_args,
             cut=cut,
-            compiled=self._compiled.of({**pinned, **setting}),
-            bystanders=self.floor.facts.bystanders if self.floor else (),
+            bystanders=floor.facts.bystanders if floor else (),
         )
-
-    def _tree(self, name: str, *, warm: bool) -> Tree:
-        """A tree as the user has it, or as the floor left it."""
-        return self.isolation.tree(name, after=self.floor.id if warm and self.floor else None)
-
-    def _left_by(self, first: Tree, name: str) -> Tree:
-        """The tree that a script finds when it is run again: as its first process leaves it."""
-        if self.isolation.kind == "overlay":
-            return self.isolation.tree(name, after=f"{name}-{FIRST}")
-        return first  # a copy of it would be made before that process has begun
+        return self.site.place(request)
 
     def _left(self, setting: Setting, job: Job, ended: Ended, *, kept: bool = False) -> Trial:
-        """A trial as it has ended; the first one's tree stays, since it is the warm tree of others.
-
-        Args:
-            kept: it is one of another audit, whose files are in its place.
-        """
+        """A trial as it has ended; `kept`: it is one of another audit, whose files are in its place."""
         request = job.request
-        if ended.status == "ok" and not kept:
-            self._compiled.keep(request.setting, request.directory / TEMPORARY)
-        for directory in (request.directory, request.first_half):
-            shutil.rmtree(directory / TEMPORARY, ignore_errors=True)
-        if request.first_tree is not None:
-            self.isolation.discard(request.first_tree)
-        if self._floor_tree is None:
-            self._floor_tree = request.tree
-            if ended.facts is not None and not kept:
-                facts = dataclasses.replace(ended.facts, written=written(request.tree))
-                ended = dataclasses.replace(ended, facts=facts)
-        else:
-            self.isolation.discard(request.tree)
+        ended = self.site.clear(request, ended, kept=kept)
         trace = request.directory / "trace"
         if ended.status == "ok" and not kept and request.cut is not None and self.floor is not None:
             halves.join(request, request.cut, straight=self.floor.trace)
@@ -581,11 +563,10 @@ class TrialOracle:
             if name not in self.floor.facts.failing:
                 raise SourceFailedError.of(name, why)
 
-    def _discard(self, request: TrialRequest) -> None:
-        """Delete what was made ready for a trial that was not made."""
-        for tree in filter(None, (request.first_tree, request.tree)):
-            self.isolation.discard(tree)
-        shutil.rmtree(request.directory, ignore_errors=True)
+
+def deciding_code(sources: Mapping[str, Source]) -> tuple[str, ...]:
+    """The ids of those whose levels compiled code depends on."""
+    return tuple(name for name, source in sources.items() if source.decides_code)
 
 
 def _environment(sources: Mapping[str, Source], setting: Setting) -> Environment:

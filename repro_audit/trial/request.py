@@ -82,6 +82,10 @@ class TrialRequest:
     """What to import for the sources of other packages, by their ids."""
     instant: int = 0
     """Noon of the audit's day, in seconds since 1970."""
+    first: bool = False
+    """Others are compared with it, and may go on from the tree that it leaves."""
+    warm: bool = False
+    """It finds the tree as the first trial left it."""
     first_run_wrote: tuple[str, ...] = ()
     """Files that the floor's trial left in the tree, relative to its root; empty where the tree is cold."""
     kept: bool = False

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from repro_audit.trial.interpreter import PRELOADED
 from repro_audit.trial.request import BEGUN, DEFECT, FACTS, STACKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from repro_audit.experiment import RunStatus
     from repro_audit.trial.request import TrialRequest
@@ -81,6 +81,10 @@ class Job:
     """In an interpreter of its own that has imported nothing, instead of a fork."""
     before_kernels: bool = False
     """Its setting must be in force before any kernel has run: forked only where no import has run one."""
+    hangs_on_load: bool = False
+    """What else its machine does may decide what comes out: of several machines, such trials share one."""
+    machine: str = ""
+    """The kind of machine that it is to run on; empty for the first trial's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +277,22 @@ class Runner:
         self.modules = tuple(modules)
         for zygote in self._zygotes.values():
             zygote.send({"do": "preload", "modules": list(modules)})
+
+    notes: tuple[str, ...] = ()
+    """What the report is to say of where trials ran."""
+
+    def spread(self, digest: str, *, uses_gpu: bool) -> tuple[str, ...]:
+        """There is one machine; see `cluster.runner.ClusterRunner.spread`."""
+        return ()
+
+    @contextmanager
+    def one_by_one(self) -> Iterator[None]:
+        """Have trials share no cores with each other."""
+        before, self.side_by_side = self.side_by_side, 1
+        try:
+            yield
+        finally:
+            self.side_by_side = before
 
     @property
     def spent(self) -> bool:

@@ -1,0 +1,154 @@
+"""A Ray cluster, as far as an audit has to do with it: nodes, lanes on them, calls, and what becomes of those."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro_audit.errors import UsageError
+from repro_audit.trial.cluster import nodes
+from repro_audit.trial.cluster.lane import Lane, Plan, adopt
+from repro_audit.trial.cluster.nodes import Kind, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ADDRESS = "ray"
+"""`--on ray`: the cluster that Ray finds, or a new one on this machine; else `ray://host:port`."""
+START_SECONDS = 300.0
+"""How long a node may take to start a process of ours."""
+PACKAGE = Path(__file__).resolve().parents[2]
+
+
+class LostError(Exception):
+    """A node, or the process of ours there, is gone; what it ran is to be run elsewhere."""
+
+
+class Cluster:
+    """A connection to Ray.
+
+    Args:
+        address: as `--on` has it.
+        root: the tree that is sent to the nodes.
+
+    Raises:
+        UsageError: Ray is not installed, not there, or takes no files as large as these.
+    """
+
+    def __init__(self, address: str, root: Path) -> None:
+        try:
+            self._ray = importlib.import_module("ray")
+        except ImportError as error:
+            raise UsageError(
+                f"Ray can not be imported: {error}",
+                where=f"--on {address}",
+                next_step="pip install 'repro-audit[ray]', here and on the nodes",
+            ) from None
+        try:
+            self._ray.init(
+                address=None if address == ADDRESS else address,
+                runtime_env={"working_dir": str(root), "py_modules": [str(PACKAGE)]},
+                log_to_driver=False,
+                logging_level="error",
+            )
+        except Exception as error:
+            raise _not_there(error, address, root) from error
+
+    def nodes(self) -> list[Node]:
+        """Those that are alive and may run something."""
+        return [
+            Node(
+                id=node["NodeID"],
+                name=node["NodeManagerAddress"],
+                cpus=int(node["Resources"].get("CPU", 0)),
+                gpus=int(node["Resources"].get("GPU", 0)),
+            )
+            for node in self._ray.nodes()
+            if node["Alive"] and node["Resources"].get("CPU", 0) >= 1
+        ]
+
+    def kinds(self, found: Sequence[Node], environment: Mapping[str, str]) -> dict[str, Kind]:
+        """The kind of each node, by its id, as far as they answer."""
+        look = self._ray.remote(_kind)
+        asked = {
+            look.options(num_cpus=0, scheduling_strategy=self._on(node)).remote(
+                dict(environment)
+            ): node.id
+            for node in found
+        }
+        self._ray.wait(list(asked), num_returns=len(asked), timeout=START_SECONDS)
+        kinds = {}
+        for call, node in asked.items():
+            with suppress(LostError):
+                kinds[node] = tuple(self.result(call, seconds=0))
+        return kinds
+
+    def open(self, node: Node, plan: Plan, *, cpus: int, gpus: int) -> Any:
+        """A lane on a node, which has so much of it to itself."""
+        made = self._ray.remote(Lane).options(
+            num_cpus=min(cpus, node.cpus), num_gpus=gpus, scheduling_strategy=self._on(node)
+        )
+        return made.remote(plan)
+
+    def call(self, lane: Any, method: str, *arguments: Any, **named: Any) -> Any:
+        """Begin a call of a lane's method."""
+        return getattr(lane, method).remote(*arguments, **named)
+
+    def ready(self, calls: Sequence[Any], *, seconds: float) -> list[Any]:
+        """The calls that have ended, after waiting for one."""
+        ended, _ = self._ray.wait(list(calls), num_returns=1, timeout=seconds)
+        return list(ended)
+
+    def result(self, call: Any, *, seconds: float | None = START_SECONDS) -> Any:
+        """What a call returned.
+
+        Raises:
+            LostError: it did not end, since its node or process is gone, or does not answer.
+        """
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(call, timeout=seconds)
+        except errors.RayTaskError as error:
+            raise error.cause from None
+        except errors.RayError as error:  # a timeout is one of them
+            raise LostError(str(error)) from error
+
+    def end(self, lane: Any) -> None:
+        """End a lane at once."""
+        self._ray.kill(lane)
+
+    def close(self) -> None:
+        """Leave the cluster; what we had there ends."""
+        self._ray.shutdown()
+
+    def _on(self, node: Node) -> Any:
+        strategies = importlib.import_module("ray.util.scheduling_strategies")
+        return strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
+
+
+def _kind(environment: dict[str, str]) -> Kind:
+    """Of the node that this process is on."""
+    adopt(environment)
+    return nodes.kind()
+
+
+def _not_there(error: Exception, address: str, root: Path) -> UsageError:
+    """What to say where Ray can not be reached, or does not take what it is sent."""
+    said = str(error).strip()
+    where = f"--on {address}"
+    if "exceeds the maximum size" in said:
+        return UsageError(
+            "The working directory is too large to be sent to the nodes.",
+            where=f"{where}, {root}",
+            why=said.partition(". ")[0],
+            next_step="name what trials do not need in .rayignore (Ray leaves out what .gitignore names too), and "
+            "have large data on a file system that all nodes share",
+        )
+    return UsageError(
+        "There is no Ray cluster that takes this audit.",
+        where=where,
+        why=f"{type(error).__name__}: {said}",
+        next_step="is it running (ray status), reachable from here, and of the same versions of Ray and Python?",
+    )
