@@ -24,7 +24,7 @@ from repro_audit.report import text
 from repro_audit.report.style import TerminalStyle, indented, words
 from repro_audit.report.terminal import print_whole
 from repro_audit.sources import catalogue, installed
-from repro_audit.sources._exercise import Answer, machine, prospect
+from repro_audit.sources._exercise import Answer, prospect, this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +131,7 @@ def _torch() -> Iterator[Line]:
 
 
 def _sources() -> list[Line]:
-    here = machine()
+    here = this_machine()
     answers = {name: prospect(source, here) for name, source in catalogue().items()}
     return [
         Line(what=name, ready=answer.answer is not Answer.NO, said=answer.in_short)

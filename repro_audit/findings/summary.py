@@ -80,9 +80,10 @@ def environment(facts: Facts) -> model.Environment:
     return model.Environment(
         python=platform.python_version(),
         torch=facts.torch or None,
-        cpu=cpu_model(),
+        cpu=facts.machines[0] if facts.machines else cpu_model(),
         threads=facts.threads or None,
         devices=("cpu", *devices),
+        machines=facts.machines,
     )
 
 

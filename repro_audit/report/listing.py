@@ -10,7 +10,7 @@ from rich.text import Text
 from repro_audit.report.style import TerminalStyle, indented, words
 from repro_audit.report.terminal import print_whole
 from repro_audit.source import Scope
-from repro_audit.sources._exercise import Answer, Prospect, machine, prospect
+from repro_audit.sources._exercise import Answer, Prospect, prospect, this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,7 +38,7 @@ def _parts(
     width = max(map(len, catalogue))
     headings = ("id", "breaks", "levels: pinned / varied", "can be tried here")
     yield _row([Text(heading, "dim") for heading in headings], width, look)
-    here = machine()
+    here = this_machine()
     for name, source in catalogue.items():
         expected = prospect(source, here)
         yield _row(

@@ -90,7 +90,7 @@ def _promises(report: Report) -> Iterator[str]:
     yield "| promise | | |"
     yield "| --- | --- | --- |"
     for scope, status in report.decision.scopes.items():
-        what = f"{scope.value}: {wording.MEANINGS[scope]}"
+        what = f"{scope.value}: {wording.meaning(report, scope)}"
         became = f"{_LOOK.promise_sign(status)} {PROMISE_WORDS[status]}"
         yield f"| {what} | {became} | {prose(wording.because(report, scope))} |"
 

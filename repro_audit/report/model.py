@@ -127,6 +127,8 @@ class Environment:
     """Intra-op threads of a trial left as it is."""
     devices: tuple[str, ...]
     """Such as `("cpu", "cuda:0 NVIDIA H200")`."""
+    machines: tuple[str, ...] = ()
+    """Of a cluster: the kinds of machine that there were, the one first whose other entries stand here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

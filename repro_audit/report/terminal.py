@@ -244,7 +244,7 @@ def _promises(report: Report, look: TerminalStyle) -> RenderableType:
     grid.add_column(overflow="fold")
     for scope, status in report.decision.scopes.items():
         sign = Text(f"{look.promise_sign(status)} {PROMISE_WORDS[status]}", PROMISE_STYLES[status])
-        because = words(f"{wording.MEANINGS[scope]}: {wording.because(report, scope)}")
+        because = words(f"{wording.meaning(report, scope)}: {wording.because(report, scope)}")
         grid.add_row(Text(scope.value), sign, because)
     return indented(grid, 2)
 

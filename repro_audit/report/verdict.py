@@ -20,18 +20,23 @@ if TYPE_CHECKING:
 
     from repro_audit.report.model import Comparison, Report
 
-MEANINGS = {
+_MEANINGS = {
     Scope.RERUN: "the same command again",
     Scope.SETTINGS: "other settings, same machine",
-    Scope.PORTABLE: "another machine (emulated)",
+    Scope.PORTABLE: "another machine",
 }
-"""What each promise is about."""
 WRITES = {
     "overlay": "writes kept off the tree",
     "copy": "in a copy of the tree",
     "shared": "writes go to the tree",
 }
 """What became of the writes of trials, by how they were isolated."""
+
+
+def meaning(report: Report, scope: Scope) -> str:
+    """What a promise is about; of a cluster of several kinds of machine, no other one had to be emulated."""
+    emulated = scope is Scope.PORTABLE and len(report.environment.machines) <= 1
+    return f"{_MEANINGS[scope]} (emulated)" if emulated else _MEANINGS[scope]
 
 
 def said(report: Report) -> str:

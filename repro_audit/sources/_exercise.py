@@ -63,7 +63,7 @@ def prospect(source: Source, machine: Facts) -> Prospect:
     return Prospect(answer=Answer.YES, varied=answer.varied)
 
 
-def machine() -> Facts:
+def this_machine() -> Facts:
     """This machine, with a program that uses whatever a source may need."""
     return Facts(
         loaders=({"num_workers": -1, "batch_size": 1, "persistent": False, "dataset": "Dataset"},),

@@ -85,7 +85,7 @@ def test_program(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     report = audited_program(name, section, tmp_path, runner)
-    answer = exercise.prospect(catalogue()[name], exercise.machine()).answer
+    answer = exercise.prospect(catalogue()[name], exercise.this_machine()).answer
     (entry,) = (source for source in report["sources"] if source["id"] == name)
     assert complaint(section, entry, answer) is None, report
     assert report["unexplained"] is None

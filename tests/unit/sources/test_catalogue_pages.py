@@ -14,7 +14,7 @@ from repro_audit.report.explanation import program, sections
 from repro_audit.report.terminal import stdout_console
 from repro_audit.source import Scope, Source
 from repro_audit.sources import catalogue
-from repro_audit.sources._exercise import A_DEVICE, Answer, machine, prospect
+from repro_audit.sources._exercise import A_DEVICE, Answer, prospect, this_machine
 from repro_audit.sources._plugins import Plugins
 from tests.auditing import REPOSITORY, environment
 
@@ -91,13 +91,13 @@ def test_the_table_names_plugins_and_those_left_out() -> None:
 
 @pytest.mark.parametrize("source", catalogue().values(), ids=lambda source: source.id)
 def test_every_source_answers_whether_it_can_be_exercised(source: Source) -> None:
-    without = prospect(source, replace(machine(), cuda=""))
+    without = prospect(source, replace(this_machine(), cuda=""))
     assert (without.answer is Answer.NO) is bool(without.reason)
     assert without.answer is Answer.NO or source.id not in {"cuda-rng", "cudnn-benchmark"}
 
 
 def test_a_cuda_device_makes_the_difference() -> None:
-    there = replace(machine(), cuda=A_DEVICE)
+    there = replace(this_machine(), cuda=A_DEVICE)
     assert prospect(catalogue()["cuda-rng"], there).answer is Answer.YES
     absent = prospect(catalogue()["cuda-rng"], replace(there, cuda=""))
     assert (absent.answer, absent.reason, absent.varied) == (Answer.NO, "no CUDA device", ("B",))
