@@ -34,7 +34,7 @@ class Internal:
     """Its module, a colon, and the dotted way to it from there."""
     purpose: str
     """What it serves to do."""
-    lost: str
+    lost: str = EVERYTHING
     """What there is not without it."""
     parameters: tuple[str, ...] = ()
     """The arguments that are given to it, or taken from a call of it, by name."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from repro_audit.torch_internals import EVERYTHING, Internal
+from repro_audit.torch_internals import Internal
 
 GENERATOR_ADDRESS = Internal(
     place="torch:Generator._cdata",
     purpose="read the state of a generator where it lies",
-    lost=EVERYTHING,
 )
 CUDA_IN_FORK = Internal(
     place="torch.cuda:_is_in_bad_fork",

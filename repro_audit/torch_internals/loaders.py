@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from repro_audit.torch_internals import DETAIL, EVERYTHING, Internal
+from repro_audit.torch_internals import DETAIL, Internal
 
 _ITERATOR = "torch.utils.data.dataloader:_BaseDataLoaderIter"
 _SINGLE = "torch.utils.data.dataloader:_SingleProcessDataLoaderIter"
 _WORKERS = "torch.utils.data.dataloader:_MultiProcessingDataLoaderIter"
-ITERATOR = Internal(place=_ITERATOR, purpose="recognise a DataLoader's iterator", lost=EVERYTHING)
-WORKERS_ITERATOR = Internal(
-    place=_WORKERS, purpose="tell loaders with workers from those without", lost=EVERYTHING
-)
+ITERATOR = Internal(place=_ITERATOR, purpose="recognise a DataLoader's iterator")
+WORKERS_ITERATOR = Internal(place=_WORKERS, purpose="tell loaders with workers from those without")
 BEGIN = Internal(
-    place=f"{_ITERATOR}.__init__",
-    purpose="see an epoch begin",
-    lost=EVERYTHING,
-    parameters=("loader",),
+    place=f"{_ITERATOR}.__init__", purpose="see an epoch begin", parameters=("loader",)
 )
 BEGIN_AGAIN = Internal(
     place=f"{_ITERATOR}._reset",
     purpose="see another epoch of the same workers begin",
-    lost=EVERYTHING,
     parameters=("loader", "first_iter"),
 )
-NEXT_BATCH = Internal(place=f"{_ITERATOR}.__next__", purpose="see each batch", lost=EVERYTHING)
-NEXT_INDEX = Internal(
-    place=f"{_ITERATOR}._next_index", purpose="see which samples make a batch", lost=EVERYTHING
-)
+NEXT_BATCH = Internal(place=f"{_ITERATOR}.__next__", purpose="see each batch")
+NEXT_INDEX = Internal(place=f"{_ITERATOR}._next_index", purpose="see which samples make a batch")
 SAMPLER_ITERATOR = Internal(
-    place=f"{_ITERATOR}._sampler_iter",
-    purpose="end an epoch early",
-    lost=EVERYTHING,
-    in_objects=True,
+    place=f"{_ITERATOR}._sampler_iter", purpose="end an epoch early", in_objects=True
 )
 INDEX_SAMPLER = Internal(
     place=f"{_ITERATOR}._index_sampler",
@@ -42,19 +31,16 @@ INDEX_SAMPLER = Internal(
 TAKE_BATCH = Internal(
     place=f"{_WORKERS}._process_data",
     purpose="tell which worker made a batch",
-    lost=EVERYTHING,
     parameters=("worker_idx",),
 )
 NEXT_TASK = Internal(
     place=f"{_WORKERS}._send_idx",
     purpose="match batches with the tasks of workers",
-    lost=EVERYTHING,
     in_objects=True,
 )
 TASKS = Internal(
     place=f"{_WORKERS}._task_info",
     purpose="match batches with the tasks of workers",
-    lost=EVERYTHING,
     in_objects=True,
 )
 FETCHER = Internal(
@@ -66,13 +52,11 @@ FETCHER = Internal(
 WORKER_LOOP = Internal(
     place="torch.utils.data._utils.worker:_worker_loop",
     purpose="see, order and reseed workers",
-    lost=EVERYTHING,
     parameters=("index_queue", "init_fn", "worker_id"),
 )
 MAKE_FETCHER = Internal(
     place="torch.utils.data:_DatasetKind.create_fetcher",
     purpose="watch the generators of a worker",
-    lost=EVERYTHING,
     parameters=("dataset", "collate_fn"),
 )
 WORKERS_BEGIN = Internal(

@@ -25,14 +25,10 @@ DISPATCH_MODE = Internal(
     lost=DETAIL,
 )
 MODES = Internal(
-    place="torch:_C._len_torch_dispatch_stack",
-    purpose="count the dispatch modes",
-    lost=DETAIL,
+    place="torch:_C._len_torch_dispatch_stack", purpose="count the dispatch modes", lost=DETAIL
 )
 MODE_AT = Internal(
-    place="torch:_C._get_dispatch_stack_at",
-    purpose="find our own dispatch mode",
-    lost=DETAIL,
+    place="torch:_C._get_dispatch_stack_at", purpose="find our own dispatch mode", lost=DETAIL
 )
 POP_MODE = Internal(
     place="torch:_C._pop_torch_dispatch_stack",

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-from repro_audit.torch_internals import DETAIL, EVERYTHING, Internal
+from repro_audit.torch_internals import DETAIL, Internal
 
 DISPATCH_KEYS = Internal(
     place="torch:_C._dispatch_keys",
     purpose="tell ordinary tensors from sparse, fake or wrapped ones",
-    lost=EVERYTHING,
 )
 FUNCTION_MODES = Internal(
     place="torch:_C._len_torch_function_stack",
     purpose="see whether the program intercepts functions",
-    lost=EVERYTHING,
 )
 NO_FUNCTION_MODES = Internal(
     place="torch:_C.DisableTorchFunction",
     purpose="read tensors past what intercepts functions",
-    lost=EVERYTHING,
 )
 NO_TRANSFORMS = Internal(
     place="torch:_C._DisableFuncTorch",
     purpose="read tensors past the transforms of torch.func",
-    lost=EVERYTHING,
 )
 NO_DISPATCH_MODES = Internal(
     place="torch.utils._python_dispatch:_disable_current_modes",
     purpose="read tensors past the program's dispatch modes",
-    lost=EVERYTHING,
 )
 IS_WRAPPED = Internal(
     place="torch:_C._functorch.is_functorch_wrapped_tensor",
     purpose="recognise what torch.func wraps",
-    lost=EVERYTHING,
 )
 UNWRAPPED = Internal(
     place="torch:_C._functorch.get_unwrapped",
     purpose="read what torch.func wraps",
-    lost=EVERYTHING,
 )
 IS_FAKE = Internal(
     place="torch._subclasses.fake_tensor:is_fake",
     purpose="tell tensors without data",
-    lost=EVERYTHING,
 )
 FAKE_TENSOR = Internal(
     place="torch._subclasses.fake_tensor:FakeTensor",
@@ -54,18 +46,15 @@ FAKE_TENSOR = Internal(
 TRANSFORMS = Internal(
     place="torch:_C._functorch.peek_interpreter_stack",
     purpose="see that a transform of torch.func is under way",
-    lost=EVERYTHING,
 )
 GRAD_AND_VALUE = Internal(
     place="torch._functorch.eager_transforms:grad_and_value_impl",
     purpose="count the steps of a training loop that torch.func.grad serves",
-    lost=EVERYTHING,
     parameters=("argnums", "has_aux", "args"),
 )
 TRACING = Internal(
     place="torch:_C._get_tracing_state",
     purpose="see that the JIT traces",
-    lost=EVERYTHING,
 )
 PARAMETERS = Internal(
     place="torch.nn:Module._parameters",
