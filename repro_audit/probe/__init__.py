@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from repro_audit.probe.detail.session import Detailed
@@ -136,46 +136,15 @@ class Probe:
         """Whether torch is hooked: it is not while a program that runs by itself has not imported it."""
         return self._hooks is not None
 
-    def _installed(self) -> Hooks | Counters:
+    @property
+    def hooks(self) -> Hooks | Counters:
+        """What is in place, for the driver."""
         if self._hooks is None:
             msg = "the probe is not installed"
             raise RuntimeError(msg)
         return self._hooks
 
-    @property
-    def by_hand(self) -> bool:
-        """Whether parameters were changed with no optimizer of torch's."""
-        return self._installed().by_hand
-
     def resume(self, earlier: Trace, *, steps: int, losses: Sequence[float], by_hand: bool) -> None:
         """Go on from a training of another process, whose rows replace all that was observed here so far."""
         self.steps, self.losses[:] = steps, losses
-        self._installed().resume(earlier, by_hand=by_hand)
-
-    def module(self, model: Any) -> None:
-        """Observe a model's parameters and buffers as they are; the first model's names have no prefix."""
-        self._installed().module(model)
-
-    def enter(self, loader: Iterable[Any], *, most: int | None = None) -> Iterator[Any]:
-        """Begin an epoch of a loader of any kind; one of `most` batches, where it can be made so short."""
-        return self._installed().enter(loader, most)
-
-    def skip(self, loader: Iterable[Any], batches: Iterator[Any], *, taken: int, most: int) -> bool:
-        """Take what is left of an epoch, unobserved; whether it ended within `most` batches."""
-        return self._installed().skip(loader, batches, taken=taken, most=most)
-
-    def next_batch(self, batches: Iterator[Any]) -> Any:
-        """The next batch of what `enter` returned; observed once, whether or not a DataLoader made it."""
-        return self._installed().next_batch(batches)
-
-    def settle(self) -> None:
-        """Count a step where parameters were changed by hand since the last backward."""
-        self._installed().settle()
-
-    def stepped(self) -> None:
-        """Count a step of an optimizer that is none of torch's."""
-        self._installed().stepped()
-
-    def finish(self) -> None:
-        """Observe, at the end, what no optimizer step covered."""
-        self._installed().finish()
+        self.hooks.resume(earlier, by_hand=by_hand)

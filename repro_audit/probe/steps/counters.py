@@ -66,7 +66,7 @@ class Counters:
     def resume(self, earlier: Trace, *, by_hand: bool) -> None:
         """Nothing is observed."""
 
-    def enter(self, loader: Iterable[Any], _most: int | None = None) -> Iterator[Any]:
+    def enter(self, loader: Iterable[Any], most: int | None = None) -> Iterator[Any]:
         """Begin an epoch."""
         return iter(loader)
 

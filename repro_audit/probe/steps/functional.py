@@ -15,7 +15,6 @@ import torch
 from repro_audit.probe.digest.leaves import leaves
 from repro_audit.probe.digest.tensors import reading, unwrapped
 from repro_audit.torch_internals import bind
-from repro_audit.torch_internals.tensors import GRAD_AND_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,19 +53,12 @@ class Functional:
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
-        self._impl: Callable[..., Any] = GRAD_AND_VALUE.get()
         self._inside = False
         self._steps_elsewhere: bool | None = None
 
-    def install(self) -> None:
-        """Hook it, process-wide."""
-        GRAD_AND_VALUE.put(self._wrap(self._impl))
+    def wrap(self, impl: Callable[..., Any]) -> Callable[..., Any]:
+        """What stands for that function."""
 
-    def uninstall(self) -> None:
-        """Leave it as it was."""
-        GRAD_AND_VALUE.put(self._impl)
-
-    def _wrap(self, impl: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(impl)
         def observed(*args: Any, **kwargs: Any) -> Any:
             # A gradient inside of another's function, as of meta-learning, is no step of its own.

@@ -28,14 +28,13 @@ from repro_audit.probe.steps.loaders import Loaders
 from repro_audit.probe.steps.models import Models, behind
 from repro_audit.probe.steps.recorder import Recorder
 from repro_audit.probe.steps.stakes import Watch
+from repro_audit.replacements import Replacements
 from repro_audit.storage.trace import Phase
-from repro_audit.torch_internals.tensors import TRACING, TRANSFORMS
+from repro_audit.torch_internals.tensors import GRAD_AND_VALUE, TRACING, TRANSFORMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
-
-    from torch.utils.hooks import RemovableHandle
 
     from repro_audit.probe import Probe
     from repro_audit.probe.steps.models import Parameter
@@ -65,8 +64,9 @@ class Hooks:
         self._clock = Clock() if probe.detailed is None else probe.detailed.clock
         self._models = Models(self.recorder)
         self._stakes = Watch(probe.stakes)
-        self._loaders = Loaders(probe, self)
-        self._handles: list[RemovableHandle] = []
+        loaders = self._loaders = Loaders(probe, self)
+        self.enter, self.skip, self.next_batch = loaders.enter, loaders.skip, loaders.next_batch
+        self._replacements = Replacements()
         self._thread = self._owner = 0
         self._enough = False
         self._in_module = False
@@ -82,10 +82,6 @@ class Hooks:
         self._generators_seen = False
         """A batch of this step came with the states of the generators."""
         self._call = torch.nn.Module.__call__
-        self._backward = torch.autograd.backward
-        self._grad = torch.autograd.grad
-        self._scale = torch.amp.GradScaler.scale
-        self._functional = Functional(self)
 
     # Putting in place
 
@@ -97,15 +93,19 @@ class Hooks:
             raise RuntimeError(msg)
         _installed = self
         self._thread = self._owner = _thread()
-        self._handles = [
+        for handle in (
             torch_optimizer.register_optimizer_step_pre_hook(self._enter_step),
             torch_optimizer.register_optimizer_step_post_hook(self._leave_step),
-        ]
-        torch.nn.Module.__call__ = self._wrap_call()  # type: ignore[method-assign]
-        torch.autograd.backward = self._wrap_backward()
-        torch.autograd.grad = self._wrap_grad()
-        torch.amp.GradScaler.scale = self._wrap_scale()  # type: ignore[method-assign]
-        self._functional.install()
+        ):
+            self._replacements.callback(handle.remove)
+        for owner, name, new in (
+            (torch.nn.Module, "__call__", self._wrap_call()),
+            (torch.autograd, "backward", self._wrap_backward()),
+            (torch.autograd, "grad", self._wrap_grad()),
+            (torch.amp.GradScaler, "scale", self._wrap_scale()),
+            (*GRAD_AND_VALUE.spot(), Functional(self).wrap(GRAD_AND_VALUE.get())),
+        ):
+            self._replacements.attribute(owner, name, new)
         self._loaders.install()
 
     def uninstall(self) -> None:
@@ -113,13 +113,7 @@ class Hooks:
         global _installed  # noqa: PLW0603 - as in `install`
         _installed = None
         self.stop()
-        for handle in self._handles:
-            handle.remove()
-        torch.nn.Module.__call__ = self._call  # type: ignore[method-assign]
-        torch.autograd.backward = self._backward
-        torch.autograd.grad = self._grad
-        torch.amp.GradScaler.scale = self._scale  # type: ignore[method-assign]
-        self._functional.uninstall()
+        self._replacements.close()
         self._loaders.uninstall()
 
     def stop(self) -> None:
@@ -209,7 +203,7 @@ class Hooks:
     # Backward
 
     def _wrap_backward(self) -> Callable[..., None]:
-        backward = self._backward
+        backward = torch.autograd.backward
 
         @functools.wraps(backward)
         def observed(*args: Any, **kwargs: Any) -> None:
@@ -231,7 +225,7 @@ class Hooks:
         return observed
 
     def _wrap_grad(self) -> Callable[..., Any]:
-        grad = self._grad
+        grad = torch.autograd.grad
 
         @functools.wraps(grad)
         def observed(*args: Any, **kwargs: Any) -> Any:
@@ -249,7 +243,7 @@ class Hooks:
 
     def _wrap_scale(self) -> Callable[..., Any]:
         """Remember what a loss was before it is scaled, so that reports show it as the program knows it."""
-        scale = self._scale
+        scale = torch.amp.GradScaler.scale
 
         @functools.wraps(scale)
         def observed(scaler: torch.amp.GradScaler, outputs: Any) -> Any:
@@ -435,18 +429,6 @@ class Hooks:
         self._generators_seen = True
         for name, bits in ambient():
             self.recorder.context(phase, name, bits)
-
-    def enter(self, loader: Iterable[Any], most: int | None) -> Iterator[Any]:
-        """Begin an epoch of a loader of any kind."""
-        return self._loaders.enter(loader, most)
-
-    def skip(self, loader: Iterable[Any], batches: Iterator[Any], *, taken: int, most: int) -> bool:
-        """Take what is left of an epoch, unobserved; whether it ended within `most` batches."""
-        return self._loaders.skip(loader, batches, taken, most)
-
-    def next_batch(self, batches: Iterator[Any]) -> Any:
-        """The next batch of what `enter` returned."""
-        return self._loaders.next_batch(batches)
 
     def finish(self) -> None:
         """Observe, at the end, what no step covered."""

@@ -77,7 +77,7 @@ def epoch_over(cut: Checkpoint, roots_of: RootsOf, probe: Probe, *, read_once: b
     record = {
         "steps": probe.steps,
         "losses": probe.losses,
-        "by_hand": probe.by_hand,
+        "by_hand": probe.hooks.by_hand,
         "optimizers": "optimizer" in roots,
         "ledger": state.ledger(roots),
         "lost": position,

@@ -106,7 +106,7 @@ class Loop:
                 self._leave(batches, taken)
             if not ended:
                 try:
-                    batch = self._probe.next_batch(batches)
+                    batch = self._probe.hooks.next_batch(batches)
                 except StopIteration:
                     ended = True
                 else:
@@ -128,14 +128,14 @@ class Loop:
 
     def _enter(self, half: int) -> Iterator[Any]:
         """Begin an epoch: a short one, where that can be, until half of the steps are made."""
-        return self._probe.enter(
+        return self._probe.hooks.enter(
             self._parts.loader, most=half if self._probe.steps < half else None
         )
 
     def _leave(self, batches: Iterator[Any], taken: int) -> None:
         """Take what is left of an epoch, as whole ones do, if it is little; else note that it was left early."""
         most = MOST_BATCHES if self._whole_epochs else self._steps
-        if not self._probe.skip(self._parts.loader, batches, taken=taken, most=most):
+        if not self._probe.hooks.skip(self._parts.loader, batches, taken=taken, most=most):
             self._notes.left_early = self._probe.steps
 
     def _empty(self) -> TargetError:
@@ -172,7 +172,7 @@ class Loop:
         for optimizer in self._get_optimizers():
             optimizer.step()
         if self._probe.steps == before:  # none of them is torch's
-            self._probe.stepped()
+            self._probe.hooks.stepped()
         self._after_step(loss)
 
     def _after_step(self, loss: torch.Tensor | None) -> None:
@@ -187,7 +187,7 @@ class Loop:
         train_step = self._parts.train_step
         steps, backwards = self._probe.steps, self._probe.backwards
         loss = train_step(self._parts.model, batch)  # type: ignore[misc]
-        self._probe.settle()
+        self._probe.hooks.settle()
         if self._probe.steps > steps:
             self._after_step(loss if isinstance(loss, torch.Tensor) else None)
             return

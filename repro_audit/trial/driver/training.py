@@ -79,7 +79,7 @@ def conclude(probe: Probe, notes: Notes) -> None:
     _fill(notes, probe.loaders)
     notes.ended = notes.trains_itself and not probe.stopped
     if probe.installed:
-        probe.finish()
+        probe.hooks.finish()
     if not probe.steps:
         raise _never_trained(probe, notes)
 
@@ -159,7 +159,7 @@ def _train(
 
     built(bundle.model)
     if bundle.model is not None:
-        probe.module(bundle.model)
+        probe.hooks.module(bundle.model)
     if isinstance(bundle, Procedure):
         notes.what = bundle.what
         bundle.run()

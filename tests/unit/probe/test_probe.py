@@ -202,7 +202,7 @@ def test_several_modules_have_names_of_their_own(tmp_path: Path) -> None:
 def test_a_part_of_a_known_model(tmp_path: Path) -> None:
     with watching(tmp_path) as watched:
         net = model()
-        watched.probe.module(net)
+        watched.probe.hooks.module(net)
         last, first = net.get_submodule("3"), net.get_submodule("0")
         last(first(torch.ones(2, 3)))
     assert watched.outcomes(Phase.FORWARD) == ["0.output", "3.output"]
@@ -491,7 +491,7 @@ def test_modules_that_are_changed_by_hand_beside_an_optimizer_make_steps(tmp_pat
                 net.weight.sub_(0.1 * slopes["weight"])
 
     with watching(tmp_path, max_steps=3) as watched:
-        watched.probe.module(net)
+        watched.probe.hooks.module(net)
         with pytest.raises(StopTraining):
             train()
         assert watched.probe.steps == 3
@@ -516,7 +516,7 @@ def test_changes_before_any_backward_are_no_steps(tmp_path: Path) -> None:
             nn.init.normal_(net.weight)
         net(torch.ones(1, 3)).sum().backward()
         net(torch.ones(1, 3))
-        watched.probe.finish()
+        watched.probe.hooks.finish()
     assert watched.probe.steps == 0
 
 
@@ -524,14 +524,14 @@ def test_what_an_optimizer_does_not_cover_is_seen_when_it_changes(tmp_path: Path
     net = nn.ModuleDict({"student": nn.Linear(2, 1), "teacher": nn.Linear(2, 1)})
     optimizer = torch.optim.SGD(net["student"].parameters(), lr=0.1)
     with watching(tmp_path) as watched:
-        watched.probe.module(net)
+        watched.probe.hooks.module(net)
         for _ in range(2):
             net["student"](torch.ones(1, 2)).sum().backward()
             with torch.no_grad():
                 net["teacher"].weight.mul_(0.5)  # type: ignore[operator]
             optimizer.step()
         net["teacher"].bias.data.zero_()  # type: ignore[operator]
-        watched.probe.finish()
+        watched.probe.hooks.finish()
     assert len(set(watched.digests("param.teacher.weight"))) == 3
     assert len(set(watched.digests("param.teacher.bias"))) == 2
 
