@@ -19,6 +19,7 @@ from repro_audit.analysis.moved_lines import site_files
 from repro_audit.auditing import Audit
 from repro_audit.errors import UsageError
 from repro_audit.findings import comparison, sides, summary
+from repro_audit.replacements import environment
 from repro_audit.report import model
 from repro_audit.session import session
 from repro_audit.source import Scope
@@ -28,7 +29,6 @@ from repro_audit.storage.record import Header, Record
 from repro_audit.target import parse
 from repro_audit.trial.oracle import part
 from repro_audit.trial.request import Watch, Window
-from repro_audit.variation import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from contextlib import ExitStack
+import os
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
 T = TypeVar("T")
 _MISSING = object()
@@ -55,3 +56,22 @@ class Replacements(ExitStack):
         if not self.undone:
             put(new)
             self.callback(put, old)
+
+
+@contextmanager
+def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Set environment variables for a while; None for one that is not set then."""
+    before = {name: os.environ.get(name) for name in variables}
+    _set(variables)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -17,11 +17,12 @@ import xxhash
 
 from repro_audit.errors import UsageError, nearest
 from repro_audit.findings.sides import git
+from repro_audit.replacements import environment
 from repro_audit.target import parse
 from repro_audit.trial.runner import PACKAGE_PARENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from repro_audit.target import Target
     from repro_audit.trial.runner import Python
@@ -175,22 +176,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target, follow_symlinks=False)
     except OSError:  # another disk
         shutil.copy2(source, target, follow_symlinks=False)
-
-
-@contextmanager
-def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Start interpreters with other variables; None for one that is not set."""
-    before = {name: os.environ.get(name) for name in variables}
-    _set(variables)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value

@@ -68,15 +68,6 @@ class MersenneTwister:
         """The generator that has just put out these 624 outputs of 32 bits, wherever in its block the first one was."""
         return cls([untemper(output) for output in outputs])
 
-    @classmethod
-    def seeded(cls, seed: int) -> MersenneTwister:
-        """Started from 32 bits as `init_genrand` does; `np.random.seed` and `torch.manual_seed` do so too."""
-        state = [seed & _MASK32]
-        for index in range(1, MT_WORDS):
-            last = state[-1]
-            state.append((1812433253 * (last ^ (last >> 30)) + index) & _MASK32)
-        return cls(state)
-
     def next_word(self) -> int:
         """The next output of 32 bits."""
         if self._position == MT_WORDS:

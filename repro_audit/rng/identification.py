@@ -136,12 +136,7 @@ def _numpy_legacy(count: int) -> Identification:
 
     kind = np.random.get_state(legacy=False)["bit_generator"]
     if kind != "MT19937":
-        return Identification(
-            name="numpy.random",
-            claim="MT19937",
-            exercised=False,
-            how=f"not tried: this process has put {kind} in its place",
-        )
+        return _not_tried("numpy.random", "MT19937", f"this process has put {kind} in its place")
     return as_mersenne_twister("numpy.random", numpy_words(count))
 
 
@@ -151,12 +146,8 @@ def _numpy_default() -> Identification:
     generator = np.random.default_rng(CONTROL_SEED)
     state: dict[str, Any] = dict(generator.bit_generator.state)
     if state["bit_generator"] != "PCG64":
-        return Identification(
-            name="default_rng()",
-            claim="PCG64",
-            exercised=False,
-            how=f"not tried: this NumPy has {state['bit_generator']} in its place",
-        )
+        why = f"this NumPy has {state['bit_generator']} in its place"
+        return _not_tried("default_rng()", "PCG64", why)
     outputs = [int(word) for word in generator.integers(0, 2**64, size=PREDICTED, dtype=np.uint64)]
     expected = islice(pcg64(state["state"]["state"], state["state"]["inc"]), PREDICTED)
     return Identification(
@@ -173,15 +164,16 @@ def _numpy_default() -> Identification:
 def _cuda() -> Identification:
     import torch
 
+    name, claim = "torch cuda", "Philox4x32-10"
     if not torch.cuda.is_available():
-        return _cuda_not_exercised("no CUDA device")
+        return _not_tried(name, claim, "no CUDA device")
     try:
         outputs, expected = _cuda_words()
     except (RuntimeError, AssertionError) as error:  # what PyTorch raises where CUDA can not start
-        return _cuda_not_exercised(str(error).partition("\n")[0])
+        return _not_tried(name, claim, str(error).partition("\n")[0])
     return Identification(
-        name="torch cuda",
-        claim="Philox4x32-10",
+        name=name,
+        claim=claim,
         exercised=True,
         how="from its seed, its offset and the thread's number",
         right=sum(a == b for a, b in zip(outputs, expected, strict=True)),
@@ -190,13 +182,8 @@ def _cuda() -> Identification:
     )
 
 
-def _cuda_not_exercised(reason: str) -> Identification:
-    return Identification(
-        name="torch cuda",
-        claim="Philox4x32-10",
-        exercised=False,
-        how=f"not tried: {reason}",
-    )
+def _not_tried(name: str, claim: str, why: str) -> Identification:
+    return Identification(name=name, claim=claim, exercised=False, how=f"not tried: {why}")
 
 
 def _cuda_words() -> tuple[list[int], list[int]]:

@@ -12,9 +12,10 @@ from repro_audit.probe.files import is_users
 from repro_audit.storage.border import append, entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import FrameType
 
+    from repro_audit.context import TrialContext
     from repro_audit.storage.facts import Json
 
 _IMPORTING = ("<frozen importlib", str(Path(importlib.__file__).parent))
@@ -74,6 +75,11 @@ class Lines:
 def read_lines(log: Path) -> list[tuple[str, int]]:
     """File and line of each entry that a trial's processes logged, sorted, each once; torn ones are left out."""
     return sorted({(str(file), int(line)) for file, line in entries(log, list)})
+
+
+def logged(name: str) -> Callable[[TrialContext], Json]:
+    """The survey of a source that logs lines to a file of this name; an empty one stands for a library's own doing."""
+    return lambda trial: read_lines(trial.directory / name)
 
 
 def noted(found: Json) -> tuple[tuple[str, int], ...]:

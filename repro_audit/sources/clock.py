@@ -72,7 +72,7 @@ from typing import TYPE_CHECKING, Any
 from repro_audit.fixes.remedies import Instead
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.sources._program import Lines, evidence, noted, read_lines
+from repro_audit.sources._program import Lines, evidence, logged, noted
 from repro_audit.sources.emulation.callers import asker
 from repro_audit.sources.emulation.ticking import SECOND, Clock, Pace
 from repro_audit.storage import reads
@@ -83,7 +83,7 @@ if TYPE_CHECKING:
 
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
+    from repro_audit.storage.facts import Facts
 
 ID = "clock"
 LOG = "clock.jsonl"
@@ -243,11 +243,6 @@ def _named(*names: str) -> tuple[int, ...]:
     return tuple(getattr(time, name) for name in names if hasattr(time, name))
 
 
-def survey(trial: TrialContext) -> Json:
-    """The lines that read a clock."""
-    return read_lines(trial.directory / LOG)
-
-
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Say how far apart two runs must be, and name the lines that read a clock."""
     apart = " and ".join(level.level for level in judgement.levels if level.diverged)
@@ -298,5 +293,5 @@ SOURCE = Source(
     lines=noted,
     fix=fix,
     remedies=REMEDIES,
-    survey=survey,
+    survey=logged(LOG),
 )

@@ -83,10 +83,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro_audit import replacements
 from repro_audit.isolation import compiled
 from repro_audit.probe.files import is_users
 from repro_audit.source import Fix, Levels, RunPin, Scope, Source, Verdict, listed
-from repro_audit.sources.emulation.names import variables
 from repro_audit.storage import fingerprint
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def levels(facts: Facts) -> Levels | str:
 @contextmanager
 def apply(level: str, _trial: TrialContext) -> Iterator[None]:
     """Set the variables, which the libraries read at their first kernel; no kernel has run yet."""
-    with variables(capped(level)):
+    with replacements.environment(capped(level)):
         yield
 
 

@@ -79,6 +79,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from repro_audit.replacements import environment
 from repro_audit.source import Fix, Levels, RunPin, Scope, Source, Verdict
 
 if TYPE_CHECKING:
@@ -102,16 +103,9 @@ def levels(_facts: Facts) -> Levels:
 @contextmanager
 def apply(level: str, _trial: TrialContext) -> Iterator[None]:
     """Set or unset the variable, which cuBLAS reads when the program first uses it."""
-    before = os.environ.get(VARIABLE)
-    if level == PINNED:
-        os.environ[VARIABLE] = PINNED
-    elif level == UNSET:
-        os.environ.pop(VARIABLE, None)
-    yield
-    if before is None:
-        os.environ.pop(VARIABLE, None)
-    else:
-        os.environ[VARIABLE] = before
+    value = {PINNED: PINNED, UNSET: None}.get(level, os.environ.get(VARIABLE))
+    with environment({VARIABLE: value}):
+        yield
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:

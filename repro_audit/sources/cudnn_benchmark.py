@@ -87,30 +87,8 @@ def build(seed):
 
 from __future__ import annotations
 
-from repro_audit.source import Fix, FixCost, RunPin, Scope, Source
 from repro_audit.sources import _cudnn
 
-FLAG = "benchmark"
-
-
-def fix(_facts: object) -> Fix:
-    """Set the flag in the program."""
-    return Fix(
-        summary="Set the flag before the first convolution runs.",
-        snippet="import torch\n\ntorch.backends.cudnn.benchmark = False",
-    )
-
-
-SOURCE = Source(
-    name=__name__,
-    doc=__doc__,
-    scope=Scope.SETTINGS,
-    pinned="False",
-    levels=_cudnn.levels("True"),
-    apply=_cudnn.apply(FLAG),
-    run_pin=RunPin(line=f"torch.backends.cudnn.{FLAG} = False"),
-    judge=_cudnn.judge(FLAG),
-    fix=fix,
-    pinned_by_fix=True,
-    fix_cost=FixCost(words="doing without the benchmark takes", fixed="False", without="True"),
+SOURCE = _cudnn.source(
+    __name__, __doc__, flag="benchmark", pinned=False, fix_cost="doing without the benchmark takes"
 )

@@ -89,30 +89,12 @@ def build(seed):
 
 from __future__ import annotations
 
-from repro_audit.source import Fix, FixCost, RunPin, Scope, Source
 from repro_audit.sources import _cudnn
 
-FLAG = "deterministic"
-
-
-def fix(_facts: object) -> Fix:
-    """Set the flag in the program."""
-    return Fix(
-        summary="Set the flag before the first convolution runs.",
-        snippet="import torch\n\ntorch.backends.cudnn.deterministic = True",
-    )
-
-
-SOURCE = Source(
-    name=__name__,
-    doc=__doc__,
-    scope=Scope.SETTINGS,
-    pinned="True",
-    levels=_cudnn.levels("False"),
-    apply=_cudnn.apply(FLAG),
-    run_pin=RunPin(line=f"torch.backends.cudnn.{FLAG} = True"),
-    judge=_cudnn.judge(FLAG),
-    fix=fix,
-    pinned_by_fix=True,
-    fix_cost=FixCost(words="cuDNN's deterministic algorithms take", fixed="True", without="False"),
+SOURCE = _cudnn.source(
+    __name__,
+    __doc__,
+    flag="deterministic",
+    pinned=True,
+    fix_cost="cuDNN's deterministic algorithms take",
 )

@@ -82,11 +82,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro_audit.replacements import environment
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._program import evidence, noted
 from repro_audit.sources.emulation import machine as _machine
 from repro_audit.sources.emulation import names
-from repro_audit.sources.emulation.names import variables
 from repro_audit.storage import reads
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ PLAIN = ("C.UTF-8", "C", "POSIX")
 def time_zone(_trial: TrialContext) -> Iterator[None]:
     """A zone in which most hours are of another day."""
     try:
-        with variables({"TZ": WEST if time.localtime().tm_gmtoff > FAR_EAST else EAST}):
+        with environment({"TZ": WEST if time.localtime().tm_gmtoff > FAR_EAST else EAST}):
             time.tzset()
             yield
     finally:
@@ -128,7 +128,7 @@ def time_zone(_trial: TrialContext) -> Iterator[None]:
 def language(_trial: TrialContext) -> Iterator[None]:
     """A locale that compares strings otherwise, where one is installed."""
     other = other_locale(os.environ)
-    with variables({"LC_ALL": other, "LANG": other}):
+    with environment({"LC_ALL": other, "LANG": other}):
         yield
 
 
@@ -164,7 +164,7 @@ def working_directory(trial: TrialContext) -> Iterator[None]:
     there = os.path.relpath(before, trial.root)
     os.chdir(trial.elsewhere / there)
     try:
-        with variables({"PWD": os.getcwd()}):  # noqa: PTH109 - what a shell would put there
+        with environment({"PWD": os.getcwd()}):  # noqa: PTH109 - what a shell would put there
             yield
     finally:
         os.chdir(before)
@@ -187,7 +187,7 @@ def temporary_directory(trial: TrialContext) -> Iterator[None]:
     *_, other = trial.temporary
     before = tempfile.tempdir
     try:
-        with variables({"TMPDIR": str(other)}):
+        with environment({"TMPDIR": str(other)}):
             tempfile.tempdir = None
             yield
     finally:

@@ -89,8 +89,8 @@ from repro_audit.sources._program import (
     Lines,
     behind,
     evidence,
+    logged,
     noted,
-    read_lines,
 )
 from repro_audit.storage import reads
 
@@ -100,7 +100,7 @@ if TYPE_CHECKING:
 
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
+    from repro_audit.storage.facts import Facts
 
 ID = "file-order"
 LOG = "listings.jsonl"
@@ -220,11 +220,6 @@ def _counts(path: Any) -> bool:
     return is_users(directory) and not directory.startswith(_OF_THE_SYSTEM)
 
 
-def survey(trial: TrialContext) -> Json:
-    """The lines that asked for a listing; an empty file stands for a library on its own account."""
-    return read_lines(trial.directory / LOG)
-
-
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the lines that listed."""
     return Verdict.of(
@@ -276,5 +271,5 @@ SOURCE = Source(
     lines=noted,
     fix=fix,
     remedies=REMEDIES,
-    survey=survey,
+    survey=logged(LOG),
 )

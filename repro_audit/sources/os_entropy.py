@@ -83,7 +83,7 @@ from repro_audit.probe.files import is_users
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._ambient import OTHER, PINNED
-from repro_audit.sources._program import Lines, evidence, noted, read_lines
+from repro_audit.sources._program import Lines, evidence, logged, noted
 from repro_audit.sources.emulation.callers import asker
 from repro_audit.sources.emulation.devices import replace_devices, replace_names
 from repro_audit.storage import reads
@@ -293,11 +293,6 @@ def _replace_generator(streams: Streams, replacements: Replacements) -> None:
     replacements.method(generator, "seed", seed)
 
 
-def survey(trial: TrialContext) -> Json:
-    """The lines that drew: file and line; an empty file stands for a library on its own account."""
-    return read_lines(trial.directory / LOG)
-
-
 def judge(judgement: Judgement, facts: Facts) -> Verdict:
     """Name the lines that drew."""
     return Verdict.of(
@@ -402,5 +397,5 @@ SOURCE = Source(
     lines=noted,
     fix=fix,
     remedies=REMEDIES,
-    survey=survey,
+    survey=logged(LOG),
 )

@@ -39,6 +39,13 @@ def loads(kind: type[T], text: str | bytes) -> T:
     return found
 
 
+def save(value: object, path: Path) -> None:
+    """Write a dataclass as JSON, atomically: a reader sees the whole file or none."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(dumps(value), encoding="utf-8")
+    part.replace(path)
+
+
 def append(log: str | Path, entry: object) -> None:
     """Add a line to a log, whole or not at all.
 

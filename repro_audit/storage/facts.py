@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from repro_audit.storage.border import dumps, loads
+from repro_audit.storage.border import loads, save
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,10 +197,8 @@ class Facts:
         return "the program uses no CUDA device" if self.cuda_idle else "no CUDA device"
 
     def save(self, path: Path) -> None:
-        """Write as JSON, atomically: a reader sees the whole file or none."""
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(dumps(self), encoding="utf-8")
-        temporary.replace(path)
+        """Write what `load` reads."""
+        save(self, path)
 
     @classmethod
     def load(cls, path: Path) -> Facts:

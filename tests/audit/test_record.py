@@ -16,12 +16,12 @@ import pytest
 from repro_audit import recording
 from repro_audit.analysis.tolerance import parse as bounds
 from repro_audit.config import Options
+from repro_audit.replacements import environment as in_environment
 from repro_audit.report import as_json, formats
 from repro_audit.report.model import Outcome, Report
 from repro_audit.report.progress import Progress
 from repro_audit.target import parse
 from repro_audit.variation import Variation
-from repro_audit.variation import environment as in_environment
 from tests.auditing import environment
 
 OTHER_PYTHON = os.environ.get("OTHER_PYTHON", "")

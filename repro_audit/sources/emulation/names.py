@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.replacements import Replacements
+from repro_audit.replacements import Replacements, environment
 from repro_audit.sources.emulation.callers import asker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from repro_audit.context import TrialContext
 
@@ -37,21 +37,6 @@ _THROUGH = ("posixpath", "pathlib", "getpass")
 
 
 @contextmanager
-def variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for a while."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
 def another_host(trial: TrialContext) -> Iterator[None]:
     """Another name and number for `socket.gethostname`, `platform.node`, `os.uname`, `HOSTNAME` and `uuid.getnode`."""
     uname = os.uname()
@@ -65,7 +50,7 @@ def another_host(trial: TrialContext) -> Iterator[None]:
             "uuid",
             lambda: replacements.attribute(sys.modules["uuid"], "getnode", lambda: NODE),
         )
-        with variables({"HOSTNAME": name} if "HOSTNAME" in os.environ else {}):
+        with environment({"HOSTNAME": name} if "HOSTNAME" in os.environ else {}):
             yield
 
 
@@ -74,7 +59,7 @@ def another_user(trial: TrialContext) -> Iterator[None]:
     """Another name for `getpass.getuser`, `os.getlogin` and the environment, another number, another path of home."""
     home = _home(trial)
     values = dict.fromkeys(NAMES_OF_USER, NOBODY) | ({"HOME": home} if home else {})
-    with Replacements() as replacements, variables(values):
+    with Replacements() as replacements, environment(values):
         replacements.attribute(os, "getlogin", lambda: NOBODY)
         for name in ("getuid", "geteuid"):
             _show_number(name, replacements)

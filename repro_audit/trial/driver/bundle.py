@@ -66,7 +66,7 @@ def recognise(returned: object) -> Bundle:
     if isinstance(returned, (nn.Module, torch.Tensor, type)):
         raise refused(returned)
     train = getattr(returned, "train", None)
-    if callable(train) and _needs_no_arguments(train):
+    if callable(train) and takes(train, 0):
         model = getattr(returned, "model", None)
         return Procedure(
             run=train,
@@ -75,7 +75,7 @@ def recognise(returned: object) -> Bundle:
         )
     if getattr(returned, "model", None) is not None:
         return _from_names(lambda name: getattr(returned, name, None), returned)
-    if callable(returned) and _needs_no_arguments(returned):
+    if callable(returned) and takes(returned, 0):
         name = getattr(returned, "__name__", type(returned).__name__)
         return Procedure(run=returned, model=None, what=f"{name}()")
     raise refused(returned)
@@ -189,11 +189,12 @@ def _is_dataset(value: object) -> bool:
     return isinstance(value, data.Dataset) and not isinstance(value, data.IterableDataset)
 
 
-def _needs_no_arguments(function: Callable[..., Any]) -> bool:
+def takes(function: Callable[..., Any], count: int, *, unknown: bool = False) -> bool:
+    """Whether a function can be called with so many arguments; `unknown` of a builtin without a signature."""
     try:
-        inspect.signature(function).bind()
+        inspect.signature(function).bind(*(None,) * count)
     except TypeError:
         return False
-    except ValueError:  # a builtin without a signature
-        return False
+    except ValueError:
+        return unknown
     return True

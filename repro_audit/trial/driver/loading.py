@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from repro_audit.errors import TargetError
 from repro_audit.target import suggestion
+from repro_audit.trial.driver.cells import put_first
 from repro_audit.trial.driver.script import Script
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def load(target: Target) -> Build:
         sys.argv = [str(path)]
         return _attribute(_import_file(path), target)
     name = str(target.module)
-    _put_first(os.getcwd())  # noqa: PTH109 - what Python itself puts there
+    put_first(os.getcwd())  # noqa: PTH109 - what Python itself puts there
     module = importlib.import_module(name)
     sys.argv = [getattr(module, "__file__", None) or name]
     return _attribute(module, target)
@@ -89,12 +90,12 @@ def _import_file(path: Path) -> ModuleType:
     parts = _package_of(path)
     stem = path.stem if path.suffix == ".py" else path.name
     if not parts:
-        _put_first(str(path.parent))
+        put_first(str(path.parent))
         if path.suffix != ".py" or not _importable_as(stem, path):
             return _import_alias(stem, path)
         return importlib.import_module(stem)
     root = path.parents[len(parts)]
-    _put_first(str(root))
+    put_first(str(root))
     # Run as a script, a file in a package would find its neighbours by their bare names. Last on the path, its
     # directory can't hide the standard library behind a neighbour that is called `types.py`.
     if str(path.parent) not in sys.path:
@@ -173,10 +174,3 @@ def _import_alias(stem: str, path: Path) -> ModuleType:
     sys.path.append(str(directory))
     importlib.invalidate_caches()
     return importlib.import_module(name)
-
-
-def _put_first(directory: str) -> None:
-    if directory in sys.path:
-        sys.path.remove(directory)
-    sys.path.insert(0, directory)
-    importlib.invalidate_caches()

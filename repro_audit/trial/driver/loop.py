@@ -12,7 +12,7 @@ from torch import nn
 from repro_audit.errors import TargetError
 from repro_audit.probe.digest.tensors import reading
 from repro_audit.trial.driver import checkpoint
-from repro_audit.trial.driver.bundle import describe
+from repro_audit.trial.driver.bundle import describe, takes
 from repro_audit.trial.driver.losses import Losses, on_device
 
 if TYPE_CHECKING:
@@ -250,14 +250,8 @@ def _device_of(model: Any) -> torch.device:
 
 def _needs_closure(stepper: Any) -> bool:
     """Whether `step` has a required argument: a closure, or a scheduler's metric."""
-    try:
-        # Of the class: a scheduler hides the optimizer's own `step` behind a function with another signature.
-        inspect.signature(type(stepper).step).bind(stepper)
-    except TypeError:
-        return True
-    except ValueError:  # a builtin without a signature
-        return False
-    return False
+    # Of the class: a scheduler hides the optimizer's own `step` behind a function with another signature.
+    return not takes(type(stepper).step, 1, unknown=True)
 
 
 def _mentions_step(function: Any) -> bool:

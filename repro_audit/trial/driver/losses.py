@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from repro_audit.errors import TargetError
 from repro_audit.torch_internals.compiler import ORIGINAL_MODULE
-from repro_audit.trial.driver.bundle import describe
+from repro_audit.trial.driver.bundle import describe, takes
 
 if TYPE_CHECKING:
     from repro_audit.trial.driver.notes import Notes
@@ -174,8 +174,10 @@ class Losses:
         if str(getattr(owner, "__module__", "")).startswith("torch.nn"):
             output = main_tensor(output)  # torch's losses know nothing of model outputs
         if call.target is not None:
-            return loss_fn(output, call.target) if _binds(loss_fn, 2) else loss_fn(output)
-        if _binds(loss_fn, 1):
+            return (
+                loss_fn(output, call.target) if takes(loss_fn, 2, unknown=True) else loss_fn(output)
+            )
+        if takes(loss_fn, 1):
             return loss_fn(output)
         self._notes.assume("loss: loss_fn(output, input), as the batch has no target")
         return loss_fn(output, call.input if call.input is not None else call.kwargs or call.args)
@@ -270,16 +272,6 @@ def _parallel(model: Any) -> nn.Module | None:
 
 def _is_sequence(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and not isinstance(value, nn.utils.rnn.PackedSequence)
-
-
-def _binds(function: Callable[..., Any], count: int) -> bool:
-    try:
-        inspect.signature(function).bind(*(None,) * count)
-    except TypeError:
-        return False
-    except ValueError:  # a builtin without a signature
-        return count > 1
-    return True
 
 
 def _own_loss(output: Any) -> tuple[Any, str]:

@@ -24,7 +24,7 @@ from repro_audit.errors import InternalError, TargetError
 from repro_audit.isolation.processes import leave
 from repro_audit.probe import files
 from repro_audit.sources import of_trial
-from repro_audit.storage.border import dumps
+from repro_audit.storage.border import save
 from repro_audit.storage.facts import Facts
 from repro_audit.storage.trace import TraceWriter
 from repro_audit.trial.child import (
@@ -70,12 +70,6 @@ class About:
     world: int = 1
     """How many ranks there are; known at the end."""
 
-    def save(self, place: Path) -> None:
-        """Write into the process's directory: a reader sees the whole file or none."""
-        part = place / f"{ABOUT}.part"
-        part.write_text(dumps(self), encoding="utf-8")
-        part.replace(place / ABOUT)
-
 
 def begin(directory: str) -> None:
     """Make a process of the trial of this interpreter, before any of the program's code runs."""
@@ -94,7 +88,7 @@ def _claim(processes: Path) -> Path:
         with suppress(FileExistsError):
             place = processes / str(number)
             place.mkdir()
-            About(pid=os.getpid(), words=tuple(sys.orig_argv)).save(place)
+            save(About(pid=os.getpid(), words=tuple(sys.orig_argv)), place / ABOUT)
             return place
     raise AssertionError
 
@@ -239,7 +233,8 @@ class Traced:
         self.context.training_seconds = time.monotonic() - self.started
         facts = self._facts(probe) if self.failure is None else self._failed(self.failure, probe)
         rank, world = _world()
-        About(pid=self.pid, words=tuple(sys.orig_argv), rank=rank, world=world).save(self.place)
+        about = About(pid=self.pid, words=tuple(sys.orig_argv), rank=rank, world=world)
+        save(about, self.place / ABOUT)
         facts.save(self.place / FACTS)
 
     def _failed(self, error: BaseException, probe: Probe) -> Facts:

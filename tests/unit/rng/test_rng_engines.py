@@ -65,11 +65,20 @@ def test_a_thread_is_a_counter() -> None:
     assert philox_of_thread(seed, thread, offset) == philox4x32((6, 2, 9, 5), (3, 7))
 
 
+def seeded(seed: int) -> list[int]:
+    """The state that `init_genrand` makes of 32 bits; `np.random.seed` and `torch.manual_seed` do so too."""
+    state = [seed % 2**32]
+    for index in range(1, MT_WORDS):
+        last = state[-1]
+        state.append((1812433253 * (last ^ (last >> 30)) + index) % 2**32)
+    return state
+
+
 @given(SEEDS)
 def test_a_seeded_twister_is_that_of_numpy_and_of_torch(seed: int) -> None:
     with fork_rng():
         seed_everything(seed, cudnn_flags=False)
-        twin = MersenneTwister.seeded(seed)
+        twin = MersenneTwister(seeded(seed))
         expected = [twin.next_word() for _ in range(10)]
         assert numpy_words(10) == torch_words(10) == expected
         torch.manual_seed(seed + 2**32)
