@@ -79,6 +79,12 @@ _FLAGS = (
         help="Run the trials on a Ray cluster: ray (the one that Ray finds, or a new one here) or ray://HOST:PORT.",
     ),
     Option(
+        name="trace-dir",
+        kind=Kind.TEXT,
+        default=None,
+        help="A directory that all nodes share, for what a command's ranks leave that run on several.",
+    ),
+    Option(
         name="timeout",
         kind=Kind.NUMBER,
         default=300.0,
@@ -171,6 +177,8 @@ class Options:
     """Trials side by side; None: as many as make sense."""
     on: str | None = None
     """The Ray cluster whose nodes run the trials; None for this machine."""
+    trace_dir: Path | None = None
+    """Where several machines find what trials write and the tree that they have; None where there is one machine."""
     timeout: float = 300.0
     budget: str | None = None
     """After what time no trial starts any more, such as `10m`; see `seconds`."""
@@ -235,6 +243,7 @@ def settle(given: Mapping[str, Any], directory: Path) -> Check:
             skip=chosen["skip"],
             jobs=chosen["jobs"],
             on=_cluster(chosen, where=_origins(config, flags, "on")),
+            trace_dir=None if chosen["trace-dir"] is None else directory / chosen["trace-dir"],
             timeout=chosen["timeout"],
             budget=_time(chosen["budget"], where=_origins(config, flags, "budget")),
             goes_on=chosen["continue"],
@@ -412,6 +421,12 @@ def _cluster(chosen: Mapping[str, Any], *, where: str) -> str | None:
     if address != "ray" and not re.fullmatch(r"ray://[^/\s]+:\d+", address):
         raise UsageError(
             f"{address!r} is no cluster", where=where, next_step="write ray, or ray://HOST:PORT"
+        )
+    if chosen["trace-dir"] is not None:
+        raise UsageError(
+            "The nodes of a Ray cluster share no directory: their traces are sent back.",
+            where=where,
+            next_step="leave out --trace-dir",
         )
     if chosen["continue"]:
         raise UsageError(

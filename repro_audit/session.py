@@ -14,7 +14,7 @@ import xxhash
 
 from repro_audit.errors import UsageError
 from repro_audit.isolation.room import no_room
-from repro_audit.isolation.sandbox import Isolation, elsewhere, plan_isolation
+from repro_audit.isolation.sandbox import Isolation, elsewhere, plan_copies, plan_isolation
 from repro_audit.sources import built_in, catalogue
 from repro_audit.trial.kept import Kept
 from repro_audit.trial.oracle import TrialOracle, deciding_code
@@ -68,7 +68,10 @@ def session(
             yield _oracle(runner, isolation, target, options)
         return
     name = xxhash.xxh3_64_hexdigest(repr((Path.cwd(), target)).encode())
-    isolation = plan_isolation(Path.cwd(), name=name if kept_in else "")
+    if options.trace_dir is None:
+        isolation = plan_isolation(Path.cwd(), name=name if kept_in else "")
+    else:
+        isolation = plan_copies(Path.cwd(), options.trace_dir)
     printed = (Path(f"/proc/self/fd/{stream}").resolve() for stream in (1, 2))
     words = (*target.argv, *target.launched, *(options.resume_args or ()))
     look = partial(fingerprint, isolation.root, words, {*options.outputs, *printed})
@@ -105,6 +108,7 @@ def _oracle(
         until_epoch=options.until_epoch,
         fresh=options.fresh,
         resume_args=options.resume_args if target.mode == "script" else None,
+        on_several=options.trace_dir is not None,
         kept=kept,
     )
 

@@ -89,7 +89,8 @@ def environment(facts: Facts) -> model.Environment:
 
 def notes(floor: Trial, isolation: Isolation) -> tuple[str, ...]:
     """What the verdict does not cover."""
-    unread = {text for text in floor.trace.strings if text.startswith("unreadable (")}
+    texts = floor.trace.strings if floor.digest is not None else ()
+    unread = {text for text in texts if text.startswith("unreadable (")}
     unseen = sorted({*floor.facts.unseen, *unread})
     return tuple(
         filter(

@@ -197,6 +197,43 @@ def plan_isolation(
     return isolation or _plan_shared(root, parents, f"{no_overlay}, and {no_copy}")
 
 
+def plan_copies(root: Path, place: Path) -> Isolation:
+    """Give each trial a copy of the tree in a directory that several machines share, where none can mount an overlay.
+
+    Args:
+        root: the user's tree.
+        place: where the scratch directory is made.
+
+    Raises:
+        UsageError: there is no such directory, it lies in the tree, or the tree is too large for a copy a trial.
+    """
+    root = Path(os.path.realpath(root))
+    shared = Path(os.path.realpath(place))
+    where = f"--trace-dir {place}"
+    if not shared.is_dir() or not os.access(shared, os.W_OK | os.X_OK):
+        raise UsageError(
+            "There is no directory of that name in which files can be made.",
+            where=where,
+            next_step="make it, on a file system that all nodes share",
+        )
+    if _is_below(shared, root):
+        raise UsageError(
+            "The directory lies in the tree that is copied there for each trial.",
+            where=where,
+            next_step=f"name one that is not below {root}",
+        )
+    sweep(shared)
+    mounts = overlay.submounts(root) if sys.platform == "linux" else ()
+    isolation, why = _plan_copy(root, mounts, [shared], "several machines share it", "")
+    if isolation is None:
+        raise UsageError(
+            f"Trials can not have the tree there: {why}.",
+            where=where,
+            next_step="start the audit in a directory that holds the program alone, and have its data elsewhere",
+        )
+    return isolation
+
+
 def elsewhere(root: Path, kind: Kind, reason: str) -> Isolation:
     """What stands here for an isolation on other machines: a scratch directory, and trees without any parts."""
     scratch, lock = make_scratch(Path(_default_place()))

@@ -125,6 +125,7 @@ class TrialOracle:
         sources: the whole catalogue: each is pinned unless a setting varies it.
         fresh: every trial gets an interpreter of its own.
         resume_args: with which a script goes on from its own checkpoint; None where nobody said how.
+        on_several: trials may have processes on several machines.
         kept: the trials on disk; they are only added to, and only where the first takes long, unless it goes on.
     """
 
@@ -140,6 +141,7 @@ class TrialOracle:
         fresh: bool,
         until_epoch: int | None = None,
         resume_args: tuple[str, ...] | None = None,
+        on_several: bool = False,
         kept: Kept | None = None,
     ) -> None:
         self.runner = runner
@@ -153,6 +155,7 @@ class TrialOracle:
         """The program sets variables that the first kernel reads: no trial may be forked after one has run."""
         self.fresh = fresh or bool(target.launched)  # a command starts interpreters of its own
         self.resume_args = resume_args
+        self.on_several = on_several
         self.kept = kept
         self._keeps = kept is not None and kept.goes_on
         """Trials are kept: so are all from a first one on that took long."""
@@ -528,6 +531,7 @@ class TrialOracle:
             unpinned=floor.facts.unpinned if floor else {},
             half="second" if resumed else "whole",
             resume_args=self.resume_args,
+            on_several=self.on_several,
             cut=cut,
             bystanders=floor.facts.bystanders if floor else (),
         )

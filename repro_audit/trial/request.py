@@ -110,6 +110,8 @@ class TrialRequest:
 
     compiled: Path | None = None
     """What a trial compiled under such levels, to begin with; None where none did."""
+    on_several: bool = False
+    """Its command may start processes on several machines, which share its directory."""
     bystanders: tuple[tuple[str, ...], ...] = ()
     """Of a command: how interpreters were started that did not train in the floor's trial, and are left alone."""
     resume_args: tuple[str, ...] | None = None

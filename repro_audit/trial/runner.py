@@ -261,6 +261,11 @@ class Runner:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for interpreter, running in self._fresh.items():
+            if running.job.request.on_several:
+                interpreter.process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    interpreter.process.wait(timeout=LINGER_SECONDS)
         for interpreter in (*self._zygotes.values(), *self._fresh):
             interpreter.close()
         for running in (*self._running.values(), *self._fresh.values()):
@@ -461,7 +466,7 @@ class Runner:
                 with suppress(ProcessLookupError):
                     os.kill(running.pid, STACKS_SIGNAL)
             elif left <= -STACKS_SECONDS:
-                kill_tree(running.pid)
+                _end(running, late=-left - STACKS_SECONDS)
 
     # Ending
 
@@ -498,6 +503,15 @@ class Runner:
         )
         self.progress(directory.name, None)
         self._done(running.index, self._ended[running.index])
+
+
+def _end(running: Running, *, late: float) -> None:
+    """Kill a trial that is past its limit; where it has processes on other machines, it may end them first."""
+    if running.job.request.on_several and late < LINGER_SECONDS:
+        with suppress(ProcessLookupError):
+            os.kill(running.pid, signal.SIGTERM)
+    else:
+        kill_tree(running.pid)
 
 
 def _status(facts: Facts | None, *, timed_out: bool) -> RunStatus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,7 +15,14 @@ from repro_audit.isolation.processes import STACKS_SIGNAL, become_subreaper, kil
 from repro_audit.trial.child import prepare
 from repro_audit.trial.launched import hook
 from repro_audit.trial.launched.gathering import Gathered, gather
-from repro_audit.trial.launched.traced import PEERS_SECONDS, POLL_SECONDS, PROCESSES
+from repro_audit.trial.launched.traced import (
+    DEVICE,
+    PEERS_SECONDS,
+    POLL_SECONDS,
+    PROCESSES,
+    device_of,
+    host,
+)
 from repro_audit.trial.request import FACTS
 
 if TYPE_CHECKING:
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
 
     from repro_audit.trial.request import TrialRequest
 
+TERMINATE_SECONDS = 5.0
+"""How long a command that has processes on other machines may take to end them."""
 GRACE_SECONDS = 1.0
 """How long a command may take to end by itself once all that it trains is over."""
 
@@ -34,6 +44,7 @@ def run_command(request: TrialRequest) -> int:
     """
     prepare(request)
     (request.directory / PROCESSES).mkdir()
+    (request.directory / DEVICE).write_text(device_of(request.tree), encoding="ascii")
     place = hook.write(request.directory, request.bystanders)
     become_subreaper()
     command = subprocess.Popen(
@@ -42,9 +53,16 @@ def run_command(request: TrialRequest) -> int:
         env=hook.variables(place, os.environ),
     )
     _forward_stacks_signal(request)
+    if request.on_several:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         gathered = _wait(command, request)
     finally:
+        if request.on_several and command.poll() is None:
+            # Killed, it could not give back what it holds on other machines.
+            command.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                command.wait(timeout=TERMINATE_SECONDS)
         left = kill_descendants()
     if left:
         raise InternalError(
@@ -77,7 +95,10 @@ def _forward_stacks_signal(request: TrialRequest) -> None:
     """Have the processes that train write their stacks where the trial runs out of time."""
 
     def forward(_number: int, _frame: FrameType | None) -> None:
+        here = host()
         for process in Gathered.of(request.directory).processes:
+            if process.about.host != here:
+                continue
             with suppress(ProcessLookupError):
                 os.kill(process.about.pid, STACKS_SIGNAL)
 

@@ -17,7 +17,7 @@ from repro_audit.storage.facts import Facts, Failure
 from repro_audit.storage.trace import Trace
 from repro_audit.trial.launched.hook import UNUSABLE
 from repro_audit.trial.launched.ranks import merge_facts, merge_logs, merge_traces, merge_values
-from repro_audit.trial.launched.traced import ABOUT, PROCESSES, About
+from repro_audit.trial.launched.traced import ABOUT, OUTSIDE, PROCESSES, About
 from repro_audit.trial.request import DEFECT, FACTS, VALUES
 
 if TYPE_CHECKING:
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from repro_audit.storage.facts import Json
     from repro_audit.trial.request import TrialRequest
 
+_OUTSIDE_FAILS = Failure(
+    what="The command has a service start its processes, as srun does; they do not see the trial's view of the tree.",
+    why="they would write to your own files",
+    next_step="name a directory that all nodes share: --trace-dir DIR",
+)
 _SHOWN = 4
 """So many of the interpreters that were seen are named."""
 
@@ -127,6 +132,8 @@ def _is_own(words: tuple[str, ...]) -> bool:
 
 
 def _facts(request: TrialRequest, gathered: Gathered, status: int) -> Facts:
+    if (request.directory / OUTSIDE).exists():
+        return Facts(failure=_OUTSIDE_FAILS)
     failures = [
         process.facts.failure
         for process in gathered.processes
@@ -190,7 +197,8 @@ def _never_trained(
         return Failure(
             what=what,
             why="no Python was seen below it that has torch: another program, an interpreter that is started with -I "
-            "or -E or without PYTHONPATH, or one in an environment without torch",
+            "or -E or without PYTHONPATH, one in an environment without torch, or one on another machine "
+            "(--trace-dir)",
             stopped_training=True,
         )
     shown = "; ".join(" ".join(process.about.words) for process in processes[:_SHOWN])

@@ -6,10 +6,12 @@ a process that trains shows at the end: by its steps.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import dataclasses
 import multiprocessing
 import os
+import platform
 import random
 import sys
 import time
@@ -39,12 +41,13 @@ from repro_audit.trial.child import (
 from repro_audit.trial.driver.notes import Notes
 from repro_audit.trial.driver.training import conclude
 from repro_audit.trial.failure import failure_of
-from repro_audit.trial.request import BEGUN, DEFECT, FACTS, STACKS, TrialRequest
+from repro_audit.trial.request import BEGUN, DEFECT, FACTS, STACKS, TEMPORARY, TrialRequest
 from repro_audit.trial.spawned import context_of, settled
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from repro_audit.isolation.sandbox import Tree
     from repro_audit.probe import Probe
     from repro_audit.probe.detail.session import Detailed
 
@@ -55,6 +58,18 @@ ABOUT = "about.json"
 PEERS_SECONDS = 5.0
 """How long a rank that has made all its steps stays for the others, which may still need what it has sent."""
 POLL_SECONDS = 0.01
+AWAY_SECONDS = 1.0
+VARIABLES = (
+    ("RANK", "WORLD_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+)
+"""Of torchrun, Open MPI, MPICH and srun: a process's rank, and how many there are."""
+DEVICE = "device.txt"
+"""In a trial's directory: the device that its tree is on, which is an overlay of its own where there is one."""
+OUTSIDE = "outside.txt"
+"""In a trial's directory: made by a process of the command that does not see the trial's tree."""
 
 _trial: Traced | None = None
 
@@ -64,6 +79,8 @@ class About:
     """What an interpreter is among those of its trial."""
 
     pid: int
+    host: str
+    """The machine that it runs on: elsewhere its pid is another one's."""
     words: tuple[str, ...]
     """How it was started."""
     rank: int = 0
@@ -71,12 +88,29 @@ class About:
     """How many ranks there are; known at the end."""
 
 
+def device_of(tree: Tree) -> str:
+    """On which device this process sees a trial's tree; nothing where the tree is on none of its own."""
+    return str(tree.root.stat().st_dev) if tree.kind == "overlay" else ""
+
+
+def host() -> str:
+    """This machine, and the space that its pids are in."""
+    with suppress(OSError):
+        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - no path follows
+    return platform.node()
+
+
 def begin(directory: str) -> None:
     """Make a process of the trial of this interpreter, before any of the program's code runs."""
     global _trial  # noqa: PLW0603 - one interpreter, one trial
-    own = _claim(Path(directory) / PROCESSES)
+    request = TrialRequest.load(Path(directory))
+    if device_of(request.tree) != (request.directory / DEVICE).read_text(encoding="ascii"):
+        # It would write to the user's files.
+        (request.directory / OUTSIDE).touch()
+        os._exit(1)
+    own = _claim(request.directory / PROCESSES)
     try:
-        _trial = Traced(TrialRequest.load(Path(directory)), own)
+        _trial = Traced(request, own)
         _trial.begin()
     except BaseException:
         _fail(own)
@@ -88,7 +122,8 @@ def _claim(processes: Path) -> Path:
         with suppress(FileExistsError):
             place = processes / str(number)
             place.mkdir()
-            save(About(pid=os.getpid(), words=tuple(sys.orig_argv)), place / ABOUT)
+            about = About(pid=os.getpid(), host=host(), words=tuple(sys.orig_argv))
+            save(about, place / ABOUT)
             return place
     raise AssertionError
 
@@ -99,11 +134,24 @@ def _fail(place: Path) -> NoReturn:
     leave(InternalError.exit_code)
 
 
+def _outlive_no_trial(place: Path) -> None:
+    """End this process once its trial is over: on another machine nobody else would."""
+    while place.exists():
+        time.sleep(AWAY_SECONDS)
+    os._exit(1)
+
+
 def rank_here() -> int:
     """This process's rank as whoever started it has it: 0 where nobody tells."""
-    with suppress(KeyError, ValueError):
-        return int(os.environ["RANK"])
-    return _spawned() or 0
+    return _told()[0] or _spawned() or 0
+
+
+def _told() -> tuple[int, int]:
+    """The rank and how many there are, as whoever started this process has it; 0 of 1 where nobody tells."""
+    for rank, world in VARIABLES:
+        with suppress(KeyError, ValueError):
+            return int(os.environ[rank]), int(os.environ[world])
+    return 0, 1
 
 
 def _spawned() -> int | None:
@@ -120,14 +168,12 @@ def _world() -> tuple[int, int]:
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
-    with suppress(KeyError, ValueError):
-        return rank_here(), int(os.environ["WORLD_SIZE"])
-    return rank_here(), 1
+    return rank_here(), _told()[1]
 
 
 def _prefix() -> str:
     """What names begin with, where several processes are meant to train together."""
-    together = os.environ.get("WORLD_SIZE", "1") != "1" or _spawned() is not None
+    together = _told()[1] != 1 or _spawned() is not None
     return f"rank{rank_here()}." if together else ""
 
 
@@ -155,6 +201,8 @@ class Traced:
     def begin(self) -> None:
         """Put the setting in force; the rest waits for torch."""
         request, context = self.request, self.context
+        if request.on_several:
+            _thread.start_new_thread(_outlive_no_trial, (request.directory / TEMPORARY,))
         listen_for_stacks(request.directory / STACKS)
         self._hook = sys.excepthook
         sys.excepthook = self._excepthook
@@ -188,7 +236,7 @@ class Traced:
     def _is_watched(self) -> bool:
         """Whether each op and line is wanted of this process, as far as its rank is known by now."""
         window = self.request.watch.window
-        return window is None or window.rank in {None, rank_here()} or "RANK" not in os.environ
+        return window is None or window.rank in {None, rank_here()} or _told() == (0, 1)
 
     def _observe(self) -> None:
         """Install the probe."""
@@ -233,7 +281,8 @@ class Traced:
         self.context.training_seconds = time.monotonic() - self.started
         facts = self._facts(probe) if self.failure is None else self._failed(self.failure, probe)
         rank, world = _world()
-        about = About(pid=self.pid, words=tuple(sys.orig_argv), rank=rank, world=world)
+        words = tuple(sys.orig_argv)
+        about = About(pid=self.pid, host=host(), words=words, rank=rank, world=world)
         save(about, self.place / ABOUT)
         facts.save(self.place / FACTS)
 
