@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import site
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from repro_audit import auditing, config
 from repro_audit.callables import named
@@ -17,9 +18,6 @@ from repro_audit.report import as_text, formats, html, model, verdict
 from repro_audit.report.acceptance import accept
 from repro_audit.report.progress import Progress
 from repro_audit.target import parse
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 Promise = Literal["rerun", "settings", "portable"]
 _WIDTH = 80

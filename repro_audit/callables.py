@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zlib
 from collections import ChainMap
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from io import BytesIO
@@ -26,8 +27,6 @@ from repro_audit.probe.files import relative
 from repro_audit.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from repro_audit.report.model import Report
 
 _MODULE = "handed_over.py"

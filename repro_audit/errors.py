@@ -7,10 +7,8 @@ not here: they cross the process border as text (`repro_audit.storage.facts.Fail
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from collections.abc import Collection
+from typing import ClassVar
 
 
 class ReproAuditError(Exception):

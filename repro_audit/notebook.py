@@ -14,15 +14,13 @@ import json
 import linecache
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro_audit.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SUFFIX = ".ipynb"
 _FORMAT = 4

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +32,6 @@ from repro_audit.trial.oracle import part
 from repro_audit.trial.request import Watch, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from repro_audit.analysis.tolerance import Tolerance
     from repro_audit.config import Options
     from repro_audit.experiment import Setting

@@ -5,11 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 _MISSING = object()

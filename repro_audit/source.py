@@ -5,17 +5,16 @@ Each file in `repro_audit/sources` builds one `Source`. Its file name is the id,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.experiment.design import Levels as Levels  # noqa: PLC0414, TC001 - sources find it here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.fixes.remedies import Remedy

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,6 @@ from repro_audit.target import parse
 from repro_audit.trial.runner import PACKAGE_PARENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.target import Target
     from repro_audit.trial.runner import Python
 

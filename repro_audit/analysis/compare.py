@@ -8,25 +8,16 @@ a million rows take a second.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from repro_audit.storage.columns import ROWS_PER_FLUSH, Rows
 from repro_audit.storage.facts import RANK
-from repro_audit.storage.trace import (
-    Observation,
-    Phase,
-    Role,
-    Trace,
-    count_earlier,
-    group_keys,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+from repro_audit.storage.trace import Observation, Phase, Role, Trace, count_earlier, group_keys
 
 PINNED, VARIED = "the pinned run", "the varied run"
 """The two runs in words: the first one that is given, and the other."""

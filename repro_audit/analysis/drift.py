@@ -6,6 +6,7 @@ A parameter that a step did not touch is as the last step before left it, for tr
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from math import prod
@@ -16,8 +17,6 @@ import numpy as np
 from repro_audit.storage.facts import RANK, of_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from repro_audit.storage.columns import Rows
     from repro_audit.storage.facts import Key
     from repro_audit.storage.trace import Trace

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
 from repro_audit.storage.events import COLUMNS, Detail, Kind, Site
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
-    from pathlib import Path
 
 _ALIKE = 20_000
 """Lines from which on a diff passes over those that are frequent, which is quick and less exact."""

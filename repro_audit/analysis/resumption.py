@@ -8,6 +8,7 @@ what comes before that is left out.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,6 @@ from repro_audit.analysis.compare import compare
 from repro_audit.storage.trace import PUT_BACK, SETTING, Observation, Phase, Role, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-
     from repro_audit.storage.facts import Json
 
 _BATCH = re.compile(r"(|loader\d+[.])batch\b")

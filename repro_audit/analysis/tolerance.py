@@ -7,6 +7,7 @@ A difference is allowed where any of the bounds holds: so many representable ste
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,6 @@ from repro_audit.storage.number_formats import format_of
 from repro_audit.storage.trace import Phase, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from repro_audit.analysis.compare import Mismatch
     from repro_audit.storage.facts import Key
     from repro_audit.storage.values import Value

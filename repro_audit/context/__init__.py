@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.context.checkpoint import Checkpoint
@@ -12,9 +14,6 @@ from repro_audit.context.numbering import Numbering
 from repro_audit.torch_internals import lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from repro_audit.storage.facts import Json
     from repro_audit.torch_internals import Internal
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -10,8 +11,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from repro_audit.storage.facts import Cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from repro_audit.storage.facts import Json
 
 Kept: TypeAlias = "tuple[Callable[[], Json], Callable[[Json], None]]"

@@ -11,11 +11,8 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections import defaultdict
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from types import ModuleType
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 _waiting: dict[str, list[Callable[[], None]]] = defaultdict(list)
 

@@ -7,7 +7,7 @@ with it. `design` has the words, `evidence_store` keeps the evidence, `grouping`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from repro_audit.errors import BudgetSpentError
 from repro_audit.experiment.confirmation import (
@@ -38,9 +38,6 @@ from repro_audit.experiment.evidence_store import EvidenceStore, follow, in_step
 from repro_audit.experiment.grouping import clear, hold_rounds, rounds
 from repro_audit.experiment.judging import conclude, unpinned
 from repro_audit.experiment.noise import MOST_VIEWS, amid, confirm
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "Factor",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from repro_audit.experiment.design import (
     Factor,
@@ -17,9 +17,6 @@ from repro_audit.experiment.design import (
 from repro_audit.experiment.evidence_store import EvidenceStore, in_step, tried
 from repro_audit.experiment.grouping import clear, reduce, rounds
 from repro_audit.experiment.judging import finding, spared
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 NOISE = "two runs with everything pinned differ, so a difference proves nothing of this source"
 SCEPTICAL = 3

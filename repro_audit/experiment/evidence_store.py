@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from repro_audit.errors import BudgetSpentError
 from repro_audit.experiment.design import (
@@ -18,9 +18,6 @@ from repro_audit.experiment.design import (
     Setting,
     T,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 Level = tuple[str, str]
 """A factor's id and one of its varied levels."""

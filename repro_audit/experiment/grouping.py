@@ -6,13 +6,10 @@ even in a group that holds a plain culprit as well.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from repro_audit.experiment.design import Conjunction, Factor, Outcome, Plan, Purpose, Setting
 from repro_audit.experiment.evidence_store import EvidenceStore, without
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MOST_CONJUNCTIONS = 4
 """Enough to tell somebody that factors act together; it bounds the search among many that do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from repro_audit.experiment.design import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from repro_audit.experiment.evidence_store import EvidenceStore
 
 STEADY_RELEASED = "the pinned level computes other bits, but released runs agree with each other"

@@ -8,14 +8,13 @@ the noise was not seen.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from repro_audit.experiment.design import Factor, Judgement, Plan, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from repro_audit.experiment.evidence_store import EvidenceStore
 
 MOST_VIEWS = 3

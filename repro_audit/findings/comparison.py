@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +22,6 @@ from repro_audit.storage.fingerprint import CODE, Change, changes
 from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from repro_audit.analysis.compare import Difference
     from repro_audit.storage.facts import Key
     from repro_audit.storage.trace import Trace

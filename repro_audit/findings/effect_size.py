@@ -6,14 +6,13 @@ Both take further runs, which are made only where something broke.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
 from repro_audit.trial.request import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from repro_audit.experiment import Judgement
     from repro_audit.source import Source
     from repro_audit.trial.oracle import DivergedPair, TrialOracle

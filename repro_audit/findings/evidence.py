@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +25,6 @@ from repro_audit.report.model import (
 from repro_audit.source import Verdict, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from repro_audit import source as source_module
     from repro_audit.experiment import Judgement
     from repro_audit.fixes import Proposal

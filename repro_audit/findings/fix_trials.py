@@ -5,6 +5,7 @@ Nothing is written where trials share the user's tree.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from repro_audit.notebook import of_file
 from repro_audit.trial.request import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from repro_audit.notebook import Notebook
     from repro_audit.report import model
     from repro_audit.source import Source

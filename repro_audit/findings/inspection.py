@@ -6,6 +6,7 @@ reference output is fed to the other run, so that a second, independent cause sh
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,8 +20,6 @@ from repro_audit.trial.oracle import part
 from repro_audit.trial.request import VALUES, Watch, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
-
     from repro_audit.analysis.compare import Mismatch
     from repro_audit.experiment import Setting
     from repro_audit.storage.facts import Key

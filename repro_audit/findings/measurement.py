@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,8 +17,6 @@ from repro_audit.storage.values import Magnitude, Value, magnitude, open_values
 from repro_audit.trial.request import VALUES, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from repro_audit.analysis.compare import Difference
     from repro_audit.storage.facts import Key
     from repro_audit.storage.trace import Trace

@@ -7,14 +7,11 @@ its value where that is written down, else by the words that stand for it.
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from repro_audit.notebook import place
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _SAVES = {
     **{f"torch.{name}": 1 for name in ("save", "jit.save")},

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +22,6 @@ from repro_audit.storage.values import open_values
 from repro_audit.trial.request import VALUES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-    from pathlib import Path
-
     from repro_audit.storage.record import Record
     from repro_audit.target import Target
     from repro_audit.trial.oracle import Trial

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import difflib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from repro_audit.notebook import Notebook
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)

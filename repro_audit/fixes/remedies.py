@@ -7,14 +7,13 @@ A call is named in full (`numpy.random.rand`, however the file imports it), or b
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from repro_audit.fixes.code import Edit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.fixes.code import Code
 
 _ORDERLESS = {"sorted", "sum", "len", "min", "max", "set", "frozenset", "any", "all"}

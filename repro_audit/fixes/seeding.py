@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from repro_audit.fixes.code import Edit
 from repro_audit.fixes.remedies import called, imported, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.fixes.code import Code
 
 

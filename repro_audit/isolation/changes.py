@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,6 @@ from typing import TYPE_CHECKING
 from repro_audit.isolation.copying import relinked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.isolation.tree import Part, Tree
 
 Stack = tuple[Path, ...]

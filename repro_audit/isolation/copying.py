@@ -7,13 +7,10 @@ import secrets
 import shutil
 import stat
 from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 FILES_LIMIT = 20_000
 BYTES_LIMIT = 200_000_000

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from repro_audit.isolation import copying
 from repro_audit.isolation.copying import (
@@ -22,10 +23,6 @@ from repro_audit.isolation.copying import (
     take_after,
     walk,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 
 @dataclass(slots=True)

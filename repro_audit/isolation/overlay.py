@@ -12,18 +12,16 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro_audit.isolation.processes import tied_to_this
 from repro_audit.isolation.renaming import allow_directory_renames
 from repro_audit.isolation.tree import ELSEWHERE, Mechanism, Part, SandboxUnavailable, Tree
 from repro_audit.storage.border import dumps, loads
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_BIND, MS_MOVE, MS_REC, MS_SLAVE = 4096, 8192, 16384, 1 << 19

@@ -6,12 +6,9 @@ import errno
 import json
 import resource
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from repro_audit.errors import UsageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _NEXT = {
     errno.ENOSPC: "set TMPDIR to a place with more room",

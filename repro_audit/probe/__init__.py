@@ -6,13 +6,12 @@ the trial has the probe ready by then.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from repro_audit.probe.detail.session import Detailed
     from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.probe.steps.counters import Counters

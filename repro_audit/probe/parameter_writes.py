@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from repro_audit.probe.digest.tensors import digest
 from repro_audit.probe.files import users_place
 from repro_audit.torch_internals.operators import DISPATCH_MODE, SCHEMA
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 _Mode: Any = DISPATCH_MODE.get()
 

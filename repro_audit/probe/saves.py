@@ -9,15 +9,13 @@ import functools
 import linecache
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from repro_audit.context.checkpoint import Likeness, Write
 from repro_audit.probe.files import users_place
 from repro_audit.replacements import Replacements
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 _ANEW = os.O_TRUNC | os.O_EXCL
 """How a file is opened whose contents begin anew; a log is opened to be added to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,6 @@ from repro_audit.report.model import SourceStatus
 from repro_audit.report.plain import findings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from repro_audit.report.model import Report
 
 IN_BASELINE = "the baseline has it too"

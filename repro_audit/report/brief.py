@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -19,19 +20,9 @@ from repro_audit.report.findings import (
     source_title,
     unexplained_title,
 )
-from repro_audit.report.style import (
-    Cropped,
-    TerminalStyle,
-    code,
-    heading,
-    indented,
-    rows,
-    words,
-)
+from repro_audit.report.style import Cropped, TerminalStyle, code, heading, indented, rows, words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import Console, ConsoleOptions, RenderableType
 
     from repro_audit.report.model import Cause, Divergence, SourceResult

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -16,8 +17,6 @@ from repro_audit.report.effect import gaps
 from repro_audit.report.style import TerminalStyle, code, indented, words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import RenderableType
 
     from repro_audit.report.model import (

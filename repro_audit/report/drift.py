@@ -6,6 +6,7 @@ The page colours it, the terminal draws it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from repro_audit.report import text
 from repro_audit.report.effect import comparable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from repro_audit.report.model import Drift, LayerDrift
 
 SHADES = 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from repro_audit.report import text
@@ -10,8 +11,6 @@ from repro_audit.report.model import PROMISES, SourceStatus, broken_promise
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from repro_audit.report.model import LossCurve, SourceResult
 
 _ORDER = (*PROMISES, Scope.NONE)

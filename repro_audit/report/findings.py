@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -33,8 +34,6 @@ from repro_audit.source import Scope
 from repro_audit.storage.facts import of_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import RenderableType
 
 UNEXPLAINED = "unexplained"

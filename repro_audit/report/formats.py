@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -13,8 +14,6 @@ from repro_audit.errors import UsageError, nearest
 from repro_audit.report.saving import STDOUT, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from repro_audit.report.model import Report
 
 _NAMED = re.compile(r"([a-z]+):(.*)", re.DOTALL)

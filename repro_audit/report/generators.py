@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from math import isqrt, log2
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,6 @@ from repro_audit.rng.lcg.generator import nu_limit
 from repro_audit.rng.lcg.recovery import KNOWN_MODULUS_NEEDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from rich.console import RenderableType
 
     from repro_audit.report.style import TerminalStyle

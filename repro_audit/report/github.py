@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from repro_audit.report.model import Outcome
 from repro_audit.report.plain import Severity, findings, of_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.report.model import Report
     from repro_audit.report.plain import Finding
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from repro_audit.report import text
@@ -12,8 +13,6 @@ from repro_audit.report.model import Outcome
 from repro_audit.report.plain import Severity, findings, of_failure, program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.report.model import Report
 
 _SEVERITIES = {Severity.ERROR: "critical", Severity.WARNING: "minor", Severity.NOTE: "info"}

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import re
 import textwrap
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,6 @@ from repro_audit.report.style import PROMISE_WORDS
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from repro_audit.report.model import Excerpt, LossCurve, Report, TrialRecord
 
     Render = Callable[[Report], str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -14,8 +15,6 @@ from repro_audit.report.results import word
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from repro_audit.report.model import Report, SourceResult
 
 PROGRAM = "program"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -13,8 +14,6 @@ from repro_audit.source import Scope
 from repro_audit.sources._exercise import Answer, Prospect, prospect, this_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from rich.console import Console, RenderableType
 
     from repro_audit.source import Source

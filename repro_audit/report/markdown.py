@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from repro_audit.report import text
@@ -14,8 +15,6 @@ from repro_audit.report.results import by_reason, word
 from repro_audit.report.style import PROMISE_WORDS, TerminalStyle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from repro_audit.report.model import Divergence, Report, SourceResult, TargetFailure
     from repro_audit.report.plain import Finding
 

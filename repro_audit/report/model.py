@@ -6,16 +6,12 @@ escapes them. The JSON holds every field, and is read back by these annotations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003 - annotations are read at run time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from repro_audit import __version__, notebook
 from repro_audit.source import Scope
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PROMISES = (Scope.RERUN, Scope.SETTINGS, Scope.PORTABLE)
 """The promises, from the narrowest to the widest; `Scope.NONE` promises nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, final
@@ -23,8 +24,6 @@ from repro_audit.report.model import broken_promise, required_promises
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.report.model import (
         Divergence,
         Fix,

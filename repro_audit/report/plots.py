@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -10,8 +11,6 @@ from typing import TYPE_CHECKING
 from repro_audit.report import effect, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from repro_audit.report.model import LossCurve
 
 WIDTH, HEIGHT = 360, 150

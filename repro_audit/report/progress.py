@@ -6,15 +6,14 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from math import ceil
+from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from repro_audit.report import text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 

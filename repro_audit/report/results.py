@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -22,8 +23,6 @@ from repro_audit.report.style import (
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from rich.console import RenderableType
 
 _STATUS_WIDTH = len("✗ unexpected")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -16,8 +17,6 @@ from repro_audit.report.results import by_reason
 from repro_audit.sources import catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.report.model import Cause, Location, Report
 
 SCHEMA = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -14,8 +15,6 @@ from repro_audit.report import text
 from repro_audit.report.model import Outcome, PromiseStatus, SourceStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from rich.console import Console, ConsoleOptions, RenderableType
 
 LABEL_WIDTH = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pydoc
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -27,8 +28,6 @@ from repro_audit.report.style import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from rich.console import RenderableType
 
 _OUTPUT_LINES = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from repro_audit.report import text
@@ -16,8 +17,6 @@ from repro_audit.report.model import (
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from repro_audit.report.model import Comparison, Report
 
 _MEANINGS = {

@@ -8,10 +8,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 MT_WORDS = 624
 """Words of 32 bits in an MT19937 state, and so the outputs that give it away."""

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro_audit.rng.engines import MT_WORDS, MersenneTwister, pcg64, philox_of_thread
 from repro_audit.rng.lcg.generator import Lcg
 from repro_audit.rng.lcg.recovery import recover
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PREDICTED = 2000
 """Outputs that are predicted after those that the state was rebuilt from."""

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from repro_audit.rng.engines import MT_WORDS
 from repro_audit.torch_internals.generators import MPS_GENERATOR
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MT_BYTES = 4 * (MT_WORDS + 1)
 """624 words and the position in them, as `random` and NumPy keep them."""

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
 
 from repro_audit.errors import SourceFailedError, UsageError, nearest
 from repro_audit.source import Scope, Source
 from repro_audit.sources._plugins import Plugins, UnusableError, find, load
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,6 @@ from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.fixes.remedies import Remedy

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
@@ -17,8 +17,6 @@ from repro_audit.option import Option
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import notebook
@@ -12,9 +14,6 @@ from repro_audit.probe.files import is_users
 from repro_audit.storage.border import append, entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from types import FrameType
-
     from repro_audit.context import TrialContext
     from repro_audit.storage.facts import Json
 

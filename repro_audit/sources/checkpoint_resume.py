@@ -88,6 +88,7 @@ def build(seed):
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,8 +97,6 @@ from repro_audit.source import Fix, Levels, Place, Scope, Source, Verdict
 from repro_audit.sources import _resumed_script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json

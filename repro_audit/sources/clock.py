@@ -66,7 +66,9 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.fixes.remedies import Instead
@@ -78,9 +80,6 @@ from repro_audit.sources.emulation.ticking import SECOND, Clock, Pace
 from repro_audit.storage import reads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts

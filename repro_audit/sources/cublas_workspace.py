@@ -76,6 +76,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -83,8 +84,6 @@ from repro_audit.replacements import environment
 from repro_audit.source import Fix, Levels, RunPin, Scope, Source, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts

@@ -70,6 +70,7 @@ def build(seed):
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from repro_audit.fixes.remedies import Instead, SetOrder
@@ -78,8 +79,6 @@ from repro_audit.source import Fix, Levels, RunPin, Scope, Source, in_words
 from repro_audit.storage import reads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from repro_audit.storage.facts import Facts
 
 

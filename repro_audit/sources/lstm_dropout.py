@@ -106,6 +106,7 @@ def build(seed):
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -114,8 +115,6 @@ from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources import process_reuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json

@@ -78,6 +78,7 @@ def build(seed):
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +88,6 @@ from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.torch_internals.generators import HAS_BFLOAT16
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json

@@ -82,6 +82,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -93,8 +94,6 @@ from repro_audit.sources.emulation.alerts import listen
 from repro_audit.sources.emulation.load import busy_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.sources.emulation.alerts import Alert

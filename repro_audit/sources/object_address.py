@@ -69,6 +69,7 @@ def build(seed):
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -88,8 +89,6 @@ from repro_audit.sources.emulation.addresses import (
 from repro_audit.storage import reads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json

@@ -72,8 +72,10 @@ import os
 import random
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.context.numbering import position
@@ -89,9 +91,6 @@ from repro_audit.sources.emulation.devices import replace_devices, replace_names
 from repro_audit.storage import reads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
-
     from repro_audit.context import TrialContext
     from repro_audit.context.numbering import Numbering
     from repro_audit.experiment import Judgement

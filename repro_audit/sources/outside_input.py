@@ -61,7 +61,9 @@ def build(seed):
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import notebook
@@ -71,9 +73,6 @@ from repro_audit.sources.emulation.outside import Answers, changed, keep, read_a
 from repro_audit.sources.emulation.telling import Commands, Connections, Files, Measures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json

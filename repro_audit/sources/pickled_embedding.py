@@ -78,7 +78,9 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -90,9 +92,6 @@ from repro_audit.sources import artifact_cache, seed_effect
 from repro_audit.sources._ambient import OTHER_SEED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json

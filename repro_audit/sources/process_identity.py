@@ -72,6 +72,7 @@ def build(seed):
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -84,8 +85,6 @@ from repro_audit.sources.emulation.identity import Identities, Numbers
 from repro_audit.sources.emulation.stat import Face, OwnFiles, began, note_by_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json

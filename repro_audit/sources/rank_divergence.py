@@ -87,6 +87,7 @@ if __name__ == "__main__":
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -98,8 +99,6 @@ from repro_audit.storage.trace import Phase, Role
 from repro_audit.torch_internals.operators import DISPATCH_MODE, SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json

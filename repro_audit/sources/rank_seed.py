@@ -86,6 +86,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -98,8 +99,6 @@ from repro_audit.storage.facts import GENERATORS
 from repro_audit.storage.trace import Phase, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json

@@ -63,6 +63,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,6 @@ from repro_audit.source import Fix, FixCost, Levels, RunPin, Scope, Source, in_w
 from repro_audit.storage import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.storage.facts import Facts
 

@@ -76,6 +76,7 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -87,8 +88,6 @@ from repro_audit.sources.emulation.threads import Schedule, scheduled, sleep
 from repro_audit.storage import reads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.sources.emulation.baton import Policy

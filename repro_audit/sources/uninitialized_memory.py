@@ -84,6 +84,7 @@ import ctypes
 import functools
 import os
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +93,6 @@ from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts

@@ -97,6 +97,7 @@ from __future__ import annotations
 import functools
 import random
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -109,8 +110,6 @@ from repro_audit.torch_internals import bind
 from repro_audit.torch_internals.loaders import WORKER_LOOP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json

@@ -87,6 +87,7 @@ from __future__ import annotations
 
 import multiprocessing
 import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +96,6 @@ from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.torch_internals.loaders import START_METHOD, WORKERS_BEGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json

@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from repro_audit.errors import InternalError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
 DIGEST_BYTES = 16
 ROWS_PER_FLUSH = 1 << 16

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from struct import Struct
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,6 @@ from repro_audit.storage.columns import (
     release,
 )
 from repro_audit.storage.trace import Phase
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Kind(IntEnum):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from repro_audit.storage.border import loads, save
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Json = Any
 """Anything that `json` writes."""

@@ -6,11 +6,8 @@ A name is a kind and, of what there may be several of, which one: `threads`, `pa
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
 
 CODE, FILE, VARIABLE, PACKAGE = "code", "file", "variable", "package"
 THREADS, CAPABILITY = "threads", "CPU capability"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 CLOCK, ENTROPY, LISTING = "clock", "entropy", "listing"
 ENVIRONMENT, ADDRESS, HASH, SET_ORDER = "environment", "address", "hash", "set order"

@@ -14,6 +14,7 @@ import re
 import shutil
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -26,7 +27,6 @@ from repro_audit.storage.number_formats import format_of
 from repro_audit.storage.trace import Phase, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
     from repro_audit.storage.columns import Columns

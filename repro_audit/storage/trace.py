@@ -6,10 +6,12 @@ and forms are interned, so that a row is 30 bytes however long they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from struct import Struct
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +27,6 @@ from repro_audit.storage.columns import (
     check_limits,
     open_columns,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 class Phase(IntEnum):

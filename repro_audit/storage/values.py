@@ -10,7 +10,9 @@ import json
 import math
 import mmap
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -20,9 +22,6 @@ import xxhash
 from repro_audit.storage.number_formats import Format, format_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
     from repro_audit.storage.facts import Key
 
 DATA, INDEX = "values.bin", "values.jsonl"

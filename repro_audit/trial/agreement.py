@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,8 +13,6 @@ import xxhash
 from repro_audit.storage.trace import Role, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from repro_audit.experiment import Outcome, Run
     from repro_audit.storage.facts import Key
     from repro_audit.storage.trace import Observation

@@ -7,14 +7,13 @@ then the levels: one that takes from the program what it needs is left as it is 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from repro_audit.trial.oracle import defect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.trial.oracle import Trial, TrialOracle
 
 PATIENCE = 2

@@ -17,6 +17,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +34,6 @@ from repro_audit.trial.request import FACTS
 from repro_audit.trial.runner import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
     from repro_audit.isolation.sandbox import Tree
     from repro_audit.trial.request import TrialRequest
     from repro_audit.trial.runner import Job

@@ -12,6 +12,7 @@ import platform
 import stat
 import sys
 import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,6 @@ from repro_audit import __version__
 from repro_audit.isolation.copying import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
     from typing import TypeAlias
 
 Identity: TypeAlias = "tuple[int, ...]"

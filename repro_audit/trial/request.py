@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path  # noqa: TC003 - `loads` reads annotations; so do those that follow
+from pathlib import Path
 
 from repro_audit.context.checkpoint import Half  # noqa: TC001
 from repro_audit.isolation.sandbox import Tree  # noqa: TC001

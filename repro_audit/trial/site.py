@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.isolation.compiled import Compiled
@@ -11,9 +13,6 @@ from repro_audit.isolation.sandbox import Isolation, Tree, written
 from repro_audit.trial.request import FIRST, TEMPORARY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from repro_audit.trial.request import TrialRequest
     from repro_audit.trial.runner import Ended
 

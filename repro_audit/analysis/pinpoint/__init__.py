@@ -6,6 +6,7 @@ one begins is to blame, `ledger` what a random generator went through, `causes` 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,6 @@ from repro_audit.storage.events import MAIN, Detail, Kind
 from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from repro_audit.analysis.compare import Mismatch
     from repro_audit.analysis.pinpoint.fetches import Fetch
     from repro_audit.storage.reads import Suspect

@@ -7,6 +7,7 @@ Rows that stay over are paired by what they are, wherever they stand. Arrays onl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,8 +19,6 @@ from repro_audit.storage.columns import ROWS_PER_FLUSH, DigestArray, Rows, relea
 from repro_audit.storage.events import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.analysis.compare import Flags
     from repro_audit.storage.columns import IntArray
     from repro_audit.storage.events import Detail

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,6 @@ from repro_audit.storage.facts import AMBIENT
 from repro_audit.storage.reads import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from repro_audit.analysis.pinpoint.items import Item, Items
     from repro_audit.analysis.pinpoint.rank import Ranking
     from repro_audit.storage.events import Detail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from repro_audit.storage.facts import RANK
 from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from repro_audit.analysis.compare import Mismatch
     from repro_audit.storage.events import Detail
     from repro_audit.storage.trace import Trace

@@ -6,6 +6,7 @@ a line's row comes when it is done, after all that it ran, and a function's last
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from repro_audit.storage.events import Kind, Line, Site
 from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from repro_audit.analysis.compare import Flags
     from repro_audit.analysis.pinpoint.align import Alignment, Span
     from repro_audit.storage.columns import Rows

@@ -7,6 +7,7 @@ another's can.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -17,8 +18,6 @@ from repro_audit.storage.events import Kind
 from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from repro_audit.analysis.pinpoint.items import Item, Items
 
 MAX_CANDIDATES = 16

@@ -6,6 +6,7 @@ such a line ran, or was decided by it, the line itself is named.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from repro_audit.storage import reads
 from repro_audit.storage.events import Kind, Line, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from repro_audit.storage.events import Detail, Event
     from repro_audit.storage.reads import Suspect
 

@@ -11,6 +11,7 @@ import re
 import stat
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 import xxhash
@@ -19,8 +20,6 @@ from repro_audit.probe.files import is_users
 from repro_audit.storage.events import NOTHING, Kind
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from repro_audit.probe.clock import Clock
     from repro_audit.probe.detail.sites import Sites
     from repro_audit.storage.events import DetailWriter

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,9 +27,6 @@ from repro_audit.storage.events import Site
 from repro_audit.torch_internals import loaders as internals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
     from repro_audit.probe.detail.sites import Sites
 
 _MADE = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,6 @@ import torch
 from repro_audit.probe.digest.tensors import overwrite
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.storage.columns import ColumnWriter
     from repro_audit.storage.facts import Key

@@ -7,6 +7,7 @@ out many at a time (`__getitems__`) are not told apart, but for those of a `Subs
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, final
 
 import xxhash
@@ -16,8 +17,6 @@ from repro_audit.probe.digest.limited import digest
 from repro_audit.storage.events import NOTHING, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from repro_audit.probe.clock import Clock
     from repro_audit.storage.events import DetailWriter
 

@@ -6,6 +6,7 @@ A function that is named may not have been called: so these only tell which of s
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterable, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,6 @@ from repro_audit.probe.digest.stored import MISSING
 from repro_audit.storage.reads import ADDRESS, CLOCK, ENTROPY, ENVIRONMENT, HASH, LISTING, SET_ORDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from repro_audit.probe.detail.names import Chain, Plan
 
 _MODULES: dict[str, dict[str, str]] = {

@@ -16,7 +16,8 @@ import dis
 import inspect
 import sys
 import time
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from collections.abc import Callable, Mapping
+from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -40,9 +41,6 @@ from repro_audit.storage.events import Kind, Line
 from repro_audit.torch_internals import compiler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import CodeType, FrameType
-
     from repro_audit.probe.clock import Clock
     from repro_audit.probe.detail.names import Chain
     from repro_audit.probe.detail.rng_log import RngLog

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import dis
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from types import CodeType
+from typing import Any, NamedTuple, TypeAlias
 
 from repro_audit.probe.detail.statements import extents
 from repro_audit.probe.digest.stored import MISSING, attribute
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from types import CodeType
 
 LOCAL, GLOBAL, NAME = range(3)
 """Where a variable is kept: the function's own and its closure's; the module's; either, at the top of a module."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import marshal
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 import xxhash
@@ -17,9 +18,6 @@ import xxhash
 from repro_audit.probe.detail.tokens import ORDINARY, token
 from repro_audit.probe.digest.tensors import BEING_CAPTURED, describe, digest
 from repro_audit.torch_internals.operators import SCHEMA
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 _hash = xxhash.xxh3_128_digest
 _dumps = marshal.dumps

@@ -12,7 +12,9 @@ import functools
 import inspect
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, Protocol
 
 import torch
 
@@ -21,11 +23,6 @@ from repro_audit.probe.detail.operators import state
 from repro_audit.replacements import Replacements
 from repro_audit.torch_internals import compiler
 from repro_audit.torch_internals import operators as internals
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
 
 REGION: Final = "torch.compile"
 _BACKWARD_NODE: Final = "CompiledFunctionBackward"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, final
@@ -28,8 +29,6 @@ from repro_audit.probe.digest.stored import inside, is_generator
 from repro_audit.storage.events import NOTHING, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from repro_audit.probe.clock import Clock
     from repro_audit.storage.events import DetailWriter
 

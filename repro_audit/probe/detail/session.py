@@ -6,6 +6,7 @@ Importing this imports torch, which the plain probe leaves to the program.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -22,8 +23,6 @@ from repro_audit.storage.events import MAIN, NOTHING, TRUNCATED, DetailWriter, K
 from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
     MakeOps = Callable[..., "Operators"]
 
 _MARK = int(Kind.MARK)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Mapping
+from types import CodeType, FrameType
+from typing import TypeAlias
 
 from repro_audit.probe.files import is_users
 from repro_audit.storage.events import Site
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import CodeType, FrameType
 
 Homes: TypeAlias = Mapping[str, str]
 

@@ -6,7 +6,8 @@ by which strides. So two of them are equal where their memory and their strides 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import torch
 
@@ -20,9 +21,6 @@ from repro_audit.probe.digest.tensors import (
     describe,
     digest,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 ORDINARY: Final = frozenset((torch.Tensor, torch.nn.Parameter))
 _MOST: Final = 4096

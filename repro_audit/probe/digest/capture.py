@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -13,9 +15,6 @@ from repro_audit.probe.digest import tensors
 from repro_audit.storage.values import ALIGNMENT, DATA, INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from repro_audit.storage.facts import Key

@@ -11,6 +11,7 @@ import ctypes
 import random
 import struct
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,6 @@ import xxhash
 from repro_audit.torch_internals.generators import GENERATOR_ADDRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     import numpy.typing as npt
 
 _WORDS = 624

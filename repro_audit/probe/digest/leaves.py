@@ -10,16 +10,13 @@ import contextlib
 import dataclasses
 import enum
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from repro_audit.probe.digest.plain import SEQUENCES, is_plain_sequence, type_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 MAX_ITEMS = 1024
 """A container with more items is one leaf: a row for each would say no more than one for all."""

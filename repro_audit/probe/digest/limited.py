@@ -16,8 +16,9 @@ import marshal
 import pathlib
 import uuid
 from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +30,6 @@ from repro_audit.probe.digest.stored import MISSING, is_generator, per_type, sto
 from repro_audit.probe.digest.tensors import describe, is_being_captured, plainly
 from repro_audit.probe.digest.tensors import digest as digest_whole
 from repro_audit.torch_internals import tensors as internals
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 WHOLE_BYTES = 1 << 24
 """A tensor or an array with more bytes counts by its ends."""

@@ -15,12 +15,10 @@ import struct
 import types
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 NUMBERS = frozenset((type(None), bool, int, float, complex))
 SCALARS = NUMBERS | {str, bytes}

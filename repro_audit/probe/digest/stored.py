@@ -5,17 +5,12 @@ from __future__ import annotations
 import random
 import sys
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from types import (
-    FunctionType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    MethodType,
-    ModuleType,
-)
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,9 +18,6 @@ import torch
 from repro_audit.probe.digest.generators import KINDS
 from repro_audit.probe.files import is_users
 from repro_audit.torch_internals.tensors import BUFFERS, MODULES, PARAMETERS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 T = TypeVar("T")
 

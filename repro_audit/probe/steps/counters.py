@@ -6,6 +6,7 @@ Such a run tells whether the program trains by itself, when it did not under the
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +15,6 @@ from torch.optim import optimizer as torch_optimizer
 from repro_audit.probe import StopTraining
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from repro_audit.probe import Probe
     from repro_audit.storage.trace import Trace
 

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import functools
 import gc
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 import torch
 
 from repro_audit.probe.digest.leaves import leaves
 from repro_audit.probe.digest.tensors import reading, unwrapped
 from repro_audit.torch_internals import bind
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
 
 _is_compiling = torch.compiler.is_compiling
 

@@ -11,8 +11,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -33,9 +34,6 @@ from repro_audit.storage.trace import Phase
 from repro_audit.torch_internals.tensors import GRAD_AND_VALUE, TRACING, TRANSFORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from types import FrameType
-
     from repro_audit.probe import Probe
     from repro_audit.probe.steps.models import Parameter
     from repro_audit.storage.trace import Trace

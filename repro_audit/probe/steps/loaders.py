@@ -10,7 +10,8 @@ import functools
 import operator
 from array import array
 from collections import Counter, deque
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -30,9 +31,6 @@ from repro_audit.storage.trace import Phase
 from repro_audit.torch_internals import loaders as internals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
-
     from repro_audit.probe import Probe
     from repro_audit.probe.steps.recorder import Recorder
     from repro_audit.torch_internals import Internal

@@ -7,6 +7,7 @@ class, numbered where there are several.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
@@ -20,8 +21,6 @@ from repro_audit.storage.trace import PUT_BACK, SETTING, Phase
 from repro_audit.torch_internals.tensors import BUFFERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from torch import nn
 
     from repro_audit.probe.steps.recorder import Recorder

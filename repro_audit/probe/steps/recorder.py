@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,6 @@ from repro_audit.storage.trace import Phase, Role
 from repro_audit.torch_internals.tensors import DISPATCH_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.storage.facts import Key
     from repro_audit.storage.trace import Trace, TraceWriter

@@ -8,16 +8,13 @@ Factorization Algorithm", BIT 20, 1980 (cycle finding).
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import gcd, isqrt, lcm
-from typing import TYPE_CHECKING
 
 from repro_audit.errors import UsageError
 from repro_audit.rng.lcg import arithmetic
 from repro_audit.rng.lcg.arithmetic import Factors, factorise, valuation
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MODULUS_BITS = 1024
 """Moduli have at most so many bits; primes of more take too long to prove."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import ast
 import operator
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from repro_audit.errors import UsageError
 from repro_audit.rng.lcg.generator import MODULUS_BITS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _LIMIT_BITS = 2 * MODULUS_BITS
 """No number on the way to the result has more bits."""

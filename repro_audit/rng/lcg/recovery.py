@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import itertools
 import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import TYPE_CHECKING
 
 from repro_audit.rng.lcg.generator import Lcg
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 KNOWN_MODULUS_NEEDS = 3
 """Outputs that give A and B away where M is known."""

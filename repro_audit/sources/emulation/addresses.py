@@ -13,15 +13,12 @@ import itertools
 import random
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro_audit.probe.files import is_users, relative
 from repro_audit.replacements import Replacements
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _BASE, _STEP = 1 << 52, 16
 """Numbers look like addresses that no process can have, an object apart, so none equals a real one."""

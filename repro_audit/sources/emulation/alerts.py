@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from repro_audit.probe.files import place
 from repro_audit.sources._program import behind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from repro_audit.replacements import Replacements
 
 NO_FORM = " does not have a deterministic implementation"

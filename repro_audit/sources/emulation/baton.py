@@ -17,16 +17,14 @@ import sys
 import threading
 import weakref
 from _thread import allocate_lock, get_ident
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from time import sleep as really_sleep
-from typing import TYPE_CHECKING, Any, Literal
+from types import FrameType
+from typing import Any, Literal
 
 from repro_audit.probe.files import is_users, place
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
 
 Policy = Literal["first", "last", "turns"]
 """Who goes on: the one that was started first; the one started last, and one that takes from a queue after all others;

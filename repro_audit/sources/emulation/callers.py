@@ -10,17 +10,16 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.files import is_users
 from repro_audit.sources._program import behind, direct_caller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
     from repro_audit.sources._program import Lines
 
 _SOURCES = str(Path(__file__).resolve().parents[1]) + os.sep

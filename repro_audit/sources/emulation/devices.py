@@ -6,15 +6,14 @@ import builtins
 import os
 import sys
 import tempfile
+from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.sources.emulation.opening import holding, replace_open
 from repro_audit.sources.emulation.stat import replace_with_support
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
     from repro_audit.replacements import Replacements
 
     Draw = Callable[[int, FrameType | None], bytes | None]

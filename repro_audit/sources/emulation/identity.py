@@ -12,7 +12,9 @@ import sys
 import threading
 import weakref
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.sources._program import Lines, behind, direct_caller
@@ -20,9 +22,6 @@ from repro_audit.sources.emulation.callers import asks, may_ask
 from repro_audit.sources.emulation.opening import replace_open
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
     from repro_audit.context import TrialContext
     from repro_audit.context.numbering import Numbering
     from repro_audit.replacements import Replacements

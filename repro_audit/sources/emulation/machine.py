@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -29,8 +30,6 @@ from repro_audit.sources.emulation.stat import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from repro_audit.context import TrialContext
 
 START = "start directory"

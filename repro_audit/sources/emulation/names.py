@@ -10,6 +10,7 @@ import platform
 import pwd
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,6 @@ from repro_audit.replacements import Replacements, environment
 from repro_audit.sources.emulation.callers import asker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.context import TrialContext
 
 HOST, USER = "host", "user"

@@ -6,11 +6,10 @@ import builtins
 import io
 import os
 import pathlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from repro_audit.replacements import Replacements
 
 

@@ -10,18 +10,17 @@ import hashlib
 import itertools
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.context.numbering import position
 from repro_audit.storage.border import append, entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-    from types import FrameType
-
     from repro_audit.context import TrialContext
     from repro_audit.storage.facts import Json
 

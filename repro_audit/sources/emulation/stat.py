@@ -10,17 +10,16 @@ import os
 import pathlib
 import sys
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 from repro_audit.sources._program import is_generated
 from repro_audit.sources.emulation.callers import asker, asks, standard_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
     from repro_audit.context import TrialContext
     from repro_audit.replacements import Replacements
     from repro_audit.sources._program import Lines

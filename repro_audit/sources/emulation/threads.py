@@ -20,7 +20,9 @@ import threading
 import time
 import weakref
 from _thread import allocate_lock
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.files import is_users, place, relative
@@ -28,9 +30,6 @@ from repro_audit.replacements import Replacements
 from repro_audit.sources.emulation.baton import Baton, Policy, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from types import FrameType
-
     Future = concurrent.futures.Future[Any]
 
 _THEIR_OWN = {"torch", "multiprocessing", "repro_audit"}

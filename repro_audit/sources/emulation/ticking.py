@@ -10,13 +10,12 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.probe.files import is_users
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from repro_audit.context.numbering import Numbering
     from repro_audit.storage.facts import Json
 

@@ -11,17 +11,15 @@ import functools
 import mmap
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro_audit.replacements import Replacements
 from repro_audit.torch_internals import bind
 from repro_audit.torch_internals import loaders as internals
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 IN_TURN, FIRST_LATE, FIRST_EARLY = "in turn", "first worker late", "first worker early"
 

@@ -12,14 +12,12 @@ import inspect
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit import notebook as notebooks
 
 if TYPE_CHECKING:
-    from types import CodeType
-
     from repro_audit.notebook import Cell, Notebook
 
 MAIN = "__main__"

@@ -6,6 +6,7 @@ import ast
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.compilerop import CachingCompiler
@@ -13,8 +14,6 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from repro_audit.notebook import Notebook
 
 

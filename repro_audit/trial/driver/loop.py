@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,8 +17,6 @@ from repro_audit.trial.driver.bundle import describe, takes
 from repro_audit.trial.driver.losses import Losses, on_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.context.checkpoint import Checkpoint
     from repro_audit.probe import Probe
     from repro_audit.trial.driver.bundle import Parts

@@ -9,6 +9,7 @@ import ast
 import inspect
 import linecache
 import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +23,6 @@ from repro_audit.probe.digest.stored import is_generator
 from repro_audit.probe.files import is_users, program_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-
     from repro_audit.storage.facts import Json
 
 _SETTING_UP = ("__init__", "__post_init__", "setup", "build", "reset")

@@ -11,6 +11,7 @@ import gc
 import json
 import linecache
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,8 +22,6 @@ from repro_audit.probe.files import users_place
 from repro_audit.probe.saves import Saves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repro_audit.context import TrialContext
     from repro_audit.context.checkpoint import Checkpoint, Write
     from repro_audit.probe import Probe

@@ -10,7 +10,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.errors import TargetError, TrainsElsewhereError
@@ -18,7 +18,6 @@ from repro_audit.trial.driver.cells import MAIN, Kernel, put_first
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
-    from types import CodeType
 
     from repro_audit.probe import Probe
     from repro_audit.target import Target

@@ -7,9 +7,11 @@ they are stored, and calls nothing of the program's but `state_dict` and `load_s
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +27,6 @@ from repro_audit.probe.digest.tensors import describe, digest
 from repro_audit.probe.files import program_modules
 from repro_audit.torch_internals.compiler import COMPILED_MODULE, ORIGINAL_MODULE
 from repro_audit.torch_internals.tensors import BUFFERS, MODULES, UNSAVED_BUFFERS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
 Ledger = dict[str, list[str]]
 """By name: the kind of a value, and the digest of its form and bytes."""

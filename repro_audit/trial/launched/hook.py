@@ -7,13 +7,10 @@ to the user's own at once, and does nothing more where no torch can be imported.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repro_audit.probe.files import HOOK
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 LAUNCHERS = ("torchrun", "accelerate", "deepspeed", "composer", "mpirun")
 MODULES = (

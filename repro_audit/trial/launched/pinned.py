@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,6 @@ from repro_audit.context.imports import when_imported
 from repro_audit.trial.launched import hook
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
     from repro_audit.source import Source
 
 SITE = Path(__file__).with_name("pinning")

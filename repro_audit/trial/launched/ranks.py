@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +20,6 @@ from repro_audit.storage.trace import Phase, Trace, TraceWriter
 from repro_audit.storage.values import ALIGNMENT, DATA, INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from repro_audit.storage.facts import Facts
 
 
