@@ -7,7 +7,7 @@ import textwrap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from repro_audit.isolation.sandbox import plan_isolation
+from repro_audit.isolation.sandbox import plan_copies, plan_isolation
 from repro_audit.sources import catalogue
 from repro_audit.target import parse
 from repro_audit.trial.oracle import Trial, TrialOracle
@@ -31,13 +31,21 @@ def write(tree: Path, name: str, text: str) -> None:
 
 @contextmanager
 def oracle(
-    tree: Path, patch: pytest.MonkeyPatch, *words: str, steps: int = 3, timeout: float = 120
+    tree: Path,
+    patch: pytest.MonkeyPatch,
+    *words: str,
+    steps: int = 3,
+    timeout: float = 120,
+    shared: Path | None = None,
 ) -> Iterator[TrialOracle]:
-    """What makes trials of a target: `--` and a command, or a script and its arguments."""
+    """What makes trials of a target: `--` and a command, or a script and its arguments.
+
+    `shared`: as `--trace-dir` has it.
+    """
     patch.chdir(tree)
     for name, value in environment().items():
         patch.setenv(name, value)
-    isolation = plan_isolation(tree)
+    isolation = plan_isolation(tree) if shared is None else plan_copies(tree, shared)
     try:
         with Runner(side_by_side=1, timeout=timeout, temporary=isolation.scratch) as runner:
             yield TrialOracle(
@@ -48,6 +56,7 @@ def oracle(
                 seed=0,
                 steps=steps,
                 fresh=True,
+                on_several=shared is not None,
             )
     finally:
         isolation.cleanup()

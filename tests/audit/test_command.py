@@ -92,6 +92,9 @@ def test_a_command_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "the command exited with status 3"
     )
     assert "killed by SIGKILL" in failure(tmp_path, monkeypatch, "sh", "-c", "kill -9 $$").what
+    audited = check("--", "sh", "-c", "exit 3", cwd=tmp_path, saved=tmp_path / "report.json")
+    assert audited.exit_code == 3
+    assert audited.report["failure"]["what"] == "the command exited with status 3"
 
 
 def test_a_program_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

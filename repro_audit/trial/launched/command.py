@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from repro_audit.errors import InternalError
-from repro_audit.isolation.processes import STACKS_SIGNAL, become_subreaper, kill_descendants
+from repro_audit.isolation.processes import STACKS_SIGNAL, become_subreaper, kill_descendants, leave
 from repro_audit.trial.child import prepare
 from repro_audit.trial.launched import hook
 from repro_audit.trial.launched.gathering import Gathered, gather
@@ -54,15 +53,12 @@ def run_command(request: TrialRequest) -> int:
     )
     _forward_stacks_signal(request)
     if request.on_several:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        signal.signal(signal.SIGTERM, lambda *_: _give_up(command))
     try:
         gathered = _wait(command, request)
     finally:
-        if request.on_several and command.poll() is None:
-            # Killed, it could not give back what it holds on other machines.
-            command.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                command.wait(timeout=TERMINATE_SECONDS)
+        if request.on_several:
+            _terminate(command)
         left = kill_descendants()
     if left:
         raise InternalError(
@@ -71,6 +67,18 @@ def run_command(request: TrialRequest) -> int:
     facts = gather(request, gathered, command.returncode)
     facts.save(request.directory / FACTS)
     return 1 if facts.failure else 0
+
+
+def _terminate(command: subprocess.Popen[bytes]) -> None:
+    """End a command in time for it to end what it started on other machines, which it could not if it were killed."""
+    command.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        command.wait(timeout=TERMINATE_SECONDS)
+
+
+def _give_up(command: subprocess.Popen[bytes]) -> NoReturn:
+    _terminate(command)
+    leave(1)
 
 
 def _wait(command: subprocess.Popen[bytes], request: TrialRequest) -> Gathered:
