@@ -19,6 +19,5 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """What needs most of the package is imported when it is asked for: trainings import `repro_audit.rng` alone."""
     if name not in __all__:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.api"), name)

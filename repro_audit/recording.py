@@ -23,12 +23,12 @@ from repro_audit.findings import comparison, sides, summary
 from repro_audit.replacements import environment
 from repro_audit.report import model
 from repro_audit.session import session
-from repro_audit.source import Scope
+from repro_audit.source import Scope, Source
 from repro_audit.storage import record as files
-from repro_audit.storage.fingerprint import THREADS, VARIABLE, VARIABLES, changes
+from repro_audit.storage.fingerprint import THREADS, VARIABLE, VARIABLES, Change, changes
 from repro_audit.storage.record import Header, Record
-from repro_audit.target import parse
-from repro_audit.trial.oracle import part
+from repro_audit.target import Target, parse
+from repro_audit.trial.oracle import Trial, TrialOracle, part
 from repro_audit.trial.request import Watch, Window
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
     from repro_audit.experiment import Setting
     from repro_audit.findings.comparison import Side
     from repro_audit.report.progress import Progress
-    from repro_audit.source import Source
-    from repro_audit.storage.fingerprint import Change
-    from repro_audit.target import Target
-    from repro_audit.trial.oracle import Trial, TrialOracle
     from repro_audit.trial.runner import Python
     from repro_audit.variation import Variation
 

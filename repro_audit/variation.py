@@ -12,19 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import xxhash
 
 from repro_audit.errors import UsageError, nearest
 from repro_audit.findings.sides import git
 from repro_audit.replacements import environment
-from repro_audit.target import parse
-from repro_audit.trial.runner import PACKAGE_PARENT
-
-if TYPE_CHECKING:
-    from repro_audit.target import Target
-    from repro_audit.trial.runner import Python
+from repro_audit.target import Target, parse
+from repro_audit.trial.runner import PACKAGE_PARENT, Python
 
 KINDS = ("python", "env", "args", "commit")
 _SECONDS = 120.0

@@ -64,4 +64,5 @@ def detail_of(rows: Iterable[Row], *texts: str) -> Detail:
         for row in rows
     ]
     table = np.array(records, dtype=list(COLUMNS))
-    return Detail(tuple(ids), {name: np.ascontiguousarray(table[name]) for name, _ in COLUMNS})
+    columns = {name: np.ascontiguousarray(table[name]) for name, _ in COLUMNS}
+    return Detail(strings=tuple(ids), **columns)

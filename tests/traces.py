@@ -40,4 +40,5 @@ def trace_of(rows: Iterable[Row]) -> Trace:
         for row in rows
     ]
     table = np.array(records, dtype=list(COLUMNS))
-    return Trace(tuple(ids), {name: np.ascontiguousarray(table[name]) for name, _ in COLUMNS})
+    columns = {name: np.ascontiguousarray(table[name]) for name, _ in COLUMNS}
+    return Trace(strings=tuple(ids), **columns)

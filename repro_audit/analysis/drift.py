@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repro_audit.storage.facts import RANK, of_rank
+from repro_audit.storage.facts import RANK, Key, of_rank
 
 if TYPE_CHECKING:
     from repro_audit.storage.columns import Rows
-    from repro_audit.storage.facts import Key
     from repro_audit.storage.trace import Trace
 
 MOST_STEPS = 12

@@ -35,7 +35,7 @@ def placed(detail: Detail, root: Path, known: Collection[str]) -> Detail:
 def without_lines(detail: Detail) -> Detail:
     """The events but for those of lines, which no two versions of Python tell alike."""
     rows = np.flatnonzero(detail.kind != Kind.LINE)
-    return Detail(detail.strings, {name: getattr(detail, name)[rows] for name, _ in COLUMNS})
+    return replace(detail, **{name: getattr(detail, name)[rows] for name, _ in COLUMNS})
 
 
 def site_files(detail: Detail) -> set[str]:
@@ -74,7 +74,7 @@ def _with_sites(detail: Detail, change: Callable[[Site], Site]) -> Detail:
         site = Site.read(strings[number])
         if site is not None:
             strings[number] = change(site).text()
-    return detail.with_strings(tuple(strings))
+    return replace(detail, strings=tuple(strings))
 
 
 def _moves(before: str, after: str) -> dict[int, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -140,8 +140,7 @@ def forgive(
             max_ulp=max(apart[1], within.max_ulp),
             unknown=within.unknown + bool(a.of),
         )
-    columns = {name: getattr(theirs, name) for name in ("step", "phase", "role", "name", "meta")}
-    return Trace(theirs.strings, {**columns, "digest": changed}), within
+    return replace(theirs, digest=changed), within
 
 
 def _apart(a: Value, b: Value, bounds: Mapping[str, float]) -> tuple[float, int] | None:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.context.imports import when_imported
 from repro_audit.context.numbering import Numbering
-from repro_audit.torch_internals import lacking
+from repro_audit.torch_internals import Internal, lacking
 
 if TYPE_CHECKING:
     from repro_audit.storage.facts import Json
-    from repro_audit.torch_internals import Internal
 
 
 @dataclass(slots=True, kw_only=True)

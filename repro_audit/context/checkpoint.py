@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from repro_audit.storage.facts import Cut
-
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Json
+from repro_audit.storage.facts import Cut, Json
 
 Kept: TypeAlias = "tuple[Callable[[], Json], Callable[[Json], None]]"
 """How to save where something is, and how to go on from there."""

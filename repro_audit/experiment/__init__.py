@@ -79,8 +79,9 @@ def experiment(
     any more, what was seen by then is judged.
     """
     if floor.status != "ok" or runs < 1:
-        message = f"need a floor that trained and runs >= 1, not {floor.status!r} and {runs}"
-        raise ValueError(message)
+        raise ValueError(
+            f"need a floor that trained and runs >= 1, not {floor.status!r} and {runs}"
+        )
     store = _store_of(factors, floor, runs=runs, fresh=fresh)
     try:
         result = follow(_experiment(store), oracle)

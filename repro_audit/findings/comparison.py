@@ -19,12 +19,11 @@ from repro_audit.notebook import SUFFIX
 from repro_audit.report import model
 from repro_audit.source import Scope
 from repro_audit.storage.fingerprint import CODE, Change, changes
-from repro_audit.storage.trace import Phase
+from repro_audit.storage.trace import Phase, Trace
 
 if TYPE_CHECKING:
     from repro_audit.analysis.compare import Difference
     from repro_audit.storage.facts import Key
-    from repro_audit.storage.trace import Trace
     from repro_audit.storage.values import Value
 
 

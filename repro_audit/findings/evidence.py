@@ -22,13 +22,12 @@ from repro_audit.report.model import (
     SourceResult,
     SourceStatus,
 )
-from repro_audit.source import Verdict, listed
+from repro_audit.source import Source, Verdict, listed
 
 if TYPE_CHECKING:
     from repro_audit import source as source_module
     from repro_audit.experiment import Judgement
     from repro_audit.fixes import Proposal
-    from repro_audit.source import Source
     from repro_audit.storage.facts import Facts
     from repro_audit.trial.oracle import DivergedPair, Trial
 

@@ -13,11 +13,10 @@ from repro_audit.findings.evidence import Tried
 from repro_audit.findings.measurement import reference_setting
 from repro_audit.fixes import propose
 from repro_audit.fixes.code import Code
-from repro_audit.notebook import of_file
+from repro_audit.notebook import Notebook, of_file
 from repro_audit.trial.request import Watch
 
 if TYPE_CHECKING:
-    from repro_audit.notebook import Notebook
     from repro_audit.report import model
     from repro_audit.source import Source
     from repro_audit.target import Target

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from math import isnan
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repro_audit.storage.facts import of_rank
-from repro_audit.storage.trace import Phase, Role
-
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Facts
-    from repro_audit.storage.trace import Trace
+from repro_audit.storage.facts import Facts, of_rank
+from repro_audit.storage.trace import Phase, Role, Trace
 
 _PARAMETER = "param."
 

@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from repro_audit.fixes.code import diff, replaced
+from repro_audit.fixes.code import Code, Edit, diff, replaced
 
 if TYPE_CHECKING:
-    from repro_audit.fixes.code import Code, Edit
     from repro_audit.fixes.remedies import Remedy
     from repro_audit.notebook import Notebook
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from repro_audit.fixes.code import Edit
-
-if TYPE_CHECKING:
-    from repro_audit.fixes.code import Code
+from repro_audit.fixes.code import Code, Edit
 
 _ORDERLESS = {"sorted", "sum", "len", "min", "max", "set", "frozenset", "any", "all"}
 _ITERATING = {"list", "tuple", "enumerate", "iter", "zip", "map", "filter", ".join", "reversed"}

@@ -5,13 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from repro_audit.fixes.code import Edit
+from repro_audit.fixes.code import Code, Edit
 from repro_audit.fixes.remedies import called, imported, whole
-
-if TYPE_CHECKING:
-    from repro_audit.fixes.code import Code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,11 +62,9 @@ def enter(tree: Tree, also: Mapping[Path, Path] | None = None) -> None:
         SandboxUnavailable: the process is then neither here nor there, and must end.
     """
     if tree.mechanism is None:
-        msg = f"a tree of kind {tree.kind!r} is no overlay"
-        raise ValueError(msg)
+        raise ValueError(f"a tree of kind {tree.kind!r} is no overlay")
     if len(list(Path("/proc/self/task").iterdir())) != 1:
-        msg = "a process with several threads can not leave its namespaces"
-        raise SandboxUnavailable(msg)
+        raise SandboxUnavailable("a process with several threads can not leave its namespaces")
     _leave_namespaces(user=tree.mechanism.user_namespace)
     below = submounts(tree.root)
     merged = tree.base / MERGED
@@ -157,8 +155,7 @@ def _try(tree: Tree) -> None:
     shutil.rmtree(inner)
     inner.mkdir()
     if any(inner.iterdir()):
-        msg = "a directory that was removed and made again is not empty"
-        raise SandboxUnavailable(msg)
+        raise SandboxUnavailable("a directory that was removed and made again is not empty")
     (inner / "new").touch()
 
 
@@ -191,8 +188,7 @@ def _leave_namespaces(*, user: bool) -> None:
             Path("/proc/self/uid_map").write_bytes(b"%d %d 1" % (uid, uid))
             Path("/proc/self/gid_map").write_bytes(b"%d %d 1" % (gid, gid))
         except OSError as error:
-            msg = f"user namespace: {error.strerror}"
-            raise SandboxUnavailable(msg) from error
+            raise SandboxUnavailable(f"user namespace: {error.strerror}") from error
     # Slave, not private: what the machine unmounts meanwhile is not held back by us.
     _mount("none", Path("/"), flags=MS_REC | MS_SLAVE)
 
@@ -225,8 +221,7 @@ def _options(part: Part, base: Path, mechanism: Mechanism) -> str:
     upper, work = layer(part.upper), layer(part.work)
     options = f"lowerdir={lowers},upperdir={upper},workdir={work},{mechanism.options}"
     if len(os.fsencode(options)) > OPTIONS_LIMIT:
-        msg = "the path of the tree is too long for an overlay"
-        raise SandboxUnavailable(msg)
+        raise SandboxUnavailable("the path of the tree is too long for an overlay")
     return options
 
 
@@ -273,8 +268,7 @@ def _naming(what: str) -> Iterator[None]:
     try:
         yield
     except SandboxUnavailable as error:
-        msg = f"{what}: {error.what.partition(': ')[2]}"
-        raise SandboxUnavailable(msg) from error
+        raise SandboxUnavailable(f"{what}: {error.what.partition(': ')[2]}") from error
 
 
 def _drop_capabilities() -> None:
@@ -289,5 +283,4 @@ def _call(name: str, *arguments: Any) -> None:
     """Call a function of the C library that returns 0 where it succeeds."""
     function = getattr(ctypes.CDLL(None, use_errno=True), name)
     if function(*arguments) != 0:
-        msg = f"{name}: {os.strerror(ctypes.get_errno())}"
-        raise SandboxUnavailable(msg)
+        raise SandboxUnavailable(f"{name}: {os.strerror(ctypes.get_errno())}")

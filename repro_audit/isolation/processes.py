@@ -95,8 +95,7 @@ def kill_group(pid: int) -> None:
         ValueError: for the group of this process, or a number that stands for more than one group.
     """
     if pid <= 1 or pid in (os.getpid(), os.getpgrp()):
-        msg = f"{pid} is not a process group that may be killed"
-        raise ValueError(msg)
+        raise ValueError(f"{pid} is not a process group that may be killed")
     with suppress(PermissionError):  # macOS says so of a zombie
         try:
             os.killpg(pid, signal.SIGKILL)

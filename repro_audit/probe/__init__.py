@@ -139,8 +139,7 @@ class Probe:
     def hooks(self) -> Hooks | Counters:
         """What is in place, for the driver."""
         if self._hooks is None:
-            msg = "the probe is not installed"
-            raise RuntimeError(msg)
+            raise RuntimeError("the probe is not installed")
         return self._hooks
 
     def resume(self, earlier: Trace, *, steps: int, losses: Sequence[float], by_hand: bool) -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from repro_audit.report.model import SourceStatus
+from repro_audit.report.model import Report, SourceStatus
 from repro_audit.report.plain import findings
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import Report
 
 IN_BASELINE = "the baseline has it too"
 _UNBROKEN = {

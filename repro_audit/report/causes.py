@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -17,8 +17,6 @@ from repro_audit.report.effect import gaps
 from repro_audit.report.style import TerminalStyle, code, indented, words
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from repro_audit.report.model import (
         Cause,
         Divergence,

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from repro_audit.report import text
-from repro_audit.report.model import PROMISES, SourceStatus, broken_promise
+from repro_audit.report.model import PROMISES, LossCurve, SourceResult, SourceStatus, broken_promise
 from repro_audit.source import Scope
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import LossCurve, SourceResult
 
 _ORDER = (*PROMISES, Scope.NONE)
 

@@ -5,20 +5,14 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Console, Group, RenderableType
 from rich.markdown import Markdown
 from rich.text import Text
 
 from repro_audit.report.style import TerminalStyle, code, heading, indented, words
 from repro_audit.report.terminal import print_whole
-from repro_audit.source import Scope
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
-    from repro_audit.source import Source
+from repro_audit.source import Scope, Source
 
 FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 REFERENCE = re.compile(r"^- ([^<>]+?):\s+<(https?://\S+)>$", re.MULTILINE)

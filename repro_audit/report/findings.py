@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -32,9 +31,6 @@ from repro_audit.report.style import (
 )
 from repro_audit.source import Scope
 from repro_audit.storage.facts import of_rank
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 UNEXPLAINED = "unexplained"
 """Stands for the id of a source where no source accounts for a difference."""

@@ -9,25 +9,20 @@ from datetime import datetime, timezone
 from math import isqrt, log2
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-from repro_audit.report.style import heading, rows, words
+from repro_audit.report.style import TerminalStyle, heading, rows, words
 from repro_audit.report.text import listed, plural
 from repro_audit.rng.lcg import clock
-from repro_audit.rng.lcg.generator import nu_limit
-from repro_audit.rng.lcg.recovery import KNOWN_MODULUS_NEEDS
+from repro_audit.rng.lcg.generator import HullDobell, Orbit, nu_limit
+from repro_audit.rng.lcg.recovery import KNOWN_MODULUS_NEEDS, Recovery
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from repro_audit.report.style import TerminalStyle
     from repro_audit.rng.identification import Identification
     from repro_audit.rng.inventory import GeneratorFacts
     from repro_audit.rng.lcg.anatomy import Anatomy, Attempt
     from repro_audit.rng.lcg.clock import Remedy
-    from repro_audit.rng.lcg.generator import HullDobell, Orbit
-    from repro_audit.rng.lcg.recovery import Recovery
 
 _WIDTH = 11
 Row = tuple[str, str]

@@ -5,16 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repro_audit.report import text
 from repro_audit.report import verdict as wording
-from repro_audit.report.model import Outcome
-from repro_audit.report.plain import Severity, findings, of_failure
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import Report
-    from repro_audit.report.plain import Finding
+from repro_audit.report.model import Outcome, Report
+from repro_audit.report.plain import Finding, Severity, findings, of_failure
 
 _COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
 _OF_VERDICTS = {Outcome.REPRODUCIBLE: "notice", Outcome.INCONCLUSIVE: "warning"}

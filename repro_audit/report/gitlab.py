@@ -5,15 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from repro_audit.report import text
 from repro_audit.report import verdict as wording
-from repro_audit.report.model import Outcome
+from repro_audit.report.model import Outcome, Report
 from repro_audit.report.plain import Severity, findings, of_failure, program
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import Report
 
 _SEVERITIES = {Severity.ERROR: "critical", Severity.WARNING: "minor", Severity.NOTE: "info"}
 _NO_VERDICT = {Outcome.TARGET_FAILED: "blocker", Outcome.INCONCLUSIVE: "major"}

@@ -21,13 +21,11 @@ import jinja2
 from markupsafe import Markup, escape
 
 from repro_audit.report import causes, drift, effect, findings, plots, results, text, verdict
-from repro_audit.report.model import SourceStatus
+from repro_audit.report.model import Excerpt, LossCurve, Report, SourceStatus, TrialRecord
 from repro_audit.report.style import PROMISE_WORDS
 from repro_audit.source import Scope
 
 if TYPE_CHECKING:
-    from repro_audit.report.model import Excerpt, LossCurve, Report, TrialRecord
-
     Render = Callable[[Report], str]
 
 _OUTPUT_LINES = 40

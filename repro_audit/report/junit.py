@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from repro_audit.report import text
 from repro_audit.report import verdict as wording
-from repro_audit.report.model import Outcome, SourceStatus
+from repro_audit.report.model import Outcome, Report, SourceResult, SourceStatus
 from repro_audit.report.plain import Finding, findings, of_failure
 from repro_audit.report.results import word
 from repro_audit.source import Scope
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import Report, SourceResult
 
 PROGRAM = "program"
 """The name of the test case that the program can be judged at all."""

@@ -10,13 +10,12 @@ from rich.text import Text
 
 from repro_audit.report.style import TerminalStyle, indented, words
 from repro_audit.report.terminal import print_whole
-from repro_audit.source import Scope
+from repro_audit.source import Scope, Source
 from repro_audit.sources._exercise import Answer, Prospect, prospect, this_machine
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from repro_audit.source import Source
     from repro_audit.sources._plugins import Plugins
 
 HERE_WIDTH = 22

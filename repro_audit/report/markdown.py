@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from repro_audit.report import text
 from repro_audit.report import verdict as wording
 from repro_audit.report.findings import how_much, place
-from repro_audit.report.model import SourceStatus
-from repro_audit.report.plain import findings, of_failure
+from repro_audit.report.model import Divergence, Report, SourceResult, SourceStatus, TargetFailure
+from repro_audit.report.plain import Finding, findings, of_failure
 from repro_audit.report.results import by_reason, word
 from repro_audit.report.style import PROMISE_WORDS, TerminalStyle
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import Divergence, Report, SourceResult, TargetFailure
-    from repro_audit.report.plain import Finding
 
 _LOOK = TerminalStyle()
 _ENTITIES = {"|": "&#124;", "<": "&lt;", ">": "&gt;", "&": "&amp;"}

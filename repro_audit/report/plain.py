@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from repro_audit import notebook
 from repro_audit.report import effect, text
@@ -20,19 +20,18 @@ from repro_audit.report.findings import (
     how_much,
     place,
 )
-from repro_audit.report.model import broken_promise, required_promises
+from repro_audit.report.model import (
+    Divergence,
+    Fix,
+    Location,
+    Report,
+    SourceResult,
+    Target,
+    TargetFailure,
+    broken_promise,
+    required_promises,
+)
 from repro_audit.source import Scope
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import (
-        Divergence,
-        Fix,
-        Location,
-        Report,
-        SourceResult,
-        Target,
-        TargetFailure,
-    )
 
 
 class Severity(str, Enum):

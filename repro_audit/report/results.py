@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -21,9 +20,6 @@ from repro_audit.report.style import (
     words,
 )
 from repro_audit.source import Scope
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 _STATUS_WIDTH = len("✗ unexpected")
 _FOLDED = (SourceStatus.HELD, SourceStatus.DELEGATED, SourceStatus.NOT_EXERCISED)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from repro_audit.report import explanation, text
 from repro_audit.report import verdict as wording
 from repro_audit.report.markdown import fenced, prose
-from repro_audit.report.model import Outcome, SourceStatus
+from repro_audit.report.model import Cause, Location, Outcome, Report, SourceStatus
 from repro_audit.report.plain import Finding, findings, of_failure, program
 from repro_audit.report.results import by_reason
 from repro_audit.sources import catalogue
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import Cause, Location, Report
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import pydoc
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
@@ -26,9 +26,6 @@ from repro_audit.report.style import (
     rows,
     words,
 )
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 _OUTPUT_LINES = 20
 END_WIDTH = len("not tried")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from repro_audit.report import text
 from repro_audit.report.model import (
     PROMISES,
+    Comparison,
     Outcome,
     PromiseStatus,
+    Report,
     SourceStatus,
     broken_promise,
     required_promises,
 )
 from repro_audit.source import Scope
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import Comparison, Report
 
 _MEANINGS = {
     Scope.RERUN: "the same command again",

@@ -77,8 +77,9 @@ def seed_everything(seed: SupportsIndex, *, cudnn_flags: bool = True) -> None:
     """
     number = operator.index(seed)
     if not 0 <= number < SEED_LIMIT:
-        msg = f"seed {number} is out of range: 0 <= seed < 2**32, which is what NumPy's legacy generator takes"
-        raise ValueError(msg)
+        raise ValueError(
+            f"seed {number} is out of range: 0 <= seed < 2**32, which is what NumPy's legacy generator takes"
+        )
 
     import numpy as np
     import torch
@@ -165,8 +166,9 @@ def restore(states: GeneratorStates) -> None:
 
     in_fork = CUDA_IN_FORK.get()()
     if states.cuda and not in_fork and len(states.cuda) > (seen := torch.cuda.device_count()):
-        msg = f"states of {len(states.cuda)} CUDA devices can not be restored: this process sees {seen}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"states of {len(states.cuda)} CUDA devices can not be restored: this process sees {seen}"
+        )
     random.setstate(states.python)
     _restore_numpy(states.numpy)
     torch.set_rng_state(states.torch)

@@ -8,14 +8,10 @@ import re
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repro_audit.experiment import Judgement
-from repro_audit.source import Levels
+from repro_audit.source import Levels, Source
 from repro_audit.storage.facts import Facts
-
-if TYPE_CHECKING:
-    from repro_audit.source import Source
 
 A_DEVICE = "a CUDA device"
 CUDA_DEVICES = ("/dev/nvidia0", "/dev/dxg", "/dev/kfd")

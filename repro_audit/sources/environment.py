@@ -156,8 +156,7 @@ def _exists(name: str) -> bool:
 def working_directory(trial: TrialContext) -> Iterator[None]:
     """The same directory by another path; a target that is named by a relative one is found there too."""
     if trial.elsewhere is None:
-        message = "this trial's tree can not be had under another path"
-        raise RuntimeError(message)
+        raise RuntimeError("this trial's tree can not be had under another path")
     before = os.getcwd()  # noqa: PTH109 - as a string, to come back to
     there = os.path.relpath(before, trial.root)
     os.chdir(trial.elsewhere / there)

@@ -90,13 +90,12 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, FixCost, Levels, RunPin, Scope, Source, Verdict
-from repro_audit.sources.emulation.alerts import listen
+from repro_audit.sources.emulation.alerts import Alert, listen
 from repro_audit.sources.emulation.load import busy_process
 
 if TYPE_CHECKING:
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
-    from repro_audit.sources.emulation.alerts import Alert
     from repro_audit.storage.facts import Facts, Json
 
 ID = "nondeterministic-op"

@@ -78,7 +78,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from repro_audit.context.numbering import position
+from repro_audit.context.numbering import Numbering, position
 from repro_audit.fixes.remedies import Instead
 from repro_audit.fixes.seeding import Argument, SeedOnce
 from repro_audit.probe.files import is_users
@@ -92,7 +92,6 @@ from repro_audit.storage import reads
 
 if TYPE_CHECKING:
     from repro_audit.context import TrialContext
-    from repro_audit.context.numbering import Numbering
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json
 

@@ -55,13 +55,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.storage.trace import Phase
+from repro_audit.storage.trace import Phase, Trace
 
 if TYPE_CHECKING:
     from repro_audit.context import TrialContext
     from repro_audit.experiment import Judgement
     from repro_audit.storage.facts import Facts, Json
-    from repro_audit.storage.trace import Trace
 
 PINNED = "A"
 SEEDS = "ABCD"

@@ -70,8 +70,7 @@ def _plain(value: Any) -> Any:
         return {each.name: getattr(value, each.name) for each in fields(value)}
     if isinstance(value, Path):
         return str(value)
-    message = f"no plain data: {value!r}"
-    raise TypeError(message)
+    raise TypeError(f"no plain data: {value!r}")
 
 
 def read(kind: Any, data: Any) -> Any:
@@ -100,6 +99,5 @@ def read(kind: Any, data: Any) -> Any:
         return kind(data)
     composed = is_dataclass(kind) or get_origin(kind) in {tuple, *_MAPPINGS}
     if composed or (kind in _SCALARS and type(data) is not kind):
-        message = f"{data!r:.80} is no {getattr(kind, '__name__', kind)}"
-        raise TypeError(message)
+        raise TypeError(f"{data!r:.80} is no {getattr(kind, '__name__', kind)}")
     return data

@@ -184,8 +184,7 @@ def _read_strings(path: Path) -> tuple[str, ...]:
     lines = path.read_bytes().split(b"\n")[:-1]
     strings = tuple(json.loads(line) for line in lines)
     if not all(isinstance(text, str) for text in strings):
-        message = f"{path.name} holds something else than texts"
-        raise ValueError(message)
+        raise ValueError(f"{path.name} holds something else than texts")
     return strings
 
 

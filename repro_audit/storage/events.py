@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from struct import Struct
-from typing import Any, final
+from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
 from repro_audit.storage.columns import (
     DIGEST_BYTES,
@@ -175,34 +174,21 @@ class Event:
 
 
 @final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Detail:
-    """The events of one process, read only, their columns mapped rather than loaded."""
+    """The events of one process, their columns mapped rather than loaded."""
 
-    __slots__ = (
-        "after",
-        "before",
-        "kind",
-        "meta",
-        "module",
-        "name",
-        "phase",
-        "site",
-        "step",
-        "strings",
-    )
-
-    def __init__(self, strings: tuple[str, ...], columns: dict[str, npt.NDArray[Any]]) -> None:
-        self.strings = strings
-        self.kind: IntArray = columns["kind"]
-        self.step: IntArray = columns["step"]
-        self.phase: IntArray = columns["phase"]
-        self.name: IntArray = columns["name"]
-        """Ids into `strings`; so are `site`, `module` and `meta`."""
-        self.site: IntArray = columns["site"]
-        self.module: IntArray = columns["module"]
-        self.meta: IntArray = columns["meta"]
-        self.before: DigestArray = columns["before"]
-        self.after: DigestArray = columns["after"]
+    strings: tuple[str, ...]
+    kind: IntArray
+    step: IntArray
+    phase: IntArray
+    name: IntArray
+    """Ids into `strings`; so are `site`, `module` and `meta`."""
+    site: IntArray
+    module: IntArray
+    meta: IntArray
+    before: DigestArray
+    after: DigestArray
 
     @classmethod
     def open(cls, directory: Path) -> Detail:
@@ -218,11 +204,7 @@ class Detail:
         check_limits(directory, columns, limits)
         for column in columns.values():
             release(column)
-        return cls(strings, columns)
-
-    def with_strings(self, strings: tuple[str, ...]) -> Detail:
-        """The same events with other texts."""
-        return Detail(strings, {name: getattr(self, name) for name, _ in COLUMNS})
+        return cls(strings=strings, **columns)
 
     def __len__(self) -> int:
         """The number of events."""

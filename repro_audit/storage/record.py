@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from repro_audit.errors import InternalError, UsageError
 from repro_audit.storage import columns, events, trace, values
@@ -27,8 +27,6 @@ from repro_audit.storage.number_formats import format_of
 from repro_audit.storage.trace import Phase, Trace
 
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from repro_audit.storage.columns import Columns
 
 VERSION = 1

@@ -7,11 +7,11 @@ and forms are interned, so that a row is 30 bytes however long they are.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from struct import Struct
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -102,21 +102,19 @@ class Observation:
 
 
 @final
+@dataclass(slots=True, kw_only=True, eq=False)
 class Trace:
     """A trace on disk, read only, its columns mapped rather than loaded."""
 
-    __slots__ = ("_occurrences", "digest", "meta", "name", "phase", "role", "step", "strings")
-
-    def __init__(self, strings: tuple[str, ...], columns: dict[str, npt.NDArray[Any]]) -> None:
-        self.strings = strings
-        self.step: IntArray = columns["step"]
-        self.phase: IntArray = columns["phase"]
-        self.role: IntArray = columns["role"]
-        self.name: IntArray = columns["name"]
-        """Ids into `strings`; so is `meta`."""
-        self.meta: IntArray = columns["meta"]
-        self.digest: DigestArray = columns["digest"]
-        self._occurrences: IntArray | None = None
+    strings: tuple[str, ...]
+    step: IntArray
+    phase: IntArray
+    role: IntArray
+    name: IntArray
+    """Ids into `strings`; so is `meta`."""
+    meta: IntArray
+    digest: DigestArray
+    _occurrences: IntArray | None = field(default=None, init=False)
 
     @classmethod
     def open(cls, directory: Path) -> Trace:
@@ -129,7 +127,7 @@ class Trace:
         texts = len(strings)
         limits = {"phase": len(Phase), "role": len(Role), "name": texts, "meta": texts}
         check_limits(directory, columns, limits)
-        return cls(strings, columns)
+        return cls(strings=strings, **columns)
 
     def __len__(self) -> int:
         """The number of rows."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import xxhash
 
-from repro_audit.storage.trace import Role, Trace
+from repro_audit.storage.trace import COLUMNS, Observation, Role, Trace
 
 if TYPE_CHECKING:
     from repro_audit.experiment import Outcome, Run
     from repro_audit.storage.facts import Key
-    from repro_audit.storage.trace import Observation
 
 Contents = tuple[str, bytes]
 """The form and the digest of an observation."""
@@ -62,11 +60,7 @@ class Common:
             dtype=np.bool_,
             count=len(trace),
         )
-        columns = {
-            name: getattr(trace, name)[kept]
-            for name in ("step", "phase", "role", "name", "meta", "digest")
-        }
-        return Trace(trace.strings, columns)
+        return replace(trace, **{name: getattr(trace, name)[kept] for name, _ in COLUMNS})
 
 
 def _key(row: Observation) -> Key:
@@ -117,7 +111,7 @@ class CommonOracle:
         if outcome.digest is None:
             return outcome
         seen = self._common.digest(self._oracle.trace(trial))
-        return dataclasses.replace(outcome, digest=seen)
+        return replace(outcome, digest=seen)
 
     def narrowed(self, trials: Sequence[str]) -> CommonOracle | None:
         """See only what these trials have in common too."""

@@ -9,12 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from repro_audit.trial.oracle import defect
-
-if TYPE_CHECKING:
-    from repro_audit.trial.oracle import Trial, TrialOracle
+from repro_audit.trial.oracle import Trial, TrialOracle, defect
 
 PATIENCE = 2
 """As much time as others has the trial that clears the program: others may run beside it."""

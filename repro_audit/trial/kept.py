@@ -30,13 +30,11 @@ from repro_audit.probe import inputs
 from repro_audit.storage.border import dumps, loads
 from repro_audit.storage.facts import Facts
 from repro_audit.trial.program import PACKAGE, Identity, identity
-from repro_audit.trial.request import FACTS
-from repro_audit.trial.runner import Ended
+from repro_audit.trial.request import FACTS, TrialRequest
+from repro_audit.trial.runner import Ended, Job
 
 if TYPE_CHECKING:
     from repro_audit.isolation.sandbox import Tree
-    from repro_audit.trial.request import TrialRequest
-    from repro_audit.trial.runner import Job
 
 MOST_BYTES = 4 << 30
 """The entries that were used last are kept, up to here."""

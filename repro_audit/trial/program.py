@@ -16,15 +16,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import xxhash
 
 from repro_audit import __version__
 from repro_audit.isolation.copying import walk
-
-if TYPE_CHECKING:
-    from typing import TypeAlias
 
 Identity: TypeAlias = "tuple[int, ...]"
 """Of a file: another one whenever its content was written anew, though it be with the same."""

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from repro_audit.isolation.compiled import Compiled
 from repro_audit.isolation.sandbox import Isolation, Tree, written
-from repro_audit.trial.request import FIRST, TEMPORARY
+from repro_audit.trial.request import FIRST, TEMPORARY, TrialRequest
 
 if TYPE_CHECKING:
-    from repro_audit.trial.request import TrialRequest
     from repro_audit.trial.runner import Ended
 
 

@@ -16,17 +16,15 @@ from repro_audit.analysis.pinpoint import suspects
 from repro_audit.analysis.pinpoint.align import Span
 from repro_audit.analysis.pinpoint.causes import Pair, draw_cause, explain
 from repro_audit.analysis.pinpoint.draws import MADE, events, follow
-from repro_audit.analysis.pinpoint.fetches import fetches, parted, sample_at, taken
+from repro_audit.analysis.pinpoint.fetches import Fetch, fetches, parted, sample_at, taken
 from repro_audit.analysis.pinpoint.model import Cause, CauseKind, EventPair, Link, Sample
 from repro_audit.storage.columns import ROWS_PER_FLUSH
 from repro_audit.storage.events import MAIN, Detail, Kind
-from repro_audit.storage.trace import Phase
+from repro_audit.storage.trace import Phase, Trace
 
 if TYPE_CHECKING:
     from repro_audit.analysis.compare import Mismatch
-    from repro_audit.analysis.pinpoint.fetches import Fetch
     from repro_audit.storage.reads import Suspect
-    from repro_audit.storage.trace import Trace
 
 __all__ = [
     "Cause",

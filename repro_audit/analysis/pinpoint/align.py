@@ -9,19 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from repro_audit.analysis.compare import common_numbers, merge
-from repro_audit.storage.columns import ROWS_PER_FLUSH, DigestArray, Rows, release
-from repro_audit.storage.events import Kind
-
-if TYPE_CHECKING:
-    from repro_audit.analysis.compare import Flags
-    from repro_audit.storage.columns import IntArray
-    from repro_audit.storage.events import Detail
+from repro_audit.analysis.compare import Flags, common_numbers, merge
+from repro_audit.storage.columns import ROWS_PER_FLUSH, DigestArray, IntArray, Rows, release
+from repro_audit.storage.events import Detail, Kind
 
 Numbers: TypeAlias = "npt.NDArray[np.uint64]"
 Texts: TypeAlias = "tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]"

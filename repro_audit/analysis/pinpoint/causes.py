@@ -15,16 +15,13 @@ from repro_audit.analysis.pinpoint import suspects
 from repro_audit.analysis.pinpoint.align import Alignment, Span, align
 from repro_audit.analysis.pinpoint.draws import DRAWING, Departure, follow, same_site, unequal_draw
 from repro_audit.analysis.pinpoint.model import Cause, CauseKind, EventPair, Link
-from repro_audit.analysis.pinpoint.rank import rank, source_of
-from repro_audit.storage.events import MAIN, Kind, Line
+from repro_audit.analysis.pinpoint.rank import Ranking, rank, source_of
+from repro_audit.storage.events import MAIN, Detail, Kind, Line
 from repro_audit.storage.facts import AMBIENT
-from repro_audit.storage.reads import in_words
+from repro_audit.storage.reads import Suspect, in_words
 
 if TYPE_CHECKING:
     from repro_audit.analysis.pinpoint.items import Item, Items
-    from repro_audit.analysis.pinpoint.rank import Ranking
-    from repro_audit.storage.events import Detail
-    from repro_audit.storage.reads import Suspect
     from repro_audit.storage.trace import Phase
 
 _MAX_LINKS = 24

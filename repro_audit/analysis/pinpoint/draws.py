@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from repro_audit.analysis.compare import PINNED, VARIED, common_numbers
-from repro_audit.storage.events import Kind
+from repro_audit.analysis.compare import PINNED, VARIED, Flags, common_numbers
+from repro_audit.storage.events import Detail, Kind
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from repro_audit.analysis.compare import Flags
     from repro_audit.storage.columns import Rows
-    from repro_audit.storage.events import Detail
 
 Texts: TypeAlias = "npt.NDArray[np.uint32]"
 

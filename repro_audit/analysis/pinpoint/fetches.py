@@ -11,14 +11,12 @@ import numpy as np
 
 from repro_audit.analysis.pinpoint.align import Span
 from repro_audit.analysis.pinpoint.model import Sample
-from repro_audit.storage.events import MAIN, Kind
+from repro_audit.storage.events import MAIN, Detail, Kind
 from repro_audit.storage.facts import RANK
-from repro_audit.storage.trace import Phase
+from repro_audit.storage.trace import Phase, Trace
 
 if TYPE_CHECKING:
     from repro_audit.analysis.compare import Mismatch
-    from repro_audit.storage.events import Detail
-    from repro_audit.storage.trace import Trace
 
 _END = "end"
 _SAMPLE = "sample"

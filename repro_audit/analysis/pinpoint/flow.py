@@ -9,13 +9,9 @@ op's inputs, is an op after an op. A line that starts from equal things clears t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
-from repro_audit.analysis.pinpoint.items import NOWHERE
+from repro_audit.analysis.pinpoint.items import NOWHERE, Item, Items
 from repro_audit.storage.events import Kind
-
-if TYPE_CHECKING:
-    from repro_audit.analysis.pinpoint.items import Item, Items
 
 _CONSTRUCTOR = "__init__"
 _GATHERING = frozenset(("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"))

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repro_audit.storage import reads
-from repro_audit.storage.events import Kind, Line, Site
+from repro_audit.storage.events import Detail, Event, Kind, Line, Site
 
 if TYPE_CHECKING:
-    from repro_audit.storage.events import Detail, Event
     from repro_audit.storage.reads import Suspect
 
 _LOOK_BACK = 1 << 16

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, final
 import xxhash
 
 from repro_audit.probe.files import is_users
-from repro_audit.storage.events import NOTHING, Kind
+from repro_audit.storage.events import NOTHING, DetailWriter, Kind
 
 if TYPE_CHECKING:
     from repro_audit.probe.clock import Clock
     from repro_audit.probe.detail.sites import Sites
-    from repro_audit.storage.events import DetailWriter
 
 WHOLE_BYTES = 1 << 26
 """Of a larger file, the beginning, the end and the size count."""

@@ -14,11 +14,10 @@ import xxhash
 from torch.utils.data import Subset
 
 from repro_audit.probe.digest.limited import digest
-from repro_audit.storage.events import NOTHING, Kind
+from repro_audit.storage.events import NOTHING, DetailWriter, Kind
 
 if TYPE_CHECKING:
     from repro_audit.probe.clock import Clock
-    from repro_audit.storage.events import DetailWriter
 
 _FETCH = int(Kind.FETCH)
 _INDICES_SHOWN = 64

@@ -8,14 +8,11 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterable, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from repro_audit.probe.detail.names import GLOBAL, LOCAL
+from repro_audit.probe.detail.names import GLOBAL, LOCAL, Chain, Plan
 from repro_audit.probe.digest.stored import MISSING
 from repro_audit.storage.reads import ADDRESS, CLOCK, ENTROPY, ENVIRONMENT, HASH, LISTING, SET_ORDER
-
-if TYPE_CHECKING:
-    from repro_audit.probe.detail.names import Chain, Plan
 
 _MODULES: dict[str, dict[str, str]] = {
     "time": dict.fromkeys(

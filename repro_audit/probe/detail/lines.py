@@ -27,6 +27,7 @@ from repro_audit.probe.detail.hints import reads
 from repro_audit.probe.detail.names import (
     GLOBAL,
     LOCAL,
+    Chain,
     Plan,
     instructions_of,
     is_opaque,
@@ -34,18 +35,15 @@ from repro_audit.probe.detail.names import (
     look_up,
     plans_of,
 )
-from repro_audit.probe.detail.rng_log import module_name
+from repro_audit.probe.detail.rng_log import RngLog, module_name
 from repro_audit.probe.digest.limited import digest
 from repro_audit.probe.digest.stored import MISSING, is_generator
-from repro_audit.storage.events import Kind, Line
+from repro_audit.storage.events import DetailWriter, Kind, Line
 from repro_audit.torch_internals import compiler
 
 if TYPE_CHECKING:
     from repro_audit.probe.clock import Clock
-    from repro_audit.probe.detail.names import Chain
-    from repro_audit.probe.detail.rng_log import RngLog
     from repro_audit.probe.detail.sites import Sites
-    from repro_audit.storage.events import DetailWriter
 
 MOST_EVENTS = 2_000_000
 MOST_SECONDS = 60.0

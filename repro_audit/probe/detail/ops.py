@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 import threading
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
@@ -23,20 +23,18 @@ from repro_audit.probe.detail.regions import REGION, Regions, push_mode, step_as
 from repro_audit.probe.detail.running import Paths
 from repro_audit.probe.digest.tensors import describe, leaves
 from repro_audit.storage.columns import DIGEST_BYTES
-from repro_audit.storage.events import Kind
+from repro_audit.storage.events import DetailWriter, Kind
 from repro_audit.storage.trace import Phase
 from repro_audit.torch_internals import operators as internals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import FrameType
 
     from torch.utils._python_dispatch import TorchDispatchMode
 
     from repro_audit.probe.clock import Clock
     from repro_audit.probe.detail.sites import Sites
     from repro_audit.probe.digest.capture import ValueWriter
-    from repro_audit.storage.events import DetailWriter
     from repro_audit.storage.facts import Key
     from repro_audit.storage.values import Value
 else:

@@ -26,11 +26,10 @@ import torch
 
 from repro_audit.probe.digest import generators
 from repro_audit.probe.digest.stored import inside, is_generator
-from repro_audit.storage.events import NOTHING, Kind
+from repro_audit.storage.events import NOTHING, DetailWriter, Kind
 
 if TYPE_CHECKING:
     from repro_audit.probe.clock import Clock
-    from repro_audit.storage.events import DetailWriter
 
 _DRAW = int(Kind.DRAW)
 _MOST_AWAKE = 8

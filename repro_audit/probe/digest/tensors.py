@@ -200,8 +200,7 @@ def _parts(tensor: torch.Tensor) -> list[Any] | None:
     if _is_wrapped(tensor):
         return [_unwrapped(tensor)]
     if is_lazy(tensor) or _is_fake(tensor) or tensor.device.type == "meta":
-        reason = "no data"
-        raise _UnreadableError(reason)
+        raise _UnreadableError("no data")
     if is_being_captured(tensor):
         raise _UnreadableError(BEING_CAPTURED)
     if (flatten := getattr(tensor, "__tensor_flatten__", None)) is not None:
@@ -224,8 +223,7 @@ def _wrapped_parts(tensor: torch.Tensor) -> list[Any]:
     """The tensors that a subclass without memory of its own keeps as attributes."""
     inner = [value for value in vars(tensor).values() if isinstance(value, torch.Tensor)]
     if not inner:
-        reason = "no memory"
-        raise _UnreadableError(reason)
+        raise _UnreadableError("no memory")
     return inner
 
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim import optimizer as torch_optimizer
 
-from repro_audit.probe import StopTraining
+from repro_audit.probe import Probe, StopTraining
 
 if TYPE_CHECKING:
-    from repro_audit.probe import Probe
     from repro_audit.storage.trace import Trace
 
 MOST_BACKWARDS = 512

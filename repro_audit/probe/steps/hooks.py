@@ -14,29 +14,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch.optim import optimizer as torch_optimizer
 
-from repro_audit.probe import StopTraining
+from repro_audit.probe import Probe, StopTraining
 from repro_audit.probe.clock import Clock
 from repro_audit.probe.digest.generators import ambient
 from repro_audit.probe.digest.tensors import pass_over, reading
 from repro_audit.probe.steps.counters import MOST_BACKWARDS
 from repro_audit.probe.steps.functional import Functional
 from repro_audit.probe.steps.loaders import Loaders
-from repro_audit.probe.steps.models import Models, behind
+from repro_audit.probe.steps.models import Models, Parameter, behind
 from repro_audit.probe.steps.recorder import Recorder
 from repro_audit.probe.steps.stakes import Watch
 from repro_audit.replacements import Replacements
-from repro_audit.storage.trace import Phase
+from repro_audit.storage.trace import Phase, Trace
 from repro_audit.torch_internals.tensors import GRAD_AND_VALUE, TRACING, TRANSFORMS
-
-if TYPE_CHECKING:
-    from repro_audit.probe import Probe
-    from repro_audit.probe.steps.models import Parameter
-    from repro_audit.storage.trace import Trace
 
 _INIT, _DATA, _FORWARD = int(Phase.INIT), int(Phase.DATA), int(Phase.FORWARD)
 _BACKWARD, _OPTIMIZER = int(Phase.BACKWARD), int(Phase.OPTIMIZER)
@@ -87,8 +82,7 @@ class Hooks:
         """Hook torch, process-wide."""
         global _installed  # noqa: PLW0603 - as in `install`
         if _installed is not None:
-            msg = "another probe is installed"
-            raise RuntimeError(msg)
+            raise RuntimeError("another probe is installed")
         _installed = self
         self._thread = self._owner = _thread()
         for handle in (

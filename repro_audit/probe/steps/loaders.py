@@ -21,19 +21,18 @@ import xxhash
 from torch.utils.data import DataLoader, IterableDataset
 
 from repro_audit import torch_internals
-from repro_audit.probe import LoaderFacts, files
+from repro_audit.probe import LoaderFacts, Probe, files
 from repro_audit.probe.digest.leaves import leaves
 from repro_audit.probe.digest.tensors import digest
 from repro_audit.probe.steps.models import ByIdentity
 from repro_audit.probe.steps.workers import WorkerLoop
 from repro_audit.replacements import Replacements
 from repro_audit.storage.trace import Phase
+from repro_audit.torch_internals import Internal
 from repro_audit.torch_internals import loaders as internals
 
 if TYPE_CHECKING:
-    from repro_audit.probe import Probe
     from repro_audit.probe.steps.recorder import Recorder
-    from repro_audit.torch_internals import Internal
 
 _BaseIterator = internals.ITERATOR.get()
 _WorkersIterator = internals.WORKERS_ITERATOR.get()

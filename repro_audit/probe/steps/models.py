@@ -16,14 +16,13 @@ from torch.nn.parameter import is_lazy
 
 from repro_audit.probe.digest.plain import SCALARS
 from repro_audit.probe.digest.tensors import digest
-from repro_audit.probe.steps.recorder import TensorSlot
+from repro_audit.probe.steps.recorder import Recorder, TensorSlot
 from repro_audit.storage.trace import PUT_BACK, SETTING, Phase
 from repro_audit.torch_internals.tensors import BUFFERS
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from repro_audit.probe.steps.recorder import Recorder
 
 T = TypeVar("T")
 

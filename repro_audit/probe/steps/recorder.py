@@ -13,13 +13,12 @@ import xxhash
 
 from repro_audit.probe.digest.leaves import leaves
 from repro_audit.probe.digest.tensors import describe, digest, pass_over
-from repro_audit.storage.trace import Phase, Role
+from repro_audit.storage.trace import Phase, Role, Trace, TraceWriter
 from repro_audit.torch_internals.tensors import DISPATCH_KEYS
 
 if TYPE_CHECKING:
     from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.storage.facts import Key
-    from repro_audit.storage.trace import Trace, TraceWriter
 
 _UNREADABLE = bytes(16)
 _OUTCOME, _CONTEXT = int(Role.OUTCOME), int(Role.CONTEXT)

@@ -14,13 +14,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro_audit.probe.files import is_users
-from repro_audit.sources._program import behind, direct_caller
-
-if TYPE_CHECKING:
-    from repro_audit.sources._program import Lines
+from repro_audit.sources._program import Lines, behind, direct_caller
 
 _SOURCES = str(Path(__file__).resolve().parents[1]) + os.sep
 """Whose functions stand in for others; what the audit asks for itself, such as the names of files, is its own."""

@@ -131,8 +131,9 @@ def _as_they_end(pending: list[Future], timeout: float | None) -> Iterator[Futur
             left = None if end is None else max(0.0, end - time.monotonic())
             concurrent.futures.wait(pending, left, concurrent.futures.FIRST_COMPLETED)
             if left == 0.0 and not any(future.done() for future in pending):
-                message = f"{len(pending)} (of {total}) futures unfinished"
-                raise concurrent.futures.TimeoutError(message)
+                raise concurrent.futures.TimeoutError(
+                    f"{len(pending)} (of {total}) futures unfinished"
+                )
 
 
 def _is_librarys(frame: Any) -> bool:
@@ -197,8 +198,7 @@ class Lock:
         self._lock._at_fork_reinit()  # type: ignore[attr-defined]
 
     def __reduce__(self) -> str:
-        message = "cannot pickle '_thread.lock' object"
-        raise TypeError(message)
+        raise TypeError("cannot pickle '_thread.lock' object")
 
 
 class SimpleQueue:

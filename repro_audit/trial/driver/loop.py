@@ -13,13 +13,12 @@ from torch import nn
 from repro_audit.errors import TargetError
 from repro_audit.probe.digest.tensors import reading
 from repro_audit.trial.driver import checkpoint
-from repro_audit.trial.driver.bundle import describe, takes
+from repro_audit.trial.driver.bundle import Parts, describe, takes
 from repro_audit.trial.driver.losses import Losses, on_device
 
 if TYPE_CHECKING:
     from repro_audit.context.checkpoint import Checkpoint
     from repro_audit.probe import Probe
-    from repro_audit.trial.driver.bundle import Parts
     from repro_audit.trial.driver.notes import Notes
 
 _MOST_IDLE = 256
