@@ -44,6 +44,9 @@ class Prospect:
 
 def prospect(source: Source, machine: Facts) -> Prospect:
     """What the source itself would say of a program on a machine with and without a CUDA device."""
+    if source.places_trials:
+        why = source.levels(machine)
+        return Prospect(answer=Answer.NO, reason=str(why), varied=("each other kind of node",))
     with_cuda = replace(machine, cuda=A_DEVICE)
     answer, elsewhere = source.levels(machine), source.levels(with_cuda)
     varied = elsewhere.varied if isinstance(elsewhere, Levels) else ()
