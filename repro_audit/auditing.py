@@ -17,6 +17,7 @@ from repro_audit.experiment import (
     Outcome,
     Result,
     experiment,
+    shared,
     trials_if_all_hold,
 )
 from repro_audit.findings import effect_size, summary
@@ -151,6 +152,8 @@ class Audit:
     def _hear(self, trial: Trial) -> None:
         """Say at once what the first trials show of the promise of a rerun: after the third one, in most cases."""
         floor, others = self.oracle.floor, self._reruns
+        if floor is not None and self._differs(trial, floor):
+            self.oracle.runner.warm([self.oracle.environment({})])
         if floor is None or any(
             self.sources[name].scope is not Scope.RERUN for name in trial.setting
         ):
@@ -165,12 +168,23 @@ class Audit:
             passed = time.monotonic() - self.started
             self.progress.found(f"{said}, after {1 + len(others)} trials in {passed:.0f} s")
 
+    def _differs(self, trial: Trial, floor: Trial) -> bool:
+        """Whether a trial is another one's than the floor, and not because it was to be."""
+        yardsticks = (self.sources[name].scope is Scope.NONE for name in trial.setting)
+        return not self.oracle.fresh and trial.digest != floor.digest and not any(yardsticks)
+
     def _warm(self) -> None:
         """Have zygotes start beside the first trial."""
         chosen = [source for source in self.sources.values() if self._left_out(source) is None]
         costly = [{source.id: level} for source in chosen for level in _costly_levels(source)]
-        # The all-pinned one last: it is needed only where something breaks.
-        self.oracle.runner.warm(self.oracle.environment(setting) for setting in (*costly, {}))
+        self.oracle.runner.warm(map(self.oracle.environment, costly))
+
+    def _warm_more(self, factors: list[Factor]) -> None:
+        """Have the zygotes start that later trials need, whatever the first ones show."""
+        later = [{each.id: level} for each in factors for level in each.levels.interpreters[1:]]
+        if not self.oracle.fresh:
+            settings = [together] if (together := shared(factors)) else later
+            self.oracle.runner.warm(map(self.oracle.environment, settings))
 
     def floor(self) -> Trial:
         """The first trial, which the later ones go by."""
@@ -243,6 +257,7 @@ class Audit:
 
     def _experiment(self, factors: list[Factor], floor: Trial) -> Result:
         """The experiment; once more with fresh interpreters throughout where forking turns out unfaithful."""
+        self._warm_more(factors)
         self.progress.foresee(trials_if_all_hold(factors, runs=self.options.runs))
         outcome = Outcome(trial=floor.id, status="ok", digest=floor.digest)
         result = experiment(
@@ -524,9 +539,9 @@ class Audit:
 
 
 def _costly_levels(source: Source) -> tuple[str, ...]:
-    """The levels that need an interpreter of their own, as far as they are known before the program has run."""
+    """The first level that needs an interpreter of its own, as far as that is known before the program has run."""
     levels = source.levels(Facts())
-    return levels.varied if isinstance(levels, Levels) and levels.interpreter else ()
+    return levels.interpreters[:1] if isinstance(levels, Levels) else ()
 
 
 def _factor(source: Source, levels: Levels) -> Factor:

@@ -189,8 +189,12 @@ def many_factors(draw: st.DrawFn, *, at_most: int = 12) -> list[Factor]:
     for number in range(draw(st.integers(0, at_most))):
         levels = [f"v{level}" for level in range(draw(st.integers(1, 3)))]
         scope = draw(st.sampled_from(["rerun", "rerun", "settings", "portable"]))
-        kind = draw(st.sampled_from(["", "", "", "alone", "interpreter", "race"]))
-        words = {kind: True} if kind else {}
+        kind = draw(st.sampled_from(["", "", "", "alone", "interpreters", "both", "race"]))
+        words: dict[str, object] = {kind: True} if kind in {"alone", "race"} else {}
+        if kind == "interpreters":
+            words = {"interpreters": tuple(levels)}
+        elif kind == "both":
+            words = {"interpreters": tuple(levels[:1]), "alone": True}
         factors.append(factor(f"f{number:02}", *levels, scope=scope, **words))
     return factors
 

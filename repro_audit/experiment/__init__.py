@@ -35,7 +35,7 @@ from repro_audit.experiment.design import (
     Setting,
 )
 from repro_audit.experiment.evidence_store import EvidenceStore, follow, in_step
-from repro_audit.experiment.grouping import clear, hold_rounds, rounds
+from repro_audit.experiment.grouping import clear, hold_rounds, rounds, shared, try_shared
 from repro_audit.experiment.judging import conclude, unpinned
 from repro_audit.experiment.noise import MOST_VIEWS, amid, confirm
 
@@ -52,6 +52,7 @@ __all__ = [
     "RunStatus",
     "Setting",
     "experiment",
+    "shared",
     "trials_if_all_hold",
 ]
 
@@ -123,16 +124,19 @@ def trials_if_all_hold(factors: Sequence[Factor], *, runs: int) -> int:
     rerun = [factor for factor in grouped if factor.scope == "rerun"]
     others = [factor for factor in grouped if factor.scope != "rerun"]
     alone = [factor for factor in factors if not factor.grouped]
+    together = shared(factors) if rerun else {}
     of_others = runs if any(factor.levels.race for factor in others) else 1
     return sum(
         (
             len(rounds(rerun, at_least=runs)) or runs - 1,
             len(rounds(others, at_least=of_others)),
             bool(rerun and others),
+            bool(together),
             *(
                 runs if factor.levels.races_at(level) else 1
                 for factor in alone
                 for level in factor.levels.varied
+                if together.get(factor.id) != level
             ),
         )
     )
@@ -184,13 +188,14 @@ def _experiment(store: EvidenceStore) -> Plan[Result]:
 
     groups = rounds(rerun, at_least=store.runs)
     first = (yield from store.observe(groups[:1]))[0] if groups else None
-    warm = {factor.id: factor.levels.of_round(0) for factor in rerun if factor.levels.interpreter}
+    warm = {factor.id: factor.levels.of_round(0) for factor in rerun if factor.levels.interpreters}
     # The interpreters that the first group needed are warm: where they alone change nothing, they serve on.
     proof = first
     if warm not in ({}, *groups[:1]) and (first is None or not store.equal(first)):
         (proof,) = yield from store.observe([warm])
     if proof is not None and store.equal(proof):
         store.base = warm
+        store.shared = shared(store.factors.values())
     else:
         noise = yield from pin(store, store.runs - 1)
         if noise is not None:
@@ -205,6 +210,7 @@ def _experiment(store: EvidenceStore) -> Plan[Result]:
             hold_rounds(store, groups, first),
             hold_rounds(store, rounds(others, at_least=store.runs if racing else 1)),
             *(try_alone(store, factor) for factor in alone),
+            try_shared(store),
             store.observe(soon),
         ]
     )

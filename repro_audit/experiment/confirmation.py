@@ -93,6 +93,7 @@ def try_alone(store: EvidenceStore, factor: Factor) -> Plan[None]:
     missing = [
         {factor.id: level}
         for level in factor.levels.varied
+        if store.shared.get(factor.id) != level
         for _ in range(_times(store, factor, level) - len(store.alone.get((factor.id, level), ())))
     ]
     yield from store.observe(missing, "race" if factor.levels.race else "single")

@@ -29,8 +29,8 @@ class Levels:
     """The varied level does not force an outcome: it is released several times."""
     alone: bool = False
     """Expected to change the trace, so not tried in a group."""
-    interpreter: bool = False
-    """A level needs an interpreter of its own, which costs an import of torch."""
+    interpreters: tuple[str, ...] = ()
+    """Varied levels that need an interpreter of their own, which costs an import of torch, and are expected to hold."""
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By varied level: levels that are tried only where it diverged, to tell which part of it did that."""
     removal: str | None = None

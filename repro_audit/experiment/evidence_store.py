@@ -33,6 +33,8 @@ class EvidenceStore:
     fresh: bool
     base: Setting = field(default_factory=dict)
     """Levels proven equal to pinned, whose interpreter is warm: tests are made on top of them."""
+    shared: Setting = field(default_factory=dict)
+    """Levels that are tried in one interpreter, where each needs one of its own: none of them is tried alone."""
     pinned: list[Outcome] = field(default_factory=list)
     """All-pinned runs other than the floor."""
     held: dict[Level, list[str]] = field(default_factory=dict)

@@ -6,7 +6,7 @@ even in a group that holds a plain culprit as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from repro_audit.experiment.design import Conjunction, Factor, Outcome, Plan, Purpose, Setting
 from repro_audit.experiment.evidence_store import EvidenceStore, without
@@ -29,6 +29,24 @@ def rounds(pool: Sequence[Factor], at_least: int) -> list[Setting]:
     ]
 
 
+def shared(factors: Iterable[Factor]) -> Setting:
+    """Levels that need an interpreter each, and may have one together; a group's first has one, the others' base."""
+    needed = {each.id: each.levels.interpreters[int(each.grouped) :] for each in factors}
+    levels = {name: levels[0] for name, levels in needed.items() if levels}
+    return levels if len(levels) > 1 else {}
+
+
+def try_shared(store: EvidenceStore) -> Plan[None]:
+    """Try the levels that share an interpreter, and each by itself where that does not equal the floor."""
+    if not store.shared:
+        return
+    (outcome,) = yield from store.observe([store.shared])
+    if not store.equal(outcome):
+        apart = [{name: level} for name, level in store.shared.items()]
+        store.shared = {}
+        yield from store.observe(apart)
+
+
 def hold_rounds(
     store: EvidenceStore, groups: Sequence[Setting], first: Outcome | None = None
 ) -> Plan[None]:
@@ -41,12 +59,15 @@ def hold_rounds(
         groups = groups[1:]
     left: list[Setting] = []
     for group in map(store.unsuspected, groups):
+        if group.items() & store.shared.items():
+            group = {**group, **store.shared}  # noqa: PLW2901 - in the interpreter that is there
         # What looked for a culprit has shown much of what the rounds are for.
         if group and (not store.troubled() or store.wanting(group, beside=left)):
             left.append(group)
     outcomes = yield from store.observe(left)
     for group, outcome in zip(left, outcomes, strict=True):
-        yield from clear(store, group, outcome)
+        if not store.equal(outcome):
+            yield from clear(store, group, outcome)
 
 
 def clear(store: EvidenceStore, group: Setting, outcome: Outcome | None = None) -> Plan[None]:

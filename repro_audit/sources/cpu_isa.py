@@ -85,7 +85,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit import replacements
 from repro_audit.isolation import compiled
-from repro_audit.probe.files import is_users
+from repro_audit.probe.files import program_modules
 from repro_audit.source import Fix, Levels, RunPin, Scope, Source, Verdict, listed
 from repro_audit.storage import fingerprint
 
@@ -183,10 +183,9 @@ def _computes_in_numpy() -> bool:
     """Whether the program's own files import NumPy, or what computes in it; torch imports it for itself."""
     if "numpy" not in sys.modules:
         return False
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    for file in sorted(filter(None, files)):
+    for file in sorted({file for _, file, _ in program_modules()}):
         with suppress(OSError):
-            if is_users(file) and _COMPUTES.search(Path(file).read_text("utf-8", "replace")):
+            if _COMPUTES.search(Path(file).read_text("utf-8", "replace")):
                 return True
     return False
 
@@ -199,7 +198,7 @@ def levels(facts: Facts) -> Levels | str:
     if found["compiled"] and not found["numpy"]:
         return COMPILED
     if found["compiled"]:
-        return Levels(varied=(NUMPY,), parts={NUMPY: tuple(NUMPY_PARTS)})
+        return Levels(varied=(NUMPY,), interpreters=(NUMPY,), parts={NUMPY: tuple(NUMPY_PARTS)})
     lower = (AVX2,) if found["capability"].startswith("AVX512") else ()
     parts = {BASELINE: tuple(part for part, name in PARTS.items() if name in found["libraries"])}
     if found["numpy"]:
@@ -209,7 +208,9 @@ def levels(facts: Facts) -> Levels | str:
     if found["numpy"]:
         # First: where it makes other samples, that tells more than how a kernel rounds.
         varied = (ALL, *lower) if found["capped"] else (NUMPY, *varied)
-    return Levels(varied=varied, parts=parts, alone=not found["capped"])
+    interpreters = tuple(level for level in varied if environment(level))
+    alone = not found["capped"]
+    return Levels(varied=varied, interpreters=interpreters, parts=parts, alone=alone)
 
 
 @contextmanager

@@ -95,7 +95,8 @@ SEEDS = Option(
 
 def levels(facts: Facts) -> Levels:
     """Other hash seeds, each in an interpreter of its own."""
-    return Levels(varied=tuple(map(str, SEEDS.of(facts))), interpreter=True)
+    seeds = tuple(map(str, SEEDS.of(facts)))
+    return Levels(varied=seeds, interpreters=seeds)
 
 
 def environment(level: str) -> Mapping[str, str]:

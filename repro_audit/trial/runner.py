@@ -274,7 +274,7 @@ class Runner:
         kill_descendants()
 
     def warm(self, environments: Iterable[Environment]) -> None:
-        """Ask for zygotes that will be needed; they start when there is room."""
+        """Ask for zygotes that will be needed; they start where trials leave a core to them, else one by one."""
         self._wanted.extend(environments)
 
     def preload(self, modules: Sequence[str]) -> None:
@@ -325,13 +325,13 @@ class Runner:
 
     # Starting
 
-    def _room(self) -> bool:
-        """Whether another trial may run."""
-        return len(self._running) + len(self._fresh) < self.side_by_side
+    def _room(self) -> int:
+        """How many more trials may run."""
+        return self.side_by_side - len(self._running) - len(self._fresh)
 
-    def _room_to_load(self) -> bool:
-        """Whether another zygote may start; it counts apart from trials, since the first one waits for none."""
-        return sum(not zygote.ready for zygote in self._zygotes.values()) < self.side_by_side
+    def _room_to_load(self, most: int) -> bool:
+        """Whether another zygote may start, where so many at most do at a time; the first trial waits for none."""
+        return sum(not zygote.ready for zygote in self._zygotes.values()) < most
 
     def _start(self, waiting: deque[tuple[int, Job]]) -> None:
         """Start the trials that there is room for, the interpreters that others wait for, then those wanted."""
@@ -340,17 +340,17 @@ class Runner:
             zygote = self._zygotes.get(job.environment)
             is_late = zygote is not None and zygote.ready and zygote.ran_kernels
             fresh = job.fresh or (job.before_kernels and is_late)
-            if fresh and self._room():
+            if fresh and self._room() > 0:
                 interpreter = self._interpreter(job.environment, ())
                 self._launch(index, job, interpreter, "run")
                 continue
-            if zygote and zygote.ready and self._room() and not fresh:
+            if zygote and zygote.ready and self._room() > 0 and not fresh:
                 self._launch(index, job, zygote, "fork")
                 continue
-            if zygote is None and not job.fresh and self._room_to_load():
+            if zygote is None and not job.fresh and self._room_to_load(self.side_by_side):
                 self._open_zygote(job.environment)
             waiting.append((index, job))
-        while self._wanted and self._room_to_load():
+        while self._wanted and self._room_to_load(max(1, self._room())):
             environment = self._wanted.popleft()
             if environment not in self._zygotes:
                 self._open_zygote(environment)

@@ -58,7 +58,7 @@ def test_a_clean_program_is_cleared(factors: list[Factor]) -> None:
 
 TWELVE = [
     *(factor(f"rerun{number}") for number in range(5)),
-    factor("hash-seed", interpreter=True),
+    factor("hash-seed", interpreters=("v0",)),
     factor("race", race=True),
     *(factor(f"setting{number}", scope="settings") for number in range(3)),
     *(factor(f"portable{number}", scope="portable") for number in range(2)),
@@ -152,10 +152,45 @@ def test_how_many_trials_twelve_factors_take(culprits: tuple[str, ...], trials: 
 def test_a_conviction_holds_with_everything_else_pinned() -> None:
     """On top of another hash seed the interpreter is warm; the pair is from one that is pinned."""
     program = Program(culprits=frozenset({("b", "v0")}))
-    result = audit(program, [factor("hash", interpreter=True), factor("b", scope="settings")])
+    result = audit(program, [factor("hash", interpreters=("v0",)), factor("b", scope="settings")])
     pair = result.judgements["b"].pair
     assert pair is not None
     assert program.trials[pair[1]][0].setting == {"b": "v0"}
+
+
+NEEDY = (
+    factor("hash", "v0", "v1", interpreters=("v0", "v1")),
+    factor("b", "v0", "v1"),
+    factor("c", "v0", "v1"),
+    factor("isa", "v0", "rare", scope="portable", alone=True, interpreters=("rare",)),
+)
+"""Two of them need interpreters of their own."""
+
+
+@pytest.mark.parametrize("culprits", [(), (("b", "v0"),), (("b", "v0"), ("isa", "v0"))])
+def test_levels_that_need_an_interpreter_each_share_one(culprits: tuple[Level, ...]) -> None:
+    program = Program(culprits=frozenset(culprits))
+    result = audit(program, NEEDY)
+    guilty = {name for name, _ in culprits}
+    assert overlooked(result, guilty) == wrongly_blamed(result, guilty) == set()
+    needed = {"hash": ("v0", "v1"), "isa": ("rare",)}
+    interpreters = {
+        tuple(
+            run.setting.get(name)
+            for name, levels in needed.items()
+            if run.setting.get(name) in levels
+        )
+        for run, _ in program.trials.values()
+    }
+    assert interpreters - {()} == {("v0",), ("v1", "rare")}
+
+
+@pytest.mark.parametrize("culprit", [("hash", "v1"), ("isa", "rare")])
+def test_what_breaks_in_a_shared_interpreter_is_told_apart(culprit: Level) -> None:
+    result = audit(Program(culprits=frozenset({culprit})), NEEDY)
+    guilty = {culprit[0]}
+    assert overlooked(result, guilty) == wrongly_blamed(result, guilty) == set()
+    assert result.judgements[culprit[0]].confidence == "proven"
 
 
 def test_parts_are_run_only_to_explain_a_divergence() -> None:
@@ -247,7 +282,7 @@ def test_a_level_that_hides_others_would_overlook_it() -> None:
 def test_what_acts_with_the_base_may_act_with_others_too() -> None:
     pairs = (("f00", "f01"), ("f01", "f02"))
     together = tuple(frozenset((name, "v0") for name in pair) for pair in pairs)
-    factors = [factor("f00", interpreter=True), factor("f01"), factor("f02")]
+    factors = [factor("f00", interpreters=("v0",)), factor("f01"), factor("f02")]
     result = audit(Program(conjunctions=together), factors)
     assert overlooked(result, {"f00", "f01", "f02"}) == set()
 
@@ -256,7 +291,7 @@ def test_what_acts_with_the_base_may_act_with_others_at_another_level() -> None:
     pairs = ((("f00", "v0"), ("f01", "v0")), (("f00", "v1"), ("f02", "v1")))
     factors = [
         factor("f00", "v0", "v1"),
-        factor("f01", "v0", "v1", interpreter=True),
+        factor("f01", "v0", "v1", interpreters=("v0", "v1")),
         factor("f02", "v0", "v1"),
     ]
     result = audit(Program(conjunctions=tuple(map(frozenset, pairs))), factors)
@@ -272,7 +307,7 @@ def test_the_warm_interpreter_may_be_part_of_a_pair() -> None:
     together = {"hash": "v0", "b": "v0"}
     program = Program(conjunctions=(frozenset(together.items()),))
     for alone in (False, True):
-        factors = [factor("hash", interpreter=True), factor("a", scope="settings")]
+        factors = [factor("hash", interpreters=("v0",)), factor("a", scope="settings")]
         factors.append(factor("b", "v0", "v1", scope="settings", alone=alone))
         result = audit(program, factors)
         assert interactions(result) == [together]

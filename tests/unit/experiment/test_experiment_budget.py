@@ -93,7 +93,7 @@ def test_a_culprit_is_named_once_there_was_time_to_make_sure(
     limit: int, status: str, note: str | None
 ) -> None:
     factors = [
-        factor("f0", interpreter=True),
+        factor("f0", interpreters=("v0",)),
         factor("f1"),
         factor("f2"),
         factor("f3", scope="portable"),
@@ -106,7 +106,7 @@ def test_a_culprit_is_named_once_there_was_time_to_make_sure(
 
 def test_three_trials_tell_of_a_rerun_before_anything_else_is_tried() -> None:
     factors = [
-        factor("f0", "v0", "v1", interpreter=True),
+        factor("f0", "v0", "v1", interpreters=("v0", "v1")),
         factor("f1", race=True),
         factor("f2", scope="settings"),
         factor("f3", scope="portable", alone=True),
