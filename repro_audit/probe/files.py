@@ -13,6 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -250,10 +251,23 @@ def is_users(filename: str) -> bool:
     return not (ours or filename.startswith(("<", *_LIBRARIES)) or "site-packages" in filename)
 
 
+_looked_at: tuple[str, tuple[str, ...]] = ("", ("__main__",))
+"""The last of the modules that need no second look, and those of them that do."""
+
+
+def know_libraries() -> None:
+    """Pass over the libraries that are loaded by now: a look at each would cost a forked process a copy of its page."""
+    global _looked_at  # noqa: PLW0603 - forked processes find it
+    own = (name for name, _, _ in program_modules())
+    _looked_at = next(reversed(sys.modules)), ("__main__", *own)
+
+
 def program_modules() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """The program's own modules that are loaded: the name, the file, and what is at the top level."""
-    modules: dict[str, Any] = dict(sys.modules)
-    for name, module in modules.items():
+    last, own = _looked_at
+    later = [*takewhile(lambda name: name != last, reversed(sys.modules))]
+    for name in dict.fromkeys((*own, *reversed(later))):
+        module: Any = sys.modules.get(name)
         if isinstance(module, ModuleType):
             # Past a lazy module's own way of getting attributes, which would import it.
             contents = object.__getattribute__(module, "__dict__")

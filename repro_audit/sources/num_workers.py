@@ -92,6 +92,7 @@ def build(seed):
 
 from __future__ import annotations
 
+import random
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -174,7 +175,7 @@ def _seed_each_sample(replacements: Replacements) -> None:
             info = data.get_worker_info()
             base = info.seed - info.id if info else base_seed
             with rng.fork_rng():
-                rng.seed_everything((base + hash(index)) % 2**32, cudnn_flags=False)
+                _seed((base + hash(index)) % rng.SEED_LIMIT)
                 return self.dataset[index]
 
     def fetch_seeded(fetcher: Any, index: Any) -> Any:
@@ -189,6 +190,16 @@ def _seed_each_sample(replacements: Replacements) -> None:
 
     replacements.attribute(*internals.FETCH.spot(), fetch_seeded)
     replacements.attribute(*internals.NEXT_DATA.spot(), next_data_noting_seed)
+
+
+def _seed(number: int) -> None:
+    """Seed all generators that are there; a seed that waits for CUDA is kept with a stack, which takes long."""
+    torch = sys.modules["torch"]
+    random.seed(number)
+    sys.modules["numpy"].random.seed(number)
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(number)
 
 
 def judge(judgement: Judgement, facts: Facts) -> Verdict:

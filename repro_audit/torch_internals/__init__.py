@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,7 @@ class Internal:
         """Whether its module is imported, where that is late and takes long."""
         return self.module in sys.modules
 
+    @cache  # noqa: B019 - they are constants
     def lack(self) -> str:
         """What of it the installed PyTorch lacks, as a sentence without its full stop; empty where nothing."""
         try:

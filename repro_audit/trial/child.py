@@ -385,7 +385,8 @@ def seed_ambient(context: TrialContext) -> None:
     def seed_torch() -> None:
         torch = sys.modules["torch"]
         torch.manual_seed(context.seeds["torch"])
-        torch.cuda.manual_seed_all(context.seeds["cuda"])
+        if context.seeds["cuda"] != context.seeds["torch"]:
+            torch.cuda.manual_seed_all(context.seeds["cuda"])
 
     random.seed(context.seeds["python"])
     context.when_imported("numpy", seed_numpy)

@@ -25,10 +25,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from repro_audit import torch_internals
 from repro_audit.errors import InternalError
 from repro_audit.isolation.processes import die_with_parent, leave, no_core_dumps
 from repro_audit.isolation.room import no_room, to_json
 from repro_audit.isolation.sandbox import enter
+from repro_audit.probe import files
 from repro_audit.sources import built_in
 from repro_audit.trial.request import DEFECT, FACTS, TEMPORARY, TrialRequest
 
@@ -42,10 +44,19 @@ PRELOADED = (
     "numpy",
     "torch",
     "torch._dynamo",  # comes with the first step of an optimizer
+    "multiprocessing.popen_fork",  # come with a loader's workers
+    "multiprocessing.queues",
     "repro_audit.trial.child",
+    "repro_audit.trial.fingerprint",
     "repro_audit.trial.driver.training",
     "repro_audit.trial.driver.loading",
     "repro_audit.trial.driver.loop",
+    "repro_audit.trial.driver.notes",
+    "repro_audit.trial.driver.origins",
+    "repro_audit.trial.driver.own_checkpoint",
+    "repro_audit.trial.driver.state",
+    "repro_audit.probe.saves",
+    "repro_audit.probe.digest.capture",
     "repro_audit.probe.steps.hooks",
     "repro_audit.probe.detail.session",
     "repro_audit.probe.detail.ops",
@@ -251,6 +262,13 @@ def has_run_kernels() -> bool:
     return bool(os.waitpid(child, 0)[1])
 
 
+def _look_around() -> None:
+    """Find out what each child would find out for itself."""
+    files.know_libraries()
+    for source in built_in().values():
+        torch_internals.lacking(source.internals)
+
+
 def preload(modules: list[str]) -> None:
     """Import `modules`, passing over those that fail; collection is off meanwhile, which saves a tenth."""
     gc.disable()
@@ -265,7 +283,7 @@ def preload(modules: list[str]) -> None:
     del os.environ[NVML_CHECK]
     if found is not None:
         os.environ[NVML_CHECK] = found
-    built_in()
+    _look_around()
     gc.collect()
     gc.freeze()
     gc.enable()

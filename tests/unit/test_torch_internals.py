@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 PACKAGE = Path(torch_internals.__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    """What is missing is found out once."""
+    Internal.lack.cache_clear()
+    yield
+    Internal.lack.cache_clear()
+
+
 def table() -> dict[str, Internal]:
     """Every internal, by the module and the name that it has here."""
     modules = pkgutil.iter_modules(torch_internals.__path__, f"{torch_internals.__name__}.")
@@ -79,6 +87,7 @@ def test_a_module_that_is_gone_is_no_other_error() -> None:
 def test_what_sources_need_is_told_with_its_purpose(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = (operators.MODES, loaders.WORKER_LOOP)
     assert torch_internals.lacking(needed) == ""
+    Internal.lack.cache_clear()
     monkeypatch.delattr(worker, "_worker_loop")
     lack = torch_internals.lacking(needed)
     assert lack.endswith(f"_worker_loop, which serves to {loaders.WORKER_LOOP.purpose}")

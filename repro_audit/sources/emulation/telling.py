@@ -165,16 +165,13 @@ class Spoken(io.RawIOBase):
             self._raw.close()
 
 
-def _real(path: Any) -> str:
-    return os.path.realpath(os.fsdecode(path))
-
-
 class Files:
     """Watches files outside the program's tree that it reads, and did not write."""
 
     def __init__(self, answers: Answers, trial: TrialContext, replacements: Replacements) -> None:
         self._answers = answers
         self._written: set[str] = set()
+        self._of_trial = f"{trial.directory}{os.sep}"
         self._not_here = tuple(
             f"{os.path.realpath(place)}{os.sep}"
             for place in (trial.root, trial.elsewhere, *trial.temporary, trial.directory)
@@ -189,25 +186,31 @@ class Files:
         def open_(file: Any, mode: Any = "r", *args: Any, **kwargs: Any) -> Any:
             reads = isinstance(mode, str) and "r" in mode and "+" not in mode
             if not reads and isinstance(file, (str, bytes, os.PathLike)):
-                self._written.add(_real(file))
+                self._note(file)
             made = self._kept(file, sys._getframe(1)) if reads else None
             return opened(file if made is None else made, mode, *args, **kwargs)
 
         replace_open(open_, replacements)
 
+    def _note(self, file: Any) -> None:
+        """Note what is written, but for what the audit itself does."""
+        path = os.fsdecode(file)
+        if not path.startswith(self._of_trial):
+            self._written.add(os.path.realpath(path))
+
     def _kept(self, file: Any, frame: FrameType | None) -> int | None:
         """A file with the content that was kept; None where the real one is to be read."""
         if not isinstance(file, (str, bytes, os.PathLike)):
             return None
-        path = _real(file)
+        users = asker(frame, ("pathlib", "_pyio", "codecs", "tokenize", "fileinput"))
+        if users is None:
+            return None
+        path = os.path.realpath(os.fsdecode(file))
         if (
             path in self._written
             or path.startswith(("/dev/", *self._not_here))
             or not is_users(path)
         ):
-            return None
-        users = asker(frame, ("pathlib", "_pyio", "codecs", "tokenize", "fileinput"))
-        if users is None:
             return None
         question = self._answers.question("file", users, f"reads {path}", path)
         content, whole = self._content(path) if self._answers.wants(question) else (None, False)

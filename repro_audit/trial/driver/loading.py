@@ -36,6 +36,8 @@ _ALIAS = '''\
 __file__ = {path!r}
 exec(compile(__import__("pathlib").Path(__file__).read_bytes(), __file__, "exec"))
 '''
+_RELATIVE = re.compile(rb"\bfrom[\s\\]*\.")
+"""Where there is none, no import is relative."""
 
 
 def load(target: Target) -> Build:
@@ -125,8 +127,11 @@ def _package_of(path: Path) -> tuple[str, ...]:
 
 def _relative_levels(path: Path) -> int:
     """How many directories up the file's relative imports reach."""
+    text = path.read_bytes()
+    if not _RELATIVE.search(text):
+        return 0
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return 0  # the import will say it better
     return max(

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -223,3 +224,32 @@ def test_the_program_reads_its_module(tmp_path: Path) -> None:
 )
 def test_whose_code(name: str, *, users: bool) -> None:
     assert files.is_users(name) is users
+
+
+def test_libraries_are_looked_at_once_and_the_programs_modules_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(name: str) -> None:
+        module = ModuleType(name)
+        module.__file__ = str(tmp_path / f"{name}.py")
+        monkeypatch.setitem(sys.modules, name, module)
+
+    def found() -> set[str]:
+        return {name for name, file, _ in files.program_modules() if file.startswith(str(tmp_path))}
+
+    monkeypatch.setattr(files, "_looked_at", files._looked_at)
+    load("early")
+    files.know_libraries()
+    looked_at: set[str] = set()
+
+    def is_users(file: str) -> bool:
+        looked_at.add(file)
+        return file.startswith(str(tmp_path))
+
+    monkeypatch.setattr(files, "is_users", is_users)
+    load("late")
+    assert found() == {"early", "late"}
+    assert torch.__file__ not in looked_at
+    monkeypatch.setattr(files, "_looked_at", ("", ()))
+    assert found() == {"early", "late"}
+    assert torch.__file__ in looked_at
