@@ -79,8 +79,6 @@ def build(seed):
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,7 +89,7 @@ from typing import TYPE_CHECKING, Any
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, FixCost, Levels, RunPin, Scope, Source, Verdict
 from repro_audit.sources.emulation.alerts import Alert, listen
-from repro_audit.sources.emulation.load import busy_process
+from repro_audit.sources.emulation.load import load
 
 if TYPE_CHECKING:
     from repro_audit.context import TrialContext
@@ -130,12 +128,8 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
     if level == UNLOADED:
         yield
         return
-    busy = busy_process()
-    try:
+    with load():
         yield
-    finally:
-        os.kill(busy, signal.SIGKILL)
-        os.waitpid(busy, 0)
 
 
 def _pin(told: Callable[[Alert], None], replacements: Replacements) -> None:

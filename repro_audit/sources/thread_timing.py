@@ -73,8 +73,6 @@ def build(seed):
 from __future__ import annotations
 
 import importlib
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -83,7 +81,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro_audit.fixes.remedies import Instead, Rename
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-from repro_audit.sources.emulation.load import busy_process
+from repro_audit.sources.emulation.load import load
 from repro_audit.sources.emulation.threads import Schedule, scheduled, sleep
 from repro_audit.storage import reads
 
@@ -123,7 +121,7 @@ def apply(level: str, trial: TrialContext) -> Iterator[None]:
             if level == RELEASED:
                 stack.callback(sys.setswitchinterval, sys.getswitchinterval())
                 sys.setswitchinterval(SWITCH_OFTEN)
-                stack.callback(_end, busy_process(), os.getpid())
+                stack.enter_context(load())
 
         # Where the floor's trial had to let them go, no other one need wait as long as that took.
         hopeless = ID in trial.unpinned
@@ -142,12 +140,6 @@ def _after_steps(step: Callable[[], None], stack: ExitStack) -> None:
     """Have something called after each optimizer's step; torch is imported."""
     optimizer: Any = importlib.import_module("torch.optim.optimizer")
     stack.callback(optimizer.register_optimizer_step_post_hook(lambda *_: step()).remove)
-
-
-def _end(busy: int, started_by: int) -> None:
-    if os.getpid() == started_by:
-        os.kill(busy, signal.SIGKILL)
-        os.waitpid(busy, 0)
 
 
 def survey(trial: TrialContext) -> Json:

@@ -201,15 +201,7 @@ def _of_batch(
 
 def _explain(pair: Pair, first: Mismatch, stop: int, suspect: Suspect | None) -> Cause | None:
     """The cause within a pair of stretches, and the sample that was being fetched when it did its work."""
-    found = explain(
-        pair,
-        first.step,
-        first.phase,
-        stop,
-        form=first.meta_a,
-        leaf=first.name.rpartition(".")[2],
-        suspect=suspect,
-    )
+    found = explain(pair, first, stop, suspect)
     if found is None:
         return None
     # Where something was drawn, rather than where its generator had parted.

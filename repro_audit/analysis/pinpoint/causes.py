@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repro_audit import notebook
-from repro_audit.analysis.compare import PINNED, VARIED
+from repro_audit.analysis.compare import PINNED, VARIED, Mismatch
 from repro_audit.analysis.pinpoint import items as items_module
 from repro_audit.analysis.pinpoint import suspects
 from repro_audit.analysis.pinpoint.align import Alignment, Span, align
@@ -22,7 +22,6 @@ from repro_audit.storage.reads import Suspect, in_words
 
 if TYPE_CHECKING:
     from repro_audit.analysis.pinpoint.items import Item, Items
-    from repro_audit.storage.trace import Phase
 
 _MAX_LINKS = 24
 _LINE_AFTER_DRAW = 4096
@@ -51,22 +50,13 @@ class _Reading:
     words: str
 
 
-def explain(
-    pair: Pair,
-    step: int,
-    phase: Phase,
-    stop: int,
-    *,
-    form: str | None = None,
-    leaf: str = "",
-    suspect: Suspect | None = None,
-) -> Cause | None:
-    """The cause of what differs at a step and phase, seen before a place in the first span; None where nothing does."""
+def explain(pair: Pair, first: Mismatch, stop: int, suspect: Suspect | None) -> Cause | None:
+    """The cause of a mismatch, seen before a place in the first span; None where nothing differs there."""
     alignment = align(pair.a, pair.b)
     items = items_module.read(alignment, stop, across=pair.process != pair.other_process)
     if not any(item.before or item.after or item.gap >= 0 for item in items.all[: items.stop]):
         return None
-    return _Explanation(pair, alignment, items, suspect).cause(step, phase, form, leaf)
+    return _Explanation(pair, alignment, items, suspect).cause(first)
 
 
 class _Explanation:
@@ -80,13 +70,12 @@ class _Explanation:
         self._items = items
         self._reasons: dict[int, bool] = {}
 
-    def cause(self, step: int, phase: Phase, form: str | None, leaf: str = "") -> Cause:
-        ranking = rank(self._items, step, phase, self._own_reason, form=form, leaf=leaf)
+    def cause(self, first: Mismatch) -> Cause:
+        ranking = rank(self._items, first, self._own_reason)
         if ranking is None:
-            first = next(item for item in self._items.all if item.before or item.after)
-            return self._cause(
-                "op" if first.kind is Kind.OP else "line", first, _INCOMPLETE, incomplete=True
-            )
+            item = next(item for item in self._items.all if item.before or item.after)
+            kind: CauseKind = "op" if item.kind is Kind.OP else "line"
+            return self._cause(kind, item, _INCOMPLETE, incomplete=True)
         found = self._of(ranking.first)
         if self._suspect:
             found = self._suspected(found, self._items.all[ranking.first], self._suspect)

@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from repro_audit.analysis.pinpoint.flow import Flow, last
 from repro_audit.analysis.pinpoint.items import NOWHERE, Item, Items
 from repro_audit.storage.events import Kind
 from repro_audit.storage.trace import Phase
+
+if TYPE_CHECKING:
+    from repro_audit.analysis.compare import Mismatch
 
 MAX_CANDIDATES = 16
 """Of more places where a difference begins, those behind are not looked at."""
@@ -36,31 +40,22 @@ class Ranking:
     """From the first to the last row that has its difference, or to the one that was to be explained."""
 
 
-def rank(
-    items: Items,
-    step: int,
-    phase: Phase,
-    own_reason: Callable[[Item], bool],
-    *,
-    form: str | None = None,
-    leaf: str = "",
-) -> Ranking | None:
+def rank(items: Items, first: Mismatch, own_reason: Callable[[Item], bool]) -> Ranking | None:
     """Rank the places; None where all rows that differ have started from something else already.
 
     Args:
         items: the window.
-        step: of the difference that is to be explained.
-        phase: likewise.
+        first: what is to be explained.
         own_reason: whether a line drew or read something else itself.
-        form: of what differs, as an op that makes it has it.
-        leaf: the last part of its name, under which a module keeps a parameter.
     """
     begins = list(islice(_begins(items, own_reason), MAX_CANDIDATES))
     if not begins:
         return None
-    makers = _makers(items, form) if phase is Phase.INIT else []
-    setters = _setters(items, leaf) if phase is Phase.INIT and not makers else []
-    ends = makers or setters or _ends(items, step, phase)
+    is_initial = first.phase is Phase.INIT
+    makers = _makers(items, first.meta_a) if is_initial else []
+    # The last part of its name is what a module keeps a parameter under.
+    setters = _setters(items, first.name.rpartition(".")[2]) if is_initial and not makers else []
+    ends = makers or setters or _ends(items, first)
     flows: dict[int, Flow] = {}
     reaches: dict[int, int] = {}
     explained: set[int] = set()
@@ -69,7 +64,7 @@ def rank(
         if number in explained and number not in setters:
             continue
         flow = flows[number] = Flow(items, number, own_reason)
-        reaches[number] = _reach(items, flow, ends, step, phase)
+        reaches[number] = _reach(items, flow, ends, first)
         if reaches[number] == _REACHES:
             independent.append(number)
             explained.update(flow.came_from)
@@ -167,18 +162,18 @@ def _setters(items: Items, leaf: str) -> list[int]:
     return list(islice(set_here, 1)) if leaf else []
 
 
-def _ends(items: Items, step: int, phase: Phase) -> list[int]:
+def _ends(items: Items, first: Mismatch) -> list[int]:
     """What a difference must reach: the last op of the phase that differs, or the last value that a call returned."""
     here = [
         number
         for number in range(items.stop)
-        if items.all[number].step == step and items.all[number].phase == phase
+        if (items.all[number].step, items.all[number].phase) == (first.step, first.phase)
     ]
     for numbers in (here, range(items.stop)):
         op = last(items, numbers, returned=False)
         value = last(items, numbers, returned=True)
         # What constructors and hooks return is not what the later phases and the beginning are about.
-        kept = [op, value] if phase in {Phase.DATA, Phase.FORWARD} or op < 0 else [op]
+        kept = [op, value] if first.phase in {Phase.DATA, Phase.FORWARD} or op < 0 else [op]
         found = [each for each in kept if each >= 0]
         if found:
             return found
@@ -191,7 +186,7 @@ def _spreads(items: Items, flow: Flow) -> bool:
     return end - begin > (items.stop - begin) // 2
 
 
-def _reach(items: Items, flow: Flow, ends: list[int], step: int, phase: Phase) -> int:
+def _reach(items: Items, flow: Flow, ends: list[int], first: Mismatch) -> int:
     """How far a difference goes, as one of the four above.
 
     Say the loss is to be explained, so the last op of the forward is among the `ends`. From `rand` in the example of
@@ -206,9 +201,8 @@ def _reach(items: Items, flow: Flow, ends: list[int], step: int, phase: Phase) -
         return _REACHES
     ops = [item for item in reached if item.kind is Kind.OP and item.after]
     # An op without a line around may come to something that no line tells of: a gradient, a parameter.
-    unseen = [
-        item for item in ops if item.parent == NOWHERE and item.step == step and item.phase == phase
-    ]
+    place = first.step, first.phase
+    unseen = [item for item in ops if item.parent == NOWHERE and (item.step, item.phase) == place]
     if unseen or (not items.whole and _spreads(items, flow)):
         return _REACHES
     return _RUNS_OPS if ops else _DIES

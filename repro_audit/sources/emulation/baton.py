@@ -24,7 +24,8 @@ from time import sleep as really_sleep
 from types import FrameType
 from typing import Any, Literal
 
-from repro_audit.probe.files import is_users, place
+from repro_audit.probe.files import place
+from repro_audit.sources._program import behind
 
 Policy = Literal["first", "last", "turns"]
 """Who goes on: the one that was started first; the one started last, and one that takes from a queue after all others;
@@ -361,7 +362,7 @@ class Baton:
             holder is not self._main
             and len(recent) == _FOREIGN
             and all(looked[1] and looked[2] == used for looked in recent)
-            and _users(frame) is None
+            and behind(frame)[0] is None
         ):
             self._leave_alone(holder)
         elif (len(slept) == _ASLEEP and slept[0] == used) or used - self._looks[0][2] > _COMPUTING:
@@ -374,7 +375,7 @@ class Baton:
         self._give(self._pick() or self._duty())
 
     def _release_all(self, frame: FrameType | None) -> None:
-        users = _users(frame)
+        users, _ = behind(frame)
         holder = self._holder
         where = place(users.f_code.co_filename, users.f_lineno) if users else ""
         self.let_go.append(where or (holder.where if holder else ""))
@@ -398,13 +399,6 @@ def _could_go_on(member: Member) -> bool:
 def _is_probe(trace: Any) -> bool:
     """Whether it is the probe of lines: one that sees them all where one thread runs at a time."""
     return getattr(trace, "__module__", "") == "repro_audit.probe.detail.lines"
-
-
-def _users(frame: FrameType | None) -> FrameType | None:
-    """The innermost frame of the program's own code."""
-    while frame is not None and not is_users(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame
 
 
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
