@@ -234,6 +234,13 @@ def plan_copies(root: Path, place: Path) -> Isolation:
     return isolation
 
 
+def sweep_all(root: Path) -> None:
+    """Delete what audits that were killed left wherever `plan_isolation` may put something."""
+    mounts = overlay.submounts(root) if sys.platform == "linux" else ()
+    for parent in _places(root, mounts, None):
+        sweep(parent)
+
+
 def elsewhere(root: Path, kind: Kind, reason: str) -> Isolation:
     """What stands here for an isolation on other machines: a scratch directory, and trees without any parts."""
     scratch, lock = make_scratch(Path(_default_place()))

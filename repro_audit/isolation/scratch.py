@@ -40,6 +40,19 @@ def make_scratch(parent: Path, name: str = "") -> tuple[Path, int]:
     return scratch, lock
 
 
+def share_scratch(scratch: Path) -> int:
+    """Make a directory that several processes have; the descriptor by which it is not swept while one of them lives."""
+    while True:
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):  # it was swept before it was locked
+            flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            lock = os.open(scratch / LOCK, flags, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if os.fstat(lock).st_nlink:
+                return lock
+            os.close(lock)
+
+
 def delete_scratch(scratch: Path) -> None:
     """Delete a directory that `make_scratch` made, its lock last, so that it can be swept if this is cut short."""
     scratch.chmod(0o700)

@@ -60,6 +60,8 @@ class Failure:
     """It was about to train in processes that it spawns, which are seen only where it runs as a command."""
     whole: str = ""
     """The traceback with the tool's frames."""
+    missing: str = ""
+    """A file that it did not find."""
     ours: bool = False
     """It was raised in a frame of the tool, be it for what the target handed on."""
 

@@ -62,6 +62,9 @@ def failure_of(error: BaseException, request: TrialRequest) -> Failure:
         traceback=_theirs(error),
         whole=whole,
         ours=_raised_by_us(error),
+        missing=str(Path(error.filename).absolute())
+        if isinstance(error, FileNotFoundError) and isinstance(error.filename, str)
+        else "",
         why="the program asks for input, and a trial has none" if asks else "",
         next_step="give it by arguments or a file" if asks else "",
     )

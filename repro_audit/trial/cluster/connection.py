@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from contextlib import suppress
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.errors import UsageError
 from repro_audit.trial.cluster import nodes
-from repro_audit.trial.cluster.lane import Lane, Plan, adopt
+from repro_audit.trial.cluster.lane import Lane, Plan, adopt, clear
 from repro_audit.trial.cluster.nodes import Kind, Node
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Cluster:
                 where=f"--on {address}",
                 next_step="pip install 'repro-audit[ray]', here and on the nodes",
             ) from None
+        heeded = signal.getsignal(signal.SIGTERM)
         try:
             self._ray.init(
                 address=None if address == ADDRESS else address,
@@ -55,6 +56,9 @@ class Cluster:
             )
         except Exception as error:
             raise _not_there(error, address, root) from error
+        if signal.getsignal(signal.SIGTERM) is not heeded:
+            # Ray would end a cluster that it has started here before we have cleared up in it.
+            signal.signal(signal.SIGTERM, heeded)
 
     def nodes(self) -> list[Node]:
         """Those that are alive and may run something."""
@@ -69,26 +73,37 @@ class Cluster:
             if node["Alive"] and node["Resources"].get("CPU", 0) >= 1
         ]
 
-    def kinds(self, found: Sequence[Node], environment: Mapping[str, str]) -> dict[str, Kind]:
-        """The kind of each node, by its id, as far as they answer."""
+    def kinds(
+        self, found: Sequence[Node], environment: Mapping[str, str]
+    ) -> tuple[dict[str, Kind], dict[str, str]]:
+        """The kind of each node, by its id, and why others can run nothing."""
         look = self._ray.remote(_kind)
-        asked = {
-            look.options(num_cpus=0, scheduling_strategy=self._on(node)).remote(
-                dict(environment)
-            ): node.id
-            for node in found
-        }
-        self._ray.wait(list(asked), num_returns=len(asked), timeout=START_SECONDS)
-        kinds = {}
-        for call, node in asked.items():
-            with suppress(LostError):
-                kinds[node] = tuple(self.result(call, seconds=0))
-        return kinds
+        asked = [self._at(look, node).remote(dict(environment)) for node in found]
+        if asked:
+            self._ray.wait(asked, num_returns=len(asked), timeout=START_SECONDS)
+        answers = {node.id: self._answer(call) for node, call in zip(found, asked, strict=True)}
+        kinds = {node: said for node, said in answers.items() if not isinstance(said, str)}
+        return kinds, {node: said for node, said in answers.items() if isinstance(said, str)}
+
+    def _answer(self, call: Any) -> Kind | str:
+        """A node's kind, or why it does not tell: a package may be missing there, or anything else."""
+        try:
+            return tuple(self.result(call, seconds=0))
+        except Exception as error:
+            return _in_one_line(error)
+
+    def clear(self, found: Sequence[Node], audit: str, *, seconds: float) -> None:
+        """Delete what lanes of an audit left on these nodes, as far as they answer."""
+        calls = [
+            self._at(self._ray.remote(clear), node).remote(audit, seconds=seconds) for node in found
+        ]
+        if calls:
+            self._ray.wait(calls, num_returns=len(calls), timeout=2 * seconds)
 
     def open(self, node: Node, plan: Plan, *, cpus: int, gpus: int) -> Any:
         """A lane on a node, which has so much of it to itself."""
         made = self._ray.remote(Lane).options(
-            num_cpus=min(cpus, node.cpus), num_gpus=gpus, scheduling_strategy=self._on(node)
+            num_cpus=cpus, num_gpus=gpus, scheduling_strategy=self._on(node)
         )
         return made.remote(plan)
 
@@ -112,8 +127,10 @@ class Cluster:
             return self._ray.get(call, timeout=seconds)
         except errors.RayTaskError as error:
             raise error.cause from None
-        except errors.RayError as error:  # a timeout is one of them
-            raise LostError(str(error)) from error
+        except errors.GetTimeoutError as error:
+            raise LostError("it has no room, or does not answer") from error
+        except errors.RayError as error:
+            raise LostError(_in_one_line(error)) from error
 
     def end(self, lane: Any) -> None:
         """End a lane at once."""
@@ -122,6 +139,9 @@ class Cluster:
     def close(self) -> None:
         """Leave the cluster; what we had there ends."""
         self._ray.shutdown()
+
+    def _at(self, function: Any, node: Node) -> Any:
+        return function.options(num_cpus=0, scheduling_strategy=self._on(node))
 
     def _on(self, node: Node) -> Any:
         strategies = importlib.import_module("ray.util.scheduling_strategies")
@@ -132,6 +152,12 @@ def _kind(environment: dict[str, str]) -> Kind:
     """Of the node that this process is on."""
     adopt(environment)
     return nodes.kind()
+
+
+def _in_one_line(error: Exception) -> str:
+    """What an error says first; where it hands on the traceback of another one, what that says in the end."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return said[-1] if any(line.startswith("Traceback") for line in said) else said[0]
 
 
 def _not_there(error: Exception, address: str, root: Path) -> UsageError:

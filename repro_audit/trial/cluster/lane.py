@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 import tempfile
+import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.isolation.room import no_room
-from repro_audit.isolation.sandbox import plan_isolation
-from repro_audit.isolation.scratch import delete_all
+from repro_audit.isolation.sandbox import plan_isolation, sweep_all
+from repro_audit.isolation.scratch import PREFIX, delete_all, share_scratch
 from repro_audit.storage.border import loads
+from repro_audit.trial.cluster.crossing import Done, Sent, read, renamed, renamed_text, write
 from repro_audit.trial.cluster.nodes import is_of_the_machine
-from repro_audit.trial.driver.checkpoint import STATE
 from repro_audit.trial.request import TrialRequest
 from repro_audit.trial.runner import Ended, Environment, Job, Runner
 from repro_audit.trial.site import Site
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from repro_audit.isolation.tree import Kind
 
+POLL_SECONDS = 0.05
 _DEVICES = "CUDA_VISIBLE_DEVICES"
 """By this Ray tells a process which GPUs are its own."""
 
@@ -55,31 +55,6 @@ class Opened:
     """`Isolation.reason`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """A job on its way to a node."""
-
-    request: str
-    """As JSON; its directory is only its name."""
-    environment: Environment
-    fresh: bool
-    before_kernels: bool
-    fed: dict[str, bytes] = field(default_factory=dict)
-    """Values that another trial saved, which this one is fed with, by file."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """A trial on its way back."""
-
-    ended: Ended
-    """Without its facts, which are among the files."""
-    written: tuple[str, ...]
-    """As in its facts."""
-    files: dict[str, bytes]
-    """What it left in its directory."""
-
-
 class Lane:
     """Runs trials on the node that it is made on.
 
@@ -90,9 +65,9 @@ class Lane:
         adopt(plan.environment)
         self._plan = plan
         self._isolation = plan_isolation(Path.cwd())
-        # By these paths all trials find their directories for temporary files, whichever lane they run in.
-        self._common = Path(tempfile.gettempdir()) / f"repro_audit_{plan.audit}"
-        self._site = Site(self._isolation, plan.deciding, common=self._common)
+        common = _common(plan.audit)
+        self._lock = share_scratch(common)
+        self._site = Site(self._isolation, plan.deciding, common=common)
         temporary = self._isolation.scratch / "tmp"
         temporary.mkdir()
         self._runner = Runner(side_by_side=1, timeout=0.0, temporary=temporary)
@@ -130,15 +105,17 @@ class Lane:
         self._runner.__exit__()
         self._isolation.cleanup()
         delete_all()
-        shutil.rmtree(self._common, ignore_errors=True)
+        os.close(self._lock)
+        sweep_all(Path.cwd())
 
     def _placed(self, sent: Sent) -> Job:
-        request = loads(TrialRequest, renamed(sent.request, self._plan.root, str(Path.cwd())))
+        home, here = self._plan.root, str(Path.cwd())
+        request = loads(TrialRequest, renamed_text(sent.request, home, here))
         tree = replace(request.tree, kind=self._isolation.kind, root=self._isolation.root)
         request = self._site.place(replace(request, tree=tree))
         if sent.fed:
             place = request.directory.parent / f"{request.directory.name}-fed"
-            write(sent.fed, place)
+            write(renamed(sent.fed, home, here), place)
             request = replace(request, watch=replace(request.watch, fed_by=str(place)))
         return Job(
             request=request,
@@ -158,13 +135,22 @@ class Lane:
                 stacks=ended.stacks.replace(here, home),
             ),
             written=ended.facts.written if ended.facts else (),
-            files={
-                name: renamed(content.decode(), here, home).encode()
-                if name.endswith((".json", ".jsonl"))
-                else content
-                for name, content in read(request.directory).items()
-            },
+            files=renamed(read(request.directory), here, home),
         )
+
+
+def clear(audit: str, *, seconds: float) -> None:
+    """Delete what lanes that were killed left on this node, once they are gone; wait so long for that."""
+    until = time.monotonic() + seconds
+    while _common(audit).exists() and time.monotonic() < until:
+        sweep_all(Path.cwd())
+        time.sleep(POLL_SECONDS)
+    sweep_all(Path.cwd())
+
+
+def _common(audit: str) -> Path:
+    """Below it are the paths by which all trials find their directories for temporary files, in whichever lane."""
+    return Path(tempfile.gettempdir()) / f"{PREFIX}{audit}"
 
 
 def adopt(environment: Mapping[str, str]) -> None:
@@ -183,26 +169,3 @@ def adopt(environment: Mapping[str, str]) -> None:
     os.environ.update(
         {name: value for name, value in environment.items() if not is_of_the_machine(name)}
     )
-
-
-def renamed(text: str, before: str, after: str) -> str:
-    """A JSON text with the paths below one directory as paths below another."""
-    before, after = (json.dumps(path)[1:-1] for path in (before, after))
-    return re.sub(rf"{re.escape(before)}(?![\w.-])", lambda _: after, text)
-
-
-def read(directory: Path) -> dict[str, bytes]:
-    """The files below a directory, by their paths in it, but for checkpoints."""
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and not path.is_symlink() and path.name != STATE
-    }
-
-
-def write(files: Mapping[str, bytes], directory: Path) -> None:
-    """Write what `read` returned."""
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)

@@ -8,43 +8,32 @@ import time
 from collections import Counter, deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.errors import UsageError
 from repro_audit.source import listed
-from repro_audit.storage.border import dumps
-from repro_audit.storage.facts import Facts
 from repro_audit.storage.trace import Trace
-from repro_audit.trial.cluster.connection import LostError
-from repro_audit.trial.cluster.lane import Done, Sent, read, write
-from repro_audit.trial.cluster.nodes import in_words
-from repro_audit.trial.request import FACTS
+from repro_audit.trial.cluster.connection import START_SECONDS, LostError
+from repro_audit.trial.cluster.crossing import gone, received, sent
+from repro_audit.trial.cluster.machines import Machines
 from repro_audit.trial.runner import UNTESTED, Ended, Environment, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from repro_audit.trial.cluster.connection import Cluster
+    from repro_audit.trial.cluster.crossing import Done
     from repro_audit.trial.cluster.lane import Opened, Plan
     from repro_audit.trial.cluster.nodes import Node
 
 ATTEMPTS = 3
 """Times that a trial's node may be lost before it counts as the trial's doing."""
 POLL_SECONDS = 0.5
+JOIN_SECONDS = 60.0
+"""How long the audit waits for room on a further node."""
 CLOSE_SECONDS = 30.0
+CLEAR_SECONDS = 10.0
 
-GONE = Done(
-    ended=Ended(
-        status="crashed",
-        seconds=0.0,
-        output="",
-        facts=None,
-        exit=f"was lost with its node, {ATTEMPTS} times",
-    ),
-    written=(),
-    files={},
-)
 Numbered = tuple[int, Job]
 
 
@@ -57,6 +46,8 @@ class Open:
     """The kind of its node, in words."""
     handle: Any
     gpus: int
+    opened: Any
+    """Call that tells of it, once there is room on its node."""
     call: Any = None
     """None while it is idle."""
     jobs: list[Numbered] = field(default_factory=list)
@@ -97,35 +88,32 @@ class ClusterRunner:
         self._wanted: list[Environment] = []
         self._modules: tuple[str, ...] = ()
         self._first: Job | None = None
-        """The first trial's."""
+        """The first trial's, once it has ended well."""
         self._digest: str | None = None
-        """Of the first trial, once others are compared with it."""
+        """Of the first trial, while those that repeat it elsewhere are compared with it."""
         self._one_by_one = False
         self._lost: list[str] = []
-        self._unused: dict[str, str] = {}
-        """Why a node runs no trials, by its id."""
+        self._uncleared: dict[str, Node] = {}
+        """Nodes on which lanes were killed, by their ids."""
         self._lanes: list[Open] = []
-        found = cluster.nodes()
-        kinds = cluster.kinds(found, plan.environment)
-        self._machines = in_words(kinds)
-        """By the id of each node: its kind, in words."""
-        self._nodes = [node for node in found if node.id in kinds]
-        many = Counter(self._machines[node.id] for node in self._nodes)
-        # Where there are GPUs, the program may use them; else where most trials can run side by side.
-        self._nodes.sort(key=lambda node: (-min(node.gpus, 1), -many[self._machines[node.id]]))
-        if not self._nodes:
-            raise UsageError(
-                "No node of the Ray cluster can run trials.",
-                where="--on",
-                why="none has a CPU to spare, or none answers",
-                next_step="see: ray status",
-            )
-        first = self._nodes[0]
-        self._home = self._machines[first.id]
-        self.side_by_side = side_by_side or min(2, first.cpus)
-        lane = self._open(first, gpus=min(first.gpus, 1))
-        self._lanes.append(lane)
-        self.opened: Opened = cluster.result(cluster.call(lane.handle, "opened"))
+        self._machines = Machines(cluster, plan.environment)
+        for node in self._machines.best_first():
+            self._first_node, self._home = node.id, self._machines.of(node)
+            self._gpus = min(node.gpus, 1)
+            """That each lane has to itself."""
+            self.side_by_side = side_by_side or min(2, node.cpus)
+            lane = self._open(node)
+            opened = self._opened(lane, START_SECONDS)
+            if opened is not None:
+                self.opened: Opened = opened
+                self._lanes.append(lane)
+                return
+        raise UsageError(
+            "No node of the Ray cluster can run trials.",
+            where="--on",
+            why="; ".join(self._machines.notes) or "none has a CPU",
+            next_step="see: ray status",
+        )
 
     def __enter__(self) -> ClusterRunner:
         return self
@@ -133,6 +121,9 @@ class ClusterRunner:
     def __exit__(self, *_: object) -> None:
         for lane in self._lanes:
             self._close(lane)
+        if self._uncleared:
+            left = [node for node in self._cluster.nodes() if node.id in self._uncleared]
+            self._cluster.clear(left, self._plan.audit, seconds=CLEAR_SECONDS)
 
     @property
     def spent(self) -> bool:
@@ -144,12 +135,16 @@ class ClusterRunner:
         """Where trials ran, and what was lost."""
         used = Counter(lane.machine for lane in self._lanes)
         told = [f"{count} x {machine}" for machine, count in used.items()]
-        lost = f"lost, and its trials made again elsewhere: {listed(self._lost)}"
         return (
             f"trials ran on a Ray cluster: {listed(told)}",
-            *([lost] if self._lost else []),
-            *self._unused.values(),
+            *self._said_of_lost(),
+            *self._machines.notes,
         )
+
+    def _said_of_lost(self) -> list[str]:
+        if not self._lost:
+            return []
+        return [f"lost, and its trials made again elsewhere: {listed(self._lost)}"]
 
     def warm(self, environments: Iterable[Environment]) -> None:
         """As `Runner.warm`, in every lane."""
@@ -179,22 +174,24 @@ class ClusterRunner:
             digest: of the first trial.
             uses_gpu: it used one, so that each lane has one to itself.
         """
-        self._digest = digest
+        self._digest, self._gpus = digest, int(uses_gpu)
         if not uses_gpu:
             for lane in [lane for lane in self._lanes if lane.gpus]:
                 self._lanes.remove(lane)
                 self._close(lane)
         taken = Counter(lane.node.id for lane in self._lanes)
+        nodes = self._machines.usable()
         opening = [
-            self._open(node, gpus=int(uses_gpu))
-            for node in self._nodes
-            if self._machines[node.id] == self._home
+            self._open(node)
+            for node in nodes
+            if self._machines.of(node) == self._home
             for _ in range((node.gpus if uses_gpu else 1) - taken[node.id])
         ]
         for lane in opening:
             self._repeat_first(lane)
-        self._lanes += [lane for lane in opening if self._agrees(lane)]
-        machines = dict.fromkeys(self._machines[node.id] for node in self._nodes)
+        until = time.monotonic() + JOIN_SECONDS
+        self._lanes += [lane for lane in opening if self._joins(lane, until)]
+        machines = dict.fromkeys(self._machines.of(node) for node in nodes)
         return (self._home, *(each for each in machines if each != self._home))
 
     def run(
@@ -209,10 +206,18 @@ class ClusterRunner:
         waiting = deque(enumerate(jobs))
         ended: dict[int, Ended] = {}
         attempts: Counter[int] = Counter()
+
+        def end(number: int, job: Job, result: Done) -> None:
+            ended[number] = received(job, result)
+            self.progress(job.request.directory.name, None)
+            done(number, ended[number])
+
         while len(ended) < len(jobs):
             if self.spent:
                 ended |= {number: UNTESTED for number, _ in waiting}
                 waiting.clear()
+            for number, job in self._without_node(waiting):
+                end(number, job, gone("was not run, since no node of its kind is left"))
             self._submit(waiting)
             for lane in self._answered():
                 numbered, lane.jobs = lane.jobs, []
@@ -221,25 +226,48 @@ class ClusterRunner:
                 except LostError:
                     self._lose(lane)
                     attempts.update(number for number, _ in numbered)
-                    waiting.extendleft(
-                        each for each in reversed(numbered) if attempts[each[0]] < ATTEMPTS
-                    )
-                    numbered = [each for each in numbered if attempts[each[0]] >= ATTEMPTS]
-                    results = [GONE] * len(numbered)
+                    again = [each for each in numbered if attempts[each[0]] < ATTEMPTS]
+                    waiting.extendleft(reversed(again))
+                    numbered = [each for each in numbered if each not in again]
+                    results = [gone(f"was lost with its node, {ATTEMPTS} times")] * len(numbered)
                 lane.call = None
                 for (number, job), result in zip(numbered, results, strict=True):
-                    ended[number] = _received(job, result)
-                    self.progress(job.request.directory.name, None)
-                    done(number, ended[number])
+                    if job.request.first and result.ended.status == "ok":
+                        self._first, self._first_node = job, lane.node.id
+                    end(number, job, result)
         return [ended[number] for number in range(len(jobs))]
 
     # Handing out
 
-    def _submit(self, waiting: deque[Numbered]) -> None:
-        """Give the lanes that are idle what they may run, to each an equal share."""
+    def _without_node(self, waiting: deque[Numbered]) -> list[Numbered]:
+        """Have a lane of each kind that is waited for; what is asked of other kinds, and finds none, waits no more.
+
+        Raises:
+            UsageError: there is no node for the first trial's kind.
+        """
+        missing = set()
         for machine in dict.fromkeys(self._machine(job) for _, job in waiting):
             if not any(lane.machine == machine for lane in self._lanes):
-                self._lanes.append(self._replacement(machine))
+                lane = self._replacement(machine)
+                if lane is not None:
+                    self._lanes.append(lane)
+                elif machine != self._home:
+                    missing.add(machine)
+                else:
+                    raise UsageError(
+                        f"No node of the Ray cluster is left that is like this: {machine}",
+                        where="--on",
+                        why="; ".join((*self._said_of_lost(), *self._machines.notes))
+                        or "none answers",
+                        next_step="see: ray status; then run the audit again",
+                    )
+        without = [each for each in waiting if self._machine(each[1]) in missing]
+        for each in without:
+            waiting.remove(each)
+        return without
+
+    def _submit(self, waiting: deque[Numbered]) -> None:
+        """Give the lanes that are idle what they may run, to each an equal share."""
         idle = [lane for lane in self._lanes if lane.call is None]
         for place, lane in enumerate(idle):
             fitting = [each for each in waiting if self._may_run(lane, each[1])]
@@ -263,14 +291,11 @@ class ClusterRunner:
         return lane in alike
 
     def _begin(self, lane: Open, jobs: list[Numbered]) -> None:
-        for _, job in jobs:
-            if job.request.first:
-                self._first = job
         lane.jobs = jobs
         lane.call = self._cluster.call(
             lane.handle,
             "run",
-            [_sent(job) for _, job in jobs],
+            [sent(job) for _, job in jobs],
             side_by_side=self.side_by_side,
             timeout=self.timeout,
         )
@@ -278,100 +303,131 @@ class ClusterRunner:
     def _answered(self) -> list[Open]:
         """The lanes whose trials have ended, or that are lost, after waiting a while for one."""
         busy = {lane.call: lane for lane in self._lanes if lane.call is not None}
+        if not busy:
+            return []
         return [busy[call] for call in self._cluster.ready(list(busy), seconds=POLL_SECONDS)]
 
     # Lanes
 
-    def _open(self, node: Node, *, gpus: int) -> Open:
-        handle = self._cluster.open(node, self._plan, cpus=self.side_by_side, gpus=gpus)
+    def _open(self, node: Node) -> Open:
+        gpus = min(self._gpus, node.gpus)
+        cpus = min(self.side_by_side, node.cpus // max(1, node.gpus if gpus else 1))
+        handle = self._cluster.open(node, self._plan, cpus=cpus, gpus=gpus)
         self._cluster.call(handle, "warm", self._wanted, self._modules)
-        return Open(node=node, machine=self._machines[node.id], handle=handle, gpus=gpus)
+        return Open(
+            node=node,
+            machine=self._machines.of(node),
+            handle=handle,
+            gpus=gpus,
+            opened=self._cluster.call(handle, "opened"),
+        )
+
+    def _opened(self, lane: Open, seconds: float) -> Opened | None:
+        """What a lane says of itself; None where it does not, and the node is left alone."""
+        try:
+            opened: Opened = self._cluster.result(lane.opened, seconds=seconds)
+        except LostError as error:
+            self._machines.leave(lane.node, str(error))
+            self._kill(lane)
+            return None
+        return opened
 
     def _close(self, lane: Open) -> None:
         if lane.call is None:
-            with suppress(LostError):
+            with suppress(Exception):  # whatever it is, it ends with the lane
                 closing = self._cluster.call(lane.handle, "close")
                 self._cluster.result(closing, seconds=CLOSE_SECONDS)
+                self._cluster.end(lane.handle)
+                return
+        self._kill(lane)
+
+    def _kill(self, lane: Open) -> None:
         self._cluster.end(lane.handle)
+        self._uncleared[lane.node.id] = lane.node
 
     def _lose(self, lane: Open) -> None:
-        self._lanes.remove(lane)
+        if lane in self._lanes:
+            self._lanes.remove(lane)
         self._lost.append(lane.node.name)
-        self._cluster.end(lane.handle)
+        self._kill(lane)
 
-    def _replacement(self, machine: str) -> Open:
-        """A lane of a kind of which there is none, or none any more.
-
-        Raises:
-            UsageError: there is no node for it.
-        """
-        gpus = max((lane.gpus for lane in self._lanes), default=0)
-        for node in self._cluster.nodes():
-            if self._machines.get(node.id) != machine or node.id in self._unused:
-                continue
-            lane = self._open(node, gpus=min(gpus, node.gpus))
-            if machine != self._home or self._digest is None:
-                return lane
-            self._repeat_first(lane)
-            if self._agrees(lane):
-                return lane
-        raise UsageError(
-            f"No node of the Ray cluster is left that is like this: {machine}",
-            where="--on",
-            why=f"lost: {listed(self._lost)}" if self._lost else "none answers",
-            next_step="see: ray status; then run the audit again",
-        )
+    def _replacement(self, machine: str) -> Open | None:
+        """A lane of a kind of which there is none, or none any more; None where no node is left for it."""
+        for node in self._machines.usable():
+            if self._machines.of(node) == machine:
+                lane = self._open(node)
+                if machine == self._home:
+                    self._repeat_first(lane)
+                if self._joins(lane, time.monotonic() + JOIN_SECONDS):
+                    return lane
+        return None
 
     def _repeat_first(self, lane: Open) -> None:
         """Have a lane make the first trial too: so it shows that it can, and has the tree that others go on from."""
         if self._first is not None:
             self._begin(lane, [(0, self._first)])
 
+    def _joins(self, lane: Open, until: float) -> bool:
+        """Whether a lane opens until then, and computes as others of its kind; one that does not is closed."""
+        opened = self._opened(lane, max(0.0, until - time.monotonic()))
+        if opened is None:
+            return False
+        if opened.isolation != self.opened.isolation:
+            self._machines.leave(
+                lane.node, f"trees are kept apart otherwise there: {opened.isolation}"
+            )
+        elif lane.call is not None:
+            return self._agrees(lane)
+        else:
+            return True
+        self._close(lane)
+        return False
+
     def _agrees(self, lane: Open) -> bool:
-        """Whether a lane has repeated the first trial; one that has not is closed."""
+        """Whether a lane repeats the first trial; one that does not is closed."""
+        repeated = self._repeated(lane)
+        if repeated is None:
+            return False
+        ended, digest = repeated
+        if ended.status != "ok":
+            why = ended.facts.failure.what if ended.facts and ended.facts.failure else ended.exit
+            self._machines.leave(lane.node, f"the first one fails there: {why}")
+        elif digest == self._digest or lane.node.id == self._first_node:
+            return True
+        elif self._repeats_itself():
+            # Of one kind by all that is known, it computes other numbers: it is a kind of its own.
+            self._machines.part(lane.node)
+        else:
+            self._digest = None
+            return True
+        self._close(lane)
+        return False
+
+    def _repeats_itself(self) -> bool:
+        """Whether the first trial gives the same once more where it was made; if nobody can tell, it does."""
+        if self._first is None or self._digest is None:
+            return False
+        idle = (lane for lane in self._lanes if lane.call is None)
+        lane = next((lane for lane in idle if lane.node.id == self._first_node), None)
+        if lane is None:
+            return True
+        directory = self._first.request.directory.with_name("again")
+        request = replace(self._first.request, directory=directory, first=False)
+        self._begin(lane, [(0, replace(self._first, request=request))])
+        repeated = self._repeated(lane)
+        return repeated is None or repeated[1] == self._digest
+
+    def _repeated(self, lane: Open) -> tuple[Ended, str | None] | None:
+        """How the trial ended that a lane repeats, and its digest; None where the lane is lost."""
         call, lane.call = lane.call, None
         try:
             (result,) = self._cluster.result(call, seconds=None)
         except LostError:
-            self._cluster.end(lane.handle)
-            self._lost.append(lane.node.name)
-            return False
-        place = Path(f"{self._first.request.directory}-repeated") if self._first else Path()
-        write(result.files, place)
-        facts = Facts.load(place / FACTS) if (place / FACTS).exists() else Facts()
-        digest = Trace.open(place / "trace").outcome_digest() if facts.steps else None
-        shutil.rmtree(place)
-        if result.ended.status == "ok" and digest == self._digest:
-            return True
-        if result.ended.status == "ok":
-            # Of one kind by all that is known, it computes other numbers: it is a kind of its own.
-            self._machines[lane.node.id] = f"{self._home}, {lane.node.name}"
-        else:
-            why = facts.failure.what if facts.failure else result.ended.exit
-            said = f"no trials ran on {lane.node.name}, where the first one fails: {why}"
-            self._unused[lane.node.id] = said
-        self._close(lane)
-        return False
-
-
-def _sent(job: Job) -> Sent:
-    """A job as a node gets it."""
-    request = job.request
-    fed_by = request.watch.fed_by
-    return Sent(
-        request=dumps(replace(request, directory=Path(request.directory.name))),
-        environment=job.environment,
-        fresh=job.fresh,
-        before_kernels=job.before_kernels,
-        fed=read(Path(fed_by)) if fed_by else {},
-    )
-
-
-def _received(job: Job, result: Done) -> Ended:
-    """How a trial ended, its files in its directory."""
-    directory = job.request.directory
-    write(result.files, directory)
-    if not (directory / FACTS).exists():
-        return result.ended
-    facts = replace(Facts.load(directory / FACTS), written=result.written)
-    return replace(result.ended, facts=facts)
+            self._lose(lane)
+            return None
+        (_, job), *_ = lane.jobs
+        place = job.request.directory.with_name("repeated")
+        ended = received(replace(job, request=replace(job.request, directory=place)), result)
+        digest = Trace.open(place / "trace").outcome_digest() if ended.status == "ok" else None
+        shutil.rmtree(place, ignore_errors=True)
+        return ended, digest
