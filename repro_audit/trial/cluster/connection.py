@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ ADDRESS = "ray"
 """`--on ray`: the cluster that Ray finds, or a new one on this machine; else `ray://host:port`."""
 START_SECONDS = 300.0
 """How long a node may take to start a process of ours."""
+POLL_SECONDS = 0.5
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -46,6 +49,7 @@ class Cluster:
                 where=f"--on {address}",
                 next_step="pip install 'repro-audit[ray]', here and on the nodes",
             ) from None
+        self._waiter = ThreadPoolExecutor(1)
         heeded = signal.getsignal(signal.SIGTERM)
         try:
             self._ray.init(
@@ -79,8 +83,7 @@ class Cluster:
         """The kind of each node, by its id, and why others can run nothing."""
         look = self._ray.remote(_kind)
         asked = [self._at(look, node).remote(dict(environment)) for node in found]
-        if asked:
-            self._ray.wait(asked, num_returns=len(asked), timeout=START_SECONDS)
+        self._wait(asked, len(asked), START_SECONDS)
         answers = {node.id: self._answer(call) for node, call in zip(found, asked, strict=True)}
         kinds = {node: said for node, said in answers.items() if not isinstance(said, str)}
         return kinds, {node: said for node, said in answers.items() if isinstance(said, str)}
@@ -97,8 +100,7 @@ class Cluster:
         calls = [
             self._at(self._ray.remote(clear), node).remote(audit, seconds=seconds) for node in found
         ]
-        if calls:
-            self._ray.wait(calls, num_returns=len(calls), timeout=2 * seconds)
+        self._wait(calls, len(calls), 2 * seconds)
 
     def open(self, node: Node, plan: Plan, *, cpus: int, gpus: int) -> Any:
         """A lane on a node, which has so much of it to itself."""
@@ -113,8 +115,7 @@ class Cluster:
 
     def ready(self, calls: Sequence[Any], *, seconds: float) -> list[Any]:
         """The calls that have ended, after waiting for one."""
-        ended, _ = self._ray.wait(list(calls), num_returns=1, timeout=seconds)
-        return list(ended)
+        return self._wait(calls, 1, seconds)
 
     def result(self, call: Any, *, seconds: float | None = START_SECONDS) -> Any:
         """What a call returned.
@@ -123,12 +124,12 @@ class Cluster:
             LostError: it did not end, since its node or process is gone, or does not answer.
         """
         errors = self._ray.exceptions
+        if not self._wait([call], 1, seconds):
+            raise LostError("it has no room, or does not answer")
         try:
-            return self._ray.get(call, timeout=seconds)
+            return self._ray.get(call)
         except errors.RayTaskError as error:
             raise error.cause from None
-        except errors.GetTimeoutError as error:
-            raise LostError("it has no room, or does not answer") from error
         except errors.RayError as error:
             raise LostError(_in_one_line(error)) from error
 
@@ -138,7 +139,23 @@ class Cluster:
 
     def close(self) -> None:
         """Leave the cluster; what we had there ends."""
+        self._waiter.shutdown()
         self._ray.shutdown()
+
+    def _wait(self, calls: Sequence[Any], many: int, seconds: float | None) -> list[Any]:
+        """The calls that have ended once so many have, or the time is over; a signal ends it at once."""
+        until = None if seconds is None else time.monotonic() + seconds
+        ended: list[Any] = []
+        while calls and len(ended) < many:
+            left = POLL_SECONDS if until is None else min(POLL_SECONDS, until - time.monotonic())
+            # Ray's own code drops what a handler of signals raises while it waits: it waits in another thread.
+            waiting = self._waiter.submit(
+                self._ray.wait, list(calls), num_returns=many, timeout=max(0.0, left)
+            )
+            ended, _ = waiting.result()
+            if left <= 0:
+                break
+        return ended
 
     def _at(self, function: Any, node: Node) -> Any:
         return function.options(num_cpus=0, scheduling_strategy=self._on(node))

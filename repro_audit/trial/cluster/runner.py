@@ -133,8 +133,8 @@ class ClusterRunner:
     @property
     def notes(self) -> tuple[str, ...]:
         """Where trials ran, and what was lost."""
-        used = Counter(lane.machine for lane in self._lanes)
-        told = [f"{count} x {machine}" for machine, count in used.items()]
+        used = Counter({lane.node.id: lane.machine for lane in self._lanes}.values())
+        told = [f"{many} node{'s' * (many > 1)} ({machine})" for machine, many in used.items()]
         return (
             f"trials ran on a Ray cluster: {listed(told)}",
             *self._said_of_lost(),

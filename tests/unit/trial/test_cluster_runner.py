@@ -232,7 +232,7 @@ def test_nodes_get_equal_shares_of_trials(audit: Audit) -> None:
     assert [each.status for each in ended] == ["ok", "ok"]
     assert ("t0", False) in audit.shown
     assert ("t0", True) in audit.shown
-    assert runner.notes == ("trials ran on a Ray cluster: 2 x AMD",)
+    assert runner.notes == ("trials ran on a Ray cluster: 2 nodes (AMD)",)
     assert all(lane.closed for lane in audit.cluster.lanes)
     assert not audit.cluster.cleared
 
@@ -266,7 +266,7 @@ def test_another_kind_of_node_is_used_once_it_is_asked_for(audit: Audit) -> None
         assert [lane.machine.name for lane in audit.cluster.lanes] == ["one", "two"]
         runner.run([audit.job("there", machine="Intel, AVX512"), audit.job("here")])
         assert audit.cluster.ran == [("one", ["here"]), ("other", ["there"])]
-    assert "2 x AMD, AVX2 and 1 x Intel, AVX512" in runner.notes[0]
+    assert "2 nodes (AMD, AVX2) and 1 node (Intel, AVX512)" in runner.notes[0]
 
 
 def test_what_a_lost_node_ran_is_made_again_elsewhere(audit: Audit) -> None:
