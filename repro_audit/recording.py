@@ -25,6 +25,7 @@ from repro_audit.report import model
 from repro_audit.session import session
 from repro_audit.source import Scope, Source
 from repro_audit.storage import record as files
+from repro_audit.storage.facts import of_rank
 from repro_audit.storage.fingerprint import THREADS, VARIABLE, VARIABLES, Change, changes
 from repro_audit.storage.record import Header, Record
 from repro_audit.target import Target, parse
@@ -32,6 +33,7 @@ from repro_audit.trial.oracle import Trial, TrialOracle, part
 from repro_audit.trial.request import Watch, Window
 
 if TYPE_CHECKING:
+    from repro_audit.analysis.compare import Difference
     from repro_audit.analysis.tolerance import Tolerance
     from repro_audit.config import Options
     from repro_audit.experiment import Setting
@@ -248,19 +250,25 @@ def _verified(recorded: Record, pinned: Pinned, tolerance: Tolerance) -> model.R
         )
     watched = pinned.watched()
     root = pinned.oracle.isolation.root
-    details = sides.events_of_trial(watched)
+    rank = _rank(found.difference)
+    details = sides.events_of_trial(watched, rank)
     b = replace(
         b,
         fingerprint=sides.fingerprint(floor, watched, pinned.oracle.target, root),
         files=sides.program(floor, pinned.oracle.target, root),
     )
     known = {file for detail in details.values() for file in site_files(detail)}
-    a, b = sides.with_runs(a, b, sides.events_of_record(recorded, root, b, known), details)
+    a, b = sides.with_runs(a, b, sides.events_of_record(recorded, rank, root, b, known), details)
     undone = _put_back(a, b, pinned, tolerance)
     entry = comparison.different(
         a, b, found.difference, repeated=watched.digest == floor.digest, undone=undone
     )
     return _report(audit, floor, entry, compared, recorded.header)
+
+
+def _rank(difference: Difference) -> int:
+    """Of several processes that train together, the one that is first to differ."""
+    return of_rank(difference.first.name)[0] or 0
 
 
 def _report(
@@ -349,9 +357,9 @@ def _differ(
         compared = replace(compared, within=within)
         entry = comparison.equal(a, b, found.within, tolerance)
     else:
-        a, b = sides.with_runs(
-            a, b, sides.events_of_record(recorded, root, b), sides.events_of_record(other, root, b)
-        )
+        rank = _rank(found.difference)
+        ours, theirs = (sides.events_of_record(each, rank, root, b) for each in (recorded, other))
+        a, b = sides.with_runs(a, b, ours, theirs)
         entry = comparison.different(a, b, found.difference, repeated=True)
     header, ran_on = other.header, other.header.fingerprint
     threads = ran_on.get(THREADS, "")

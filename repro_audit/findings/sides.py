@@ -38,7 +38,7 @@ def fingerprint(floor: Trial, watched: Trial, target: Target, root: Path) -> dic
     found = {TARGET: words, **floor.facts.fingerprint}
     for name, text in program(floor, target, root).items():
         found[f"{CODE} {name}"] = hashlib.sha256(text.encode()).hexdigest()[:32]
-    for directory in processes(watched.directory / DETAIL).values():
+    for directory in processes(watched.directory / DETAIL, rank=None).values():
         found.update(_files_read(Detail.open(directory)))
     return {**found, **_repository(root)}
 
@@ -118,9 +118,10 @@ def of_trial(trial: Trial) -> Side:
     )
 
 
-def events_of_trial(trial: Trial) -> dict[str, Detail]:
-    """The events of each process of a trial."""
-    return {name: Detail.open(place) for name, place in processes(trial.directory / DETAIL).items()}
+def events_of_trial(trial: Trial, rank: int) -> dict[str, Detail]:
+    """The events of each process of one rank of a trial."""
+    places = processes(trial.directory / DETAIL, rank)
+    return {name: Detail.open(place) for name, place in places.items()}
 
 
 def _run(details: Mapping[str, Detail]) -> Run | None:
@@ -134,13 +135,13 @@ def _run(details: Mapping[str, Detail]) -> Run | None:
 
 
 def events_of_record(
-    record: Record, root: Path, other: Side, known: Collection[str] = ()
+    record: Record, rank: int, root: Path, other: Side, known: Collection[str] = ()
 ) -> dict[str, Detail]:
-    """The events of a record, with lines as the other run's files have them."""
+    """The events of one rank in a record, with lines as the other run's files have them."""
     here = {*known, *(str(root / name) for name in other.files)}
     return {
         name: onto(placed(Detail.open(place), root, here), record.header.files, other.files, root)
-        for name, place in processes(record.directory / DETAIL).items()
+        for name, place in processes(record.directory / DETAIL, rank).items()
     }
 
 

@@ -8,6 +8,7 @@ of its own: `main`, and one a DataLoader worker.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -227,14 +228,29 @@ class Detail:
         )
 
 
-def processes(directory: Path) -> dict[str, Path]:
-    """The directories of a trial's processes by their names, `main` first."""
-    found = (
-        sorted(path for path in directory.glob("*") if path.is_dir()) if directory.exists() else []
-    )
-    return {
-        path.name: path for path in sorted(found, key=lambda path: (path.name != MAIN, path.name))
-    }
+_RANKED = re.compile(r"rank\d+-")
+
+
+def processes(directory: Path, rank: int | None = 0) -> dict[str, Path]:
+    """The directories of a trial's processes by their names, `main` first.
+
+    Args:
+        directory: which holds them.
+        rank: of several that train together, the one whose processes are wanted; None for all, with the rank in front.
+    """
+    found = {path.name: path for path in directory.glob("*") if path.is_dir()}
+    if rank is not None:
+        found = {
+            name.removeprefix(process_of_rank("", rank)): path
+            for name, path in found.items()
+            if (_RANKED.match(name) or [""])[0] == process_of_rank("", rank)
+        }
+    return dict(sorted(found.items(), key=lambda each: (each[0] != MAIN, each[0])))
+
+
+def process_of_rank(name: str, rank: int) -> str:
+    """What a process is called in a directory with those of other ranks: `rank1-main`; the first rank's as it is."""
+    return f"rank{rank}-{name}" if rank else name
 
 
 def truncation(directory: Path) -> str:

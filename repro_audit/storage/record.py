@@ -43,7 +43,7 @@ _MOST_HEADER_BYTES, _MOST_TEXT_BYTES, _MOST_LINES = 1 << 23, 1 << 24, 1 << 18
 _MOST_FIELDS, _MOST_MEMBERS, _MOST_DIMENSIONS = 20_000, 4_096, 64
 _MOST_STEPS = 1 << 32
 _BLOCK_BYTES = 1 << 20
-_PROCESS = r"main|worker-\d{1,6}-\d{1,6}-\d{1,6}"
+_PROCESS = r"(rank\d{1,6}-)?(main|worker-\d{1,6}-\d{1,6}-\d{1,6})"
 _AGAIN = "make it again: repro-audit record TARGET -o run.repro"
 
 
@@ -110,7 +110,7 @@ def write(path: Path, header: Header, *, trial: Path, detailed: Path, root: Path
             for name in (f"{VALUES}/{values.INDEX}", f"{VALUES}/{values.DATA}"):
                 if (trial / name).exists():
                     archive.write(trial / name, name)
-            for process, directory in events.processes(detailed / DETAIL).items():
+            for process, directory in events.processes(detailed / DETAIL, rank=None).items():
                 place = f"{DETAIL}/{process}"
                 for name in _members(place, events.COLUMNS)[1:]:
                     archive.write(detailed / name, name)

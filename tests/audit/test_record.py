@@ -67,6 +67,25 @@ for _ in range(3):
     loss.backward()
     optimizer.step()
 """
+RANKS = """
+import os
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(0)
+x = torch.randn(32, 8) + rank
+model = DistributedDataParallel(nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(3):
+    scaled = x * (float(os.environ.get("SCALE", "1")) if rank else 1.0)
+    optimizer.zero_grad()
+    model(scaled).square().mean().backward()
+    optimizer.step()
+"""
 TWO_THREADS = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": None, "ATEN_CPU_CAPABILITY": None}
 
 
@@ -233,6 +252,28 @@ def test_arguments_varied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     cause = entry.divergence.cause
     assert cause.location is not None
     assert "scale" in (cause.location.code or "")
+
+
+@pytest.mark.deep
+def test_a_rank_that_changed_is_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ranks.py").write_text(RANKS, encoding="utf-8")
+    words = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29547")
+    target = parse("--", (sys.executable, *words, "ranks.py"))
+    record = Path("run.repro")
+    assert recording.record(target, options(), Progress(quiet=True), record).exit_code == 0
+    monkeypatch.setenv("SCALE", "1.5")
+    report = recording.verify(record, target, options(), Progress(quiet=True), tolerance=bounds(()))
+    assert report.verdict is Outcome.NOT_REPRODUCIBLE
+    (entry,) = report.sources
+    assert entry.divergence is not None
+    assert (entry.divergence.name or "").startswith("rank1.")
+    cause = entry.divergence.cause
+    assert cause is not None
+    assert cause.location is not None
+    assert "SCALE" in (cause.location.code or "")
 
 
 def git(*words: str) -> str:

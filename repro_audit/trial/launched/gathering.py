@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from repro_audit.errors import InternalError
 from repro_audit.sources import of_trial
 from repro_audit.storage.border import loads
+from repro_audit.storage.events import DETAIL, process_of_rank, processes
 from repro_audit.storage.facts import Facts, Failure
 from repro_audit.storage.trace import Trace
 from repro_audit.trial.launched.hook import UNUSABLE
@@ -160,6 +161,10 @@ def _keep(request: TrialRequest, places: Sequence[Path]) -> None:
         merge_traces([place / "trace" for place in places], directory / "trace")
         merge_values([place / VALUES for place in places], directory / VALUES)
         merge_logs(places, directory)
+    if window is not None and window.rank is None:
+        for rank, place in enumerate(places[1:], 1):
+            for name, process in processes(place / DETAIL).items():
+                shutil.move(process, watched / DETAIL / process_of_rank(name, rank))
     for file in watched.iterdir():
         if file.name not in {FACTS, ABOUT} and not (directory / file.name).exists():
             shutil.move(file, directory / file.name)
