@@ -18,16 +18,14 @@ from enum import Enum
 from io import BytesIO
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cloudpickle
 
 from repro_audit.errors import UsageError
 from repro_audit.probe.files import relative
+from repro_audit.report.model import Report
 from repro_audit.target import Target
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import Report
 
 _MODULE = "handed_over.py"
 _LOADS = """\

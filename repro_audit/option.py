@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 
 class Kind(Enum):

@@ -16,12 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit import __version__
+from repro_audit.analysis.compare import Difference
 from repro_audit.analysis.moved_lines import site_files
+from repro_audit.analysis.tolerance import Tolerance
 from repro_audit.auditing import Audit
+from repro_audit.config import Options
 from repro_audit.errors import UsageError
+from repro_audit.experiment import Setting
 from repro_audit.findings import comparison, sides, summary
+from repro_audit.findings.comparison import Side
 from repro_audit.replacements import environment
 from repro_audit.report import model
+from repro_audit.report.progress import Progress
 from repro_audit.session import session
 from repro_audit.source import Scope, Source
 from repro_audit.storage import record as files
@@ -31,15 +37,9 @@ from repro_audit.storage.record import Header, Record
 from repro_audit.target import Target, parse
 from repro_audit.trial.oracle import Trial, TrialOracle, part
 from repro_audit.trial.request import Watch, Window
+from repro_audit.trial.runner import Python
 
 if TYPE_CHECKING:
-    from repro_audit.analysis.compare import Difference
-    from repro_audit.analysis.tolerance import Tolerance
-    from repro_audit.config import Options
-    from repro_audit.experiment import Setting
-    from repro_audit.findings.comparison import Side
-    from repro_audit.report.progress import Progress
-    from repro_audit.trial.runner import Python
     from repro_audit.variation import Variation
 
 SAMPLE = 512

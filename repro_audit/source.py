@@ -12,16 +12,16 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro_audit.experiment.design import Levels as Levels  # noqa: PLC0414, TC001 - sources find it here
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
+from repro_audit.experiment.design import Levels as Levels  # noqa: PLC0414 - sources find it here
+from repro_audit.fixes.remedies import Remedy
+from repro_audit.option import Option
+from repro_audit.storage.facts import Facts, Json
+from repro_audit.torch_internals import Internal
 
 if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.fixes.remedies import Remedy
-    from repro_audit.option import Option
-    from repro_audit.storage.facts import Facts, Json
     from repro_audit.storage.trace import Trace
-    from repro_audit.torch_internals import Internal
 
 
 class Scope(str, Enum):

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from repro_audit.storage.columns import Rows
 from repro_audit.storage.facts import RANK, Key, of_rank
 
 if TYPE_CHECKING:
-    from repro_audit.storage.columns import Rows
     from repro_audit.storage.trace import Trace
 
 MOST_STEPS = 12

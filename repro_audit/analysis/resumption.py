@@ -10,15 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from repro_audit.analysis.compare import compare
+from repro_audit.storage.facts import Json
 from repro_audit.storage.trace import PUT_BACK, SETTING, Observation, Phase, Role, Trace
-
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Json
 
 _BATCH = re.compile(r"(|loader\d+[.])batch\b")
 _HELD = {"param": "parameter", "buffer": "buffer", "state": "state"}

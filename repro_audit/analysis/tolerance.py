@@ -9,18 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from repro_audit.analysis.compare import Mismatch
 from repro_audit.errors import UsageError, nearest
+from repro_audit.storage.facts import Key
 from repro_audit.storage.number_formats import format_of
 from repro_audit.storage.trace import Phase, Trace
-
-if TYPE_CHECKING:
-    from repro_audit.analysis.compare import Mismatch
-    from repro_audit.storage.facts import Key
-    from repro_audit.storage.values import Value
+from repro_audit.storage.values import Value
 
 GROUPS = {
     "data": (Phase.DATA,),

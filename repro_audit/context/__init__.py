@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.context.imports import when_imported
 from repro_audit.context.numbering import Numbering
+from repro_audit.storage.facts import Json
 from repro_audit.torch_internals import Internal, lacking
-
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Json
 
 
 @dataclass(slots=True, kw_only=True)

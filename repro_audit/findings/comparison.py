@@ -6,9 +6,9 @@ import linecache
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repro_audit.analysis import compare as traces
+from repro_audit.analysis.compare import Difference
 from repro_audit.analysis.moved_lines import AS_IT_WAS, changed_lines
 from repro_audit.analysis.pinpoint import Run, pinpoint
 from repro_audit.analysis.tolerance import Tolerance, Within, forgive
@@ -18,14 +18,10 @@ from repro_audit.findings.wording import in_words
 from repro_audit.notebook import SUFFIX
 from repro_audit.report import model
 from repro_audit.source import Scope
+from repro_audit.storage.facts import Key
 from repro_audit.storage.fingerprint import CODE, Change, changes
 from repro_audit.storage.trace import Phase, Trace
-
-if TYPE_CHECKING:
-    from repro_audit.analysis.compare import Difference
-    from repro_audit.storage.facts import Key
-    from repro_audit.storage.values import Value
-
+from repro_audit.storage.values import Value
 
 _MOST_NAMED = 3
 """Of what has changed, in one sentence."""

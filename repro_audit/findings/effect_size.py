@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
+from repro_audit.experiment import Judgement
+from repro_audit.source import Source
 from repro_audit.trial.request import Watch
 
 if TYPE_CHECKING:
-    from repro_audit.experiment import Judgement
-    from repro_audit.source import Source
     from repro_audit.trial.oracle import DivergedPair, TrialOracle
 
 RUNS = 2

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro_audit import source as source_module
+from repro_audit.experiment import Judgement
+from repro_audit.fixes import Proposal
 from repro_audit.notebook import of_file
 from repro_audit.report.model import (
     Cause,
@@ -23,12 +26,9 @@ from repro_audit.report.model import (
     SourceStatus,
 )
 from repro_audit.source import Source, Verdict, listed
+from repro_audit.storage.facts import Facts
 
 if TYPE_CHECKING:
-    from repro_audit import source as source_module
-    from repro_audit.experiment import Judgement
-    from repro_audit.fixes import Proposal
-    from repro_audit.storage.facts import Facts
     from repro_audit.trial.oracle import DivergedPair, Trial
 
 AROUND = 3

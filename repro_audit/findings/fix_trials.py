@@ -14,12 +14,12 @@ from repro_audit.findings.measurement import reference_setting
 from repro_audit.fixes import propose
 from repro_audit.fixes.code import Code
 from repro_audit.notebook import Notebook, of_file
+from repro_audit.report import model
+from repro_audit.source import Source
+from repro_audit.target import Target
 from repro_audit.trial.request import Watch
 
 if TYPE_CHECKING:
-    from repro_audit.report import model
-    from repro_audit.source import Source
-    from repro_audit.target import Target
     from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle
 
 MOST_BYTES = 1 << 20

@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, count
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from repro_audit.analysis.compare import Mismatch
 from repro_audit.analysis.pinpoint import Cause, Run, address, alike_rows, pinpoint
+from repro_audit.experiment import Setting
 from repro_audit.storage.events import DETAIL, MAIN, Detail, processes, truncation
 from repro_audit.storage.facts import Key, of_rank
+from repro_audit.storage.reads import Suspect
 from repro_audit.storage.trace import Phase
 from repro_audit.storage.values import Magnitude, magnitude, open_values
 from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle, part
 from repro_audit.trial.request import VALUES, Watch, Window
-
-if TYPE_CHECKING:
-    from repro_audit.analysis.compare import Mismatch
-    from repro_audit.experiment import Setting
-    from repro_audit.storage.reads import Suspect
 
 MOST_ROUNDS = 3
 """How often the reference outputs of a race's ops known so far are fed in, to see whether others part the runs too.

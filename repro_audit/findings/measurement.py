@@ -12,12 +12,12 @@ from repro_audit.analysis import drift
 from repro_audit.analysis.compare import Difference, way
 from repro_audit.errors import BudgetSpentError
 from repro_audit.report.model import Divergence, DivergenceKind, Drift, LayerDrift, Link, Size
+from repro_audit.storage.facts import Key
 from repro_audit.storage.trace import Phase, Trace
 from repro_audit.storage.values import Magnitude, Value, magnitude, open_values
 from repro_audit.trial.request import VALUES, Watch
 
 if TYPE_CHECKING:
-    from repro_audit.storage.facts import Key
     from repro_audit.trial.oracle import DivergedPair, Trial, TrialOracle
 
 

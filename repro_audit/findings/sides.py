@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,13 +17,11 @@ from repro_audit.notebook import of_file
 from repro_audit.storage import record as files
 from repro_audit.storage.events import DETAIL, MAIN, Detail, Kind, processes
 from repro_audit.storage.fingerprint import CLEAN, CODE, COMMIT, FILE, TARGET
+from repro_audit.storage.record import Record
 from repro_audit.storage.values import open_values
+from repro_audit.target import Target
+from repro_audit.trial.oracle import Trial
 from repro_audit.trial.request import VALUES
-
-if TYPE_CHECKING:
-    from repro_audit.storage.record import Record
-    from repro_audit.target import Target
-    from repro_audit.trial.oracle import Trial
 
 THIS_RUN = "this run"
 _SHOWN_BYTES = 1 << 20

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.findings import outlook
+from repro_audit.isolation.sandbox import Isolation
 from repro_audit.notebook import of_file
 from repro_audit.probe.files import read_openings
 from repro_audit.report import model
+from repro_audit.storage.facts import Facts
+from repro_audit.target import Target
 from repro_audit.trial.fingerprint import cpu_model
 
 if TYPE_CHECKING:
-    from repro_audit.isolation.sandbox import Isolation
-    from repro_audit.storage.facts import Facts
-    from repro_audit.target import Target
     from repro_audit.trial.oracle import Trial
 
 TESTED_TORCH, TESTED_PYTHON = ((2, 8), (2, 14)), ((3, 10), (3, 13))

@@ -13,11 +13,11 @@ from repro_audit.findings.evidence import located
 from repro_audit.findings.measurement import reported
 from repro_audit.notebook import of_file
 from repro_audit.report import model
+from repro_audit.storage.events import Site
 from repro_audit.storage.facts import GENERATORS
 
 if TYPE_CHECKING:
     from repro_audit.findings.inspection import Finding, Located
-    from repro_audit.storage.events import Site
 
 _SAME_INPUTS = {
     "op": "the same inputs gave another output",

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from repro_audit.fixes.code import Code, Edit, diff, replaced
+from repro_audit.notebook import Notebook
 
 if TYPE_CHECKING:
     from repro_audit.fixes.remedies import Remedy
-    from repro_audit.notebook import Notebook
 
 __all__ = ["Proposal", "propose"]
 

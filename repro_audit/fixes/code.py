@@ -7,10 +7,8 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from repro_audit.notebook import Notebook
+from repro_audit.notebook import Notebook
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SEED = "seed"

@@ -7,12 +7,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repro_audit.isolation.copying import relinked
-
-if TYPE_CHECKING:
-    from repro_audit.isolation.tree import Part, Tree
+from repro_audit.isolation.tree import Part, Tree
 
 Stack = tuple[Path, ...]
 """Directories that are shown as one, topmost first."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.storage.facts import Key
+
 if TYPE_CHECKING:
     from repro_audit.probe.detail.session import Detailed
     from repro_audit.probe.digest.capture import ValueWriter
     from repro_audit.probe.steps.counters import Counters
     from repro_audit.probe.steps.hooks import Hooks
-    from repro_audit.storage.facts import Key
     from repro_audit.storage.trace import Trace, TraceWriter
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from repro_audit.report import terminal
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import Report
+from repro_audit.report.model import Report
 
 _WIDTH = 100
 

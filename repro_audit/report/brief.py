@@ -20,12 +20,12 @@ from repro_audit.report.findings import (
     source_title,
     unexplained_title,
 )
+from repro_audit.report.model import Cause, Divergence, SourceResult
 from repro_audit.report.style import Cropped, TerminalStyle, code, heading, indented, rows, words
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
-    from repro_audit.report.model import Cause, Divergence, SourceResult
 
 MOST_LINES = 8
 """Of a finding at 80 columns; on a narrower page, as many as hold the same."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,19 +13,17 @@ from rich.text import Text
 from repro_audit.report import text
 from repro_audit.report.drift import grid, in_words
 from repro_audit.report.effect import gaps
+from repro_audit.report.model import (
+    Cause,
+    Divergence,
+    Drift,
+    Excerpt,
+    Link,
+    Location,
+    LossCurve,
+    Size,
+)
 from repro_audit.report.style import TerminalStyle, code, indented, words
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import (
-        Cause,
-        Divergence,
-        Drift,
-        Excerpt,
-        Link,
-        Location,
-        LossCurve,
-        Size,
-    )
 
 _MOST_LINKS = 8
 _MOST_LAYERS = 12

@@ -8,13 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from repro_audit.report import text
 from repro_audit.report.effect import comparable
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import Drift, LayerDrift
+from repro_audit.report.model import Drift, LayerDrift
 
 SHADES = 8
 

@@ -8,13 +8,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from repro_audit.errors import UsageError, nearest
+from repro_audit.report.model import Report
 from repro_audit.report.saving import STDOUT, write
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import Report
 
 _NAMED = re.compile(r"([a-z]+):(.*)", re.DOTALL)
 

@@ -7,22 +7,20 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from math import isqrt, log2
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from repro_audit.report.style import TerminalStyle, heading, rows, words
 from repro_audit.report.text import listed, plural
+from repro_audit.rng.identification import Identification
+from repro_audit.rng.inventory import GeneratorFacts
 from repro_audit.rng.lcg import clock
+from repro_audit.rng.lcg.anatomy import Anatomy, Attempt
+from repro_audit.rng.lcg.clock import Remedy
 from repro_audit.rng.lcg.generator import HullDobell, Orbit, nu_limit
 from repro_audit.rng.lcg.recovery import KNOWN_MODULUS_NEEDS, Recovery
-
-if TYPE_CHECKING:
-    from repro_audit.rng.identification import Identification
-    from repro_audit.rng.inventory import GeneratorFacts
-    from repro_audit.rng.lcg.anatomy import Anatomy, Attempt
-    from repro_audit.rng.lcg.clock import Remedy
 
 _WIDTH = 11
 Row = tuple[str, str]

@@ -12,11 +12,11 @@ from repro_audit.report.style import TerminalStyle, indented, words
 from repro_audit.report.terminal import print_whole
 from repro_audit.source import Scope, Source
 from repro_audit.sources._exercise import Answer, Prospect, prospect, this_machine
+from repro_audit.sources._plugins import Plugins
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from repro_audit.sources._plugins import Plugins
 
 HERE_WIDTH = 22
 SCOPE_WIDTH = 8

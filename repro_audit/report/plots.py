@@ -6,12 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from repro_audit.report import effect, text
-
-if TYPE_CHECKING:
-    from repro_audit.report.model import LossCurve
+from repro_audit.report.model import LossCurve
 
 WIDTH, HEIGHT = 360, 150
 LEFT, RIGHT, TOP, BOTTOM = 54, 8, 8, 22

@@ -7,17 +7,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
+from repro_audit.fixes.remedies import Remedy
 from repro_audit.probe.files import users_place
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.fixes.remedies import Remedy
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 PINNED, OTHER = "A", "B"
 NOT_THE_PROGRAM = ("repro_audit.trial", "repro_audit.sources", "torch.", "numpy.")

@@ -6,15 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, FixCost, Levels, RunPin, Scope, Source, Verdict
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 AS_WRITTEN = "as written"
 

@@ -11,14 +11,11 @@ import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
 
+from repro_audit.experiment import Judgement
 from repro_audit.option import Option
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-
-if TYPE_CHECKING:
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 GROUP = "repro_audit.sources"
 ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro_audit import notebook
+from repro_audit.context import TrialContext
 from repro_audit.probe.files import is_users
 from repro_audit.storage.border import append, entries
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.storage.facts import Json
+from repro_audit.storage.facts import Json
 
 _IMPORTING = ("<frozen importlib", str(Path(importlib.__file__).parent))
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from repro_audit.source import Fix, Place, listed
-
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Cut, Json
+from repro_audit.storage.facts import Cut, Json
 
 MOST_NAMED = 2
 _GENERATORS = {

@@ -64,15 +64,11 @@ def build(seed):
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.probe.files import place, read_openings
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
+from repro_audit.storage.facts import Facts, Json
 
 PINNED, WARM = "cold tree", "after one run"
 FILES_SHOWN = 3

@@ -90,16 +90,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repro_audit.analysis import resumption
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.source import Fix, Levels, Place, Scope, Source, Verdict
 from repro_audit.sources import _resumed_script
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
+from repro_audit.storage.facts import Facts, Json
 
 PINNED, RESUMED = "straight through", "resumed in a new process"
 KINDS = {

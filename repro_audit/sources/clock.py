@@ -69,8 +69,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.fixes.remedies import Instead
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
@@ -78,11 +80,7 @@ from repro_audit.sources._program import Lines, evidence, logged, noted
 from repro_audit.sources.emulation.callers import asker
 from repro_audit.sources.emulation.ticking import SECOND, Clock, Pace
 from repro_audit.storage import reads
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 ID = "clock"
 LOG = "clock.jsonl"

@@ -78,15 +78,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.replacements import environment
 from repro_audit.source import Fix, Levels, RunPin, Scope, Source, Verdict
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 PINNED, AS_FOUND, UNSET = ":4096:8", "as written", "unset"

@@ -81,19 +81,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.replacements import environment
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._program import evidence, noted
 from repro_audit.sources.emulation import machine as _machine
 from repro_audit.sources.emulation import names
 from repro_audit.storage import reads
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
+from repro_audit.storage.facts import Facts, Json
 
 ID = "environment"
 PINNED = "as is"

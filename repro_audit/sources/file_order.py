@@ -81,19 +81,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.fixes.remedies import Sort
 from repro_audit.probe.files import is_users
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, RunPin, Scope, Source, Verdict
 from repro_audit.sources._program import Lines, behind, evidence, logged, noted
 from repro_audit.storage import reads
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 ID = "file-order"
 LOG = "listings.jsonl"

@@ -71,16 +71,12 @@ def build(seed):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from repro_audit.fixes.remedies import Instead, SetOrder
 from repro_audit.option import Kind, Option
 from repro_audit.source import Fix, Levels, RunPin, Scope, Source, in_words
 from repro_audit.storage import reads
-
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Facts
-
+from repro_audit.storage.facts import Facts
 
 PINNED = "0"
 SEEDS = Option(

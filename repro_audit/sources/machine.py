@@ -63,13 +63,9 @@ def build(seed):
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from repro_audit.experiment import Judgement
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict, listed
-
-if TYPE_CHECKING:
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 PINNED = "the first trial's kind"
 SNIPPET = """\

@@ -80,17 +80,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
 from repro_audit.errors import MissingInternalError
+from repro_audit.experiment import Judgement
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.storage.facts import Facts, Json
 from repro_audit.torch_internals.generators import HAS_BFLOAT16
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
 
 PINNED, AS_WRITTEN, HIGH, MEDIUM = "highest", "as written", "high", "medium"
 

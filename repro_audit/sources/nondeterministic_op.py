@@ -84,17 +84,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, FixCost, Levels, RunPin, Scope, Source, Verdict
 from repro_audit.sources.emulation.alerts import Alert, listen
 from repro_audit.sources.emulation.load import load
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
+from repro_audit.storage.facts import Facts, Json
 
 ID = "nondeterministic-op"
 PINNED, RELEASED = "deterministic", "as written, under load"

@@ -71,9 +71,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 from repro_audit import notebook
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.fixes.remedies import SetOrder
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources.emulation.addresses import (
@@ -87,11 +88,7 @@ from repro_audit.sources.emulation.addresses import (
     supported,
 )
 from repro_audit.storage import reads
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
+from repro_audit.storage.facts import Facts, Json
 
 ID = "object-address"
 PINNED, REVERSED = "in order of use", "in reverse"

@@ -76,9 +76,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
 from repro_audit.context.numbering import Numbering, position
+from repro_audit.experiment import Judgement
 from repro_audit.fixes.remedies import Instead
 from repro_audit.fixes.seeding import Argument, SeedOnce
 from repro_audit.probe.files import is_users
@@ -89,11 +91,7 @@ from repro_audit.sources._program import Lines, evidence, logged, noted
 from repro_audit.sources.emulation.callers import asker
 from repro_audit.sources.emulation.devices import replace_devices, replace_names
 from repro_audit.storage import reads
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
+from repro_audit.storage.facts import Facts, Json
 
 ID = "os-entropy"
 LOG = "entropy.jsonl"

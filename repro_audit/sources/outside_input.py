@@ -64,18 +64,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro_audit import notebook
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, SecondFloor, Source, Verdict
 from repro_audit.sources.emulation.outside import Answers, changed, keep, read_answers
 from repro_audit.sources.emulation.telling import Commands, Connections, Files, Measures
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
+from repro_audit.storage.facts import Facts, Json
 
 ID = "outside-input"
 PINNED, ANEW = "as the first run was told", "anew"

@@ -81,20 +81,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xxhash
 
 from repro_audit import rng
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.probe.files import place, read_openings
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources import artifact_cache, seed_effect
 from repro_audit.sources._ambient import OTHER_SEED
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
+from repro_audit.storage.facts import Facts, Json
 
 PINNED, RELOADED, WITHOUT = "as built", "reloaded", "pickle removed"
 ID = "pickled-embedding"

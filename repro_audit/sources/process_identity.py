@@ -75,19 +75,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.fixes.remedies import Instead
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict, listed
 from repro_audit.sources._program import Lines, evidence, noted, read_lines
 from repro_audit.sources.emulation.identity import Identities, Numbers
 from repro_audit.sources.emulation.stat import Face, OwnFiles, began, note_by_kind
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
+from repro_audit.storage.facts import Facts, Json
 
 ID = "process-identity"
 PINNED = "always the same"

@@ -90,18 +90,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.probe.files import relative
 from repro_audit.source import Fix, Levels, Place, Scope, Source, Verdict
 from repro_audit.sources._ranks import AS_IS, ONE_PROCESS, bits
+from repro_audit.storage.facts import Facts, Json
 from repro_audit.storage.trace import Phase, Role, Trace
 from repro_audit.torch_internals.operators import DISPATCH_MODE, SCHEMA
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
 
 ID = "rank-divergence"
 WATCHED = "each write to a parameter noted"

@@ -89,18 +89,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.probe.files import relative
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Place, Scope, Source, Verdict
 from repro_audit.sources._ranks import AS_IS, ONE_PROCESS, bits
 from repro_audit.storage.facts import GENERATORS, Facts, Json
 from repro_audit.storage.trace import Phase, Role, Trace
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
 
 ID = "rank-seed"
 _GENERATOR = "rng."

@@ -65,16 +65,13 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+from repro_audit.context import TrialContext
 from repro_audit.option import Kind, Option
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, FixCost, Levels, RunPin, Scope, Source, in_words
 from repro_audit.storage import fingerprint
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 PINNED = "as is"
 THREADS = Option(

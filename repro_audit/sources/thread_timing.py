@@ -77,19 +77,17 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.fixes.remedies import Instead, Rename
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.sources.emulation.baton import Policy
 from repro_audit.sources.emulation.load import load
 from repro_audit.sources.emulation.threads import Schedule, scheduled, sleep
 from repro_audit.storage import reads
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.sources.emulation.baton import Policy
-    from repro_audit.storage.facts import Facts, Json
+from repro_audit.storage.facts import Facts, Json
 
 ID = "thread-timing"
 PINNED, LAST_FIRST, IN_TURNS = "in order", "last first", "in turns"

@@ -86,16 +86,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.fixes.remedies import Rename
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 PINNED = "zeros"
 BYTES = {PINNED: 0x00, "0x3f": 0x3F, "0xff": 0xFF}

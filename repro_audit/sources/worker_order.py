@@ -57,8 +57,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources.emulation.turns import (
     FIRST_EARLY,
@@ -67,11 +68,7 @@ from repro_audit.sources.emulation.turns import (
     INTERNALS,
     in_order,
 )
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 PINNED = IN_TURN
 

@@ -100,19 +100,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.probe.steps.workers import SharedStream, read_streams, shared_streams
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
 from repro_audit.sources._ambient import OTHER, OTHER_SEED, PINNED
+from repro_audit.storage.facts import Facts, Json
 from repro_audit.torch_internals import bind
 from repro_audit.torch_internals.loaders import WORKER_LOOP
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
 
 ID = "worker-seed"
 

@@ -89,16 +89,14 @@ import multiprocessing
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
+from repro_audit.experiment import Judgement
 from repro_audit.replacements import Replacements
 from repro_audit.source import Fix, Levels, Scope, Source, Verdict
+from repro_audit.storage.facts import Facts, Json
 from repro_audit.torch_internals.loaders import START_METHOD, WORKERS_BEGIN
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.experiment import Judgement
-    from repro_audit.storage.facts import Facts, Json
 
 ID = "worker-start-method"
 PINNED = "as written"

@@ -17,17 +17,15 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from repro_audit.errors import InternalError, UsageError
 from repro_audit.storage import columns, events, trace, values
 from repro_audit.storage.border import dumps, loads
+from repro_audit.storage.columns import Columns
 from repro_audit.storage.events import DETAIL, Detail, Kind, Line, Site
 from repro_audit.storage.number_formats import format_of
 from repro_audit.storage.trace import Phase, Trace
-
-if TYPE_CHECKING:
-    from repro_audit.storage.columns import Columns
 
 VERSION = 1
 HEADER, TRACE, VALUES = "record.json", "trace", "values"

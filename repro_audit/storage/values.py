@@ -13,16 +13,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from repro_audit.storage.facts import Key
 from repro_audit.storage.number_formats import Format, format_of
-
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Key
 
 DATA, INDEX = "values.bin", "values.jsonl"
 ALIGNMENT = 16

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import xxhash
 
+from repro_audit.experiment import Outcome, Run
+from repro_audit.storage.facts import Key
 from repro_audit.storage.trace import COLUMNS, Observation, Role, Trace
-
-if TYPE_CHECKING:
-    from repro_audit.experiment import Outcome, Run
-    from repro_audit.storage.facts import Key
 
 Contents = tuple[str, bytes]
 """The form and the digest of an observation."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repro_audit import notebook as notebooks
 from repro_audit.errors import (
@@ -16,10 +15,8 @@ from repro_audit.errors import (
 )
 from repro_audit.isolation.room import no_room
 from repro_audit.storage.facts import Failure
-
-if TYPE_CHECKING:
-    from repro_audit.target import Target
-    from repro_audit.trial.request import TrialRequest
+from repro_audit.target import Target
+from repro_audit.trial.request import TrialRequest
 
 _USAGE = 2
 """What argparse and click exit with where arguments are missing."""

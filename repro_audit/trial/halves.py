@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
 
 from repro_audit.analysis.resumption import join as joined
+from repro_audit.storage.facts import Cut
 from repro_audit.storage.trace import Trace, TraceWriter
 from repro_audit.trial.request import VALUES, TrialRequest
-
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Cut
 
 
 def join(request: TrialRequest, cut: Cut, *, straight: Trace) -> None:

@@ -21,20 +21,17 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import xxhash
 
-from repro_audit.experiment import RunStatus  # noqa: TC001 - `loads` reads annotations
+from repro_audit.experiment import RunStatus
+from repro_audit.isolation.sandbox import Tree
 from repro_audit.probe import inputs
 from repro_audit.storage.border import dumps, loads
 from repro_audit.storage.facts import Facts
 from repro_audit.trial.program import PACKAGE, Identity, identity
 from repro_audit.trial.request import FACTS, TrialRequest
 from repro_audit.trial.runner import Ended, Job
-
-if TYPE_CHECKING:
-    from repro_audit.isolation.sandbox import Tree
 
 MOST_BYTES = 4 << 30
 """The entries that were used last are kept, up to here."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from repro_audit.context.checkpoint import Half  # noqa: TC001
-from repro_audit.isolation.sandbox import Tree  # noqa: TC001
+from repro_audit.context.checkpoint import Half
+from repro_audit.isolation.sandbox import Tree
 from repro_audit.storage.border import dumps, loads
-from repro_audit.storage.facts import Cut, Key  # noqa: TC001
-from repro_audit.target import Target  # noqa: TC001
+from repro_audit.storage.facts import Cut, Key
+from repro_audit.target import Target
 
 FIRST = "first"
 TEMPORARY = "tmp"

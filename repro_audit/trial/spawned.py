@@ -10,14 +10,11 @@ import dataclasses
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repro_audit.context import TrialContext
 from repro_audit.context.checkpoint import Checkpoint
+from repro_audit.context.numbering import Numbering
 from repro_audit.trial.request import TEMPORARY, TrialRequest
-
-if TYPE_CHECKING:
-    from repro_audit.context.numbering import Numbering
 
 _in_force = ExitStack()
 """Never left: the levels hold until the process ends."""

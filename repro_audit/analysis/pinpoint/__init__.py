@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from repro_audit.analysis.compare import Mismatch
 from repro_audit.analysis.pinpoint import suspects
 from repro_audit.analysis.pinpoint.align import Span
 from repro_audit.analysis.pinpoint.causes import Pair, draw_cause, explain
@@ -20,11 +20,8 @@ from repro_audit.analysis.pinpoint.fetches import Fetch, fetches, parted, sample
 from repro_audit.analysis.pinpoint.model import Cause, CauseKind, EventPair, Link, Sample
 from repro_audit.storage.columns import ROWS_PER_FLUSH
 from repro_audit.storage.events import MAIN, Detail, Kind
+from repro_audit.storage.reads import Suspect
 from repro_audit.storage.trace import Phase, Trace
-
-if TYPE_CHECKING:
-    from repro_audit.analysis.compare import Mismatch
-    from repro_audit.storage.reads import Suspect
 
 __all__ = [
     "Cause",

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from repro_audit.analysis.compare import PINNED, VARIED, Flags, common_numbers
+from repro_audit.storage.columns import Rows
 from repro_audit.storage.events import Detail, Kind
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from repro_audit.storage.columns import Rows
 
 Texts: TypeAlias = "npt.NDArray[np.uint32]"
 

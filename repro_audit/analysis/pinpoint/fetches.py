@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from repro_audit.analysis.compare import Mismatch
 from repro_audit.analysis.pinpoint.align import Span
 from repro_audit.analysis.pinpoint.model import Sample
 from repro_audit.storage.events import MAIN, Detail, Kind
 from repro_audit.storage.facts import RANK
 from repro_audit.storage.trace import Phase, Trace
-
-if TYPE_CHECKING:
-    from repro_audit.analysis.compare import Mismatch
 
 _END = "end"
 _SAMPLE = "sample"

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repro_audit.analysis.compare import Flags
+from repro_audit.storage.columns import Rows
 from repro_audit.storage.events import Kind, Line, Site
 from repro_audit.storage.trace import Phase
 
 if TYPE_CHECKING:
-    from repro_audit.analysis.compare import Flags
     from repro_audit.analysis.pinpoint.align import Alignment, Span
-    from repro_audit.storage.columns import Rows
 
 MAX_ITEMS = 4000
 """Of more, those behind are not looked at: what is still spreading there is taken to go on."""

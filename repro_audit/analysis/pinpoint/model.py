@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from repro_audit.errors import InternalError
-
-if TYPE_CHECKING:
-    from repro_audit.storage.events import Event
+from repro_audit.storage.events import Event
 
 CauseKind: TypeAlias = Literal["op", "line", "draw", "file", "order", "reading"]
 

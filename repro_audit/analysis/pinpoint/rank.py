@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
+from repro_audit.analysis.compare import Mismatch
 from repro_audit.analysis.pinpoint.flow import Flow, last
 from repro_audit.analysis.pinpoint.items import NOWHERE, Item, Items
 from repro_audit.storage.events import Kind
 from repro_audit.storage.trace import Phase
-
-if TYPE_CHECKING:
-    from repro_audit.analysis.compare import Mismatch
 
 MAX_CANDIDATES = 16
 """Of more places where a difference begins, those behind are not looked at."""

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from repro_audit.storage import reads
 from repro_audit.storage.events import Detail, Event, Kind, Line, Site
-
-if TYPE_CHECKING:
-    from repro_audit.storage.reads import Suspect
+from repro_audit.storage.reads import Suspect
 
 _LOOK_BACK = 1 << 16
 

@@ -12,16 +12,14 @@ import stat
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import xxhash
 
+from repro_audit.probe.clock import Clock
+from repro_audit.probe.detail.sites import Sites
 from repro_audit.probe.files import is_users
 from repro_audit.storage.events import NOTHING, DetailWriter, Kind
-
-if TYPE_CHECKING:
-    from repro_audit.probe.clock import Clock
-    from repro_audit.probe.detail.sites import Sites
 
 WHOLE_BYTES = 1 << 26
 """Of a larger file, the beginning, the end and the size count."""

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.optim.optimizer import (
@@ -21,13 +21,11 @@ from torch.optim.optimizer import (
 from torch.utils.data import DataLoader, distributed, sampler
 
 from repro_audit.probe.detail.running import Running
+from repro_audit.probe.detail.sites import Sites
 from repro_audit.probe.steps.models import ByIdentity
 from repro_audit.replacements import Replacements
 from repro_audit.storage.events import Site
 from repro_audit.torch_internals import loaders as internals
-
-if TYPE_CHECKING:
-    from repro_audit.probe.detail.sites import Sites
 
 _MADE = (
     torch.nn.Module,

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from repro_audit.probe.digest.capture import ValueWriter
 from repro_audit.probe.digest.tensors import overwrite
-
-if TYPE_CHECKING:
-    from repro_audit.probe.digest.capture import ValueWriter
-    from repro_audit.storage.columns import ColumnWriter
-    from repro_audit.storage.facts import Key
-    from repro_audit.storage.values import Value
+from repro_audit.storage.columns import ColumnWriter
+from repro_audit.storage.facts import Key
+from repro_audit.storage.values import Value
 
 Row = tuple[int, int, int, int, int]
 """Step, phase, and the ids of name, site and module."""

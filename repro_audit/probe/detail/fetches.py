@@ -8,16 +8,14 @@ out many at a time (`__getitems__`) are not told apart, but for those of a `Subs
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import xxhash
 from torch.utils.data import Subset
 
+from repro_audit.probe.clock import Clock
 from repro_audit.probe.digest.limited import digest
 from repro_audit.storage.events import NOTHING, DetailWriter, Kind
-
-if TYPE_CHECKING:
-    from repro_audit.probe.clock import Clock
 
 _FETCH = int(Kind.FETCH)
 _INDICES_SHOWN = 64

@@ -18,11 +18,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import torch
 import xxhash
 
+from repro_audit.probe.clock import Clock
 from repro_audit.probe.detail.hints import reads
 from repro_audit.probe.detail.names import (
     GLOBAL,
@@ -36,14 +37,11 @@ from repro_audit.probe.detail.names import (
     plans_of,
 )
 from repro_audit.probe.detail.rng_log import RngLog, module_name
+from repro_audit.probe.detail.sites import Sites
 from repro_audit.probe.digest.limited import digest
 from repro_audit.probe.digest.stored import MISSING, is_generator
 from repro_audit.storage.events import DetailWriter, Kind, Line
 from repro_audit.torch_internals import compiler
-
-if TYPE_CHECKING:
-    from repro_audit.probe.clock import Clock
-    from repro_audit.probe.detail.sites import Sites
 
 MOST_EVENTS = 2_000_000
 MOST_SECONDS = 60.0

@@ -19,17 +19,15 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 import torch
 
+from repro_audit.probe.clock import Clock
 from repro_audit.probe.digest import generators
 from repro_audit.probe.digest.stored import inside, is_generator
 from repro_audit.storage.events import NOTHING, DetailWriter, Kind
-
-if TYPE_CHECKING:
-    from repro_audit.probe.clock import Clock
 
 _DRAW = int(Kind.DRAW)
 _MOST_AWAKE = 8

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 
 from repro_audit.probe.digest import tensors
+from repro_audit.storage.facts import Key
 from repro_audit.storage.values import ALIGNMENT, DATA, INDEX
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from repro_audit.storage.facts import Key
 
 
 @final

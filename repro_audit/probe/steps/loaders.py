@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 import xxhash
@@ -25,14 +25,12 @@ from repro_audit.probe import LoaderFacts, Probe, files
 from repro_audit.probe.digest.leaves import leaves
 from repro_audit.probe.digest.tensors import digest
 from repro_audit.probe.steps.models import ByIdentity
+from repro_audit.probe.steps.recorder import Recorder
 from repro_audit.probe.steps.workers import WorkerLoop
 from repro_audit.replacements import Replacements
 from repro_audit.storage.trace import Phase
 from repro_audit.torch_internals import Internal
 from repro_audit.torch_internals import loaders as internals
-
-if TYPE_CHECKING:
-    from repro_audit.probe.steps.recorder import Recorder
 
 _BaseIterator = internals.ITERATOR.get()
 _WorkersIterator = internals.WORKERS_ITERATOR.get()

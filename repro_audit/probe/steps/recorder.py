@@ -6,19 +6,17 @@ import ctypes
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import xxhash
 
+from repro_audit.probe.digest.capture import ValueWriter
 from repro_audit.probe.digest.leaves import leaves
 from repro_audit.probe.digest.tensors import describe, digest, pass_over
+from repro_audit.storage.facts import Key
 from repro_audit.storage.trace import Phase, Role, Trace, TraceWriter
 from repro_audit.torch_internals.tensors import DISPATCH_KEYS
-
-if TYPE_CHECKING:
-    from repro_audit.probe.digest.capture import ValueWriter
-    from repro_audit.storage.facts import Key
 
 _UNREADABLE = bytes(16)
 _OUTCOME, _CONTEXT = int(Role.OUTCOME), int(Role.CONTEXT)

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import weakref
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from repro_audit.probe import Stakes
 from repro_audit.probe.digest.tensors import is_being_captured, plainly
-
-if TYPE_CHECKING:
-    from repro_audit.probe import Stakes
 
 BLOCK_ELEMENTS = 1 << 22
 """So many of a gradient are looked at at a time."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from repro_audit.errors import InternalError
 from repro_audit.rng.lcg import clock
+from repro_audit.rng.lcg.clock import Remedy
 from repro_audit.rng.lcg.generator import WALK_LIMIT, HullDobell, Lcg, Orbit, find_cycle
 from repro_audit.rng.lcg.recovery import (
     KNOWN_MODULUS_NEEDS,
@@ -14,9 +14,6 @@ from repro_audit.rng.lcg.recovery import (
     Recovery,
     recover,
 )
-
-if TYPE_CHECKING:
-    from repro_audit.rng.lcg.clock import Remedy
 
 FIRST_OUTPUTS = 8
 """Outputs that are shown."""

@@ -6,12 +6,9 @@ The clocks are pretended, so that the demonstration is the same every time, whic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from repro_audit.rng.lcg.generator import Lcg
 from repro_audit.rng.lcg.recovery import seeds_of
-
-if TYPE_CHECKING:
-    from repro_audit.rng.lcg.generator import Lcg
 
 INSTANT = 1_700_000_000
 """2023-11-14 22:13:20 UTC, in seconds since 1970: the first pretended program starts then, the other a second later."""

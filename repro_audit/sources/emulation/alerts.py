@@ -10,13 +10,11 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro_audit.probe.files import place
+from repro_audit.replacements import Replacements
 from repro_audit.sources._program import behind
-
-if TYPE_CHECKING:
-    from repro_audit.replacements import Replacements
 
 NO_FORM = " does not have a deterministic implementation"
 BY_DEFAULT = " defaults to a non-deterministic algorithm"

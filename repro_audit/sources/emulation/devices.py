@@ -10,12 +10,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from repro_audit.replacements import Replacements
 from repro_audit.sources.emulation.opening import holding, replace_open
 from repro_audit.sources.emulation.stat import replace_with_support
 
 if TYPE_CHECKING:
-    from repro_audit.replacements import Replacements
-
     Draw = Callable[[int, FrameType | None], bytes | None]
     """Bytes for whoever is calling; None for one who shall have the operating system's."""
 

@@ -15,16 +15,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
+from repro_audit.context.numbering import Numbering
+from repro_audit.replacements import Replacements
 from repro_audit.sources._program import Lines, behind, direct_caller
 from repro_audit.sources.emulation.callers import asks, may_ask
 from repro_audit.sources.emulation.opening import replace_open
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.context.numbering import Numbering
-    from repro_audit.replacements import Replacements
 
 # Looked up when a module is imported: `threading` itself goes by them.
 _REAL_PID, _REAL_PPID = os.getpid, os.getppid

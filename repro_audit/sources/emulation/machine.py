@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from repro_audit.context import TrialContext
 from repro_audit.replacements import Replacements
 from repro_audit.sources._program import Lines, read_lines
 from repro_audit.sources.emulation import names
@@ -28,9 +29,6 @@ from repro_audit.sources.emulation.stat import (
     note_by_kind,
     replace_with_support,
 )
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
 
 START = "start directory"
 TEMPORARY = "temporary directory"

@@ -13,13 +13,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
 from repro_audit.replacements import Replacements, environment
 from repro_audit.sources.emulation.callers import asker
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
 
 HOST, USER = "host", "user"
 

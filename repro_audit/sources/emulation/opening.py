@@ -7,10 +7,9 @@ import io
 import os
 import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from repro_audit.replacements import Replacements
+from repro_audit.replacements import Replacements
 
 
 def replace_open(new: Callable[..., Any], replacements: Replacements) -> None:

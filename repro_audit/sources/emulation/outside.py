@@ -15,14 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context import TrialContext
 from repro_audit.context.numbering import position
 from repro_audit.storage.border import append, entries
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.storage.facts import Json
+from repro_audit.storage.facts import Json
 
 OWN, KEPT, LOG = "answers", "kept-answers", "answers.jsonl"
 MOST_BYTES = 1 << 20

@@ -14,14 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from repro_audit.context import TrialContext
+from repro_audit.replacements import Replacements
 from repro_audit.sources._program import Lines, is_generated
 from repro_audit.sources.emulation.callers import asker, asks, standard_module
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.replacements import Replacements
 
 STAT, LSTAT, FSTAT, ENTRY = os.stat, os.lstat, os.fstat, os.DirEntry.stat
 """The originals, whatever stands in for them."""

@@ -11,13 +11,11 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from repro_audit.context.numbering import Numbering
 from repro_audit.probe.files import is_users
-
-if TYPE_CHECKING:
-    from repro_audit.context.numbering import Numbering
-    from repro_audit.storage.facts import Json
+from repro_audit.storage.facts import Json
 
 SECOND = 10**9
 UPTIME = 1_000_000 * SECOND

@@ -13,12 +13,10 @@ import os
 import sys
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro_audit import notebook as notebooks
-
-if TYPE_CHECKING:
-    from repro_audit.notebook import Cell, Notebook
+from repro_audit.notebook import Cell, Notebook
 
 MAIN = "__main__"
 _FUTURES = [getattr(__future__, name).compiler_flag for name in __future__.all_feature_names]

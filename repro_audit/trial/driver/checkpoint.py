@@ -8,13 +8,11 @@ trace is that of one training.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.probe import Probe, StopTraining
 from repro_audit.storage.trace import Trace
-
-if TYPE_CHECKING:
-    from repro_audit.context.checkpoint import Checkpoint
 
 STATE, RECORD = "checkpoint.pt", "checkpoint.json"
 MOST_PLACED = 16

@@ -7,14 +7,13 @@ import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from IPython.core.compilerop import CachingCompiler
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-if TYPE_CHECKING:
-    from repro_audit.notebook import Notebook
+from repro_audit.notebook import Notebook
 
 
 class _Compiler(CachingCompiler):

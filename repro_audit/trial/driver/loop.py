@@ -5,21 +5,19 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.errors import TargetError
+from repro_audit.probe import Probe
 from repro_audit.probe.digest.tensors import reading
 from repro_audit.trial.driver import checkpoint
 from repro_audit.trial.driver.bundle import Parts, describe, takes
 from repro_audit.trial.driver.losses import Losses, on_device
-
-if TYPE_CHECKING:
-    from repro_audit.context.checkpoint import Checkpoint
-    from repro_audit.probe import Probe
-    from repro_audit.trial.driver.notes import Notes
+from repro_audit.trial.driver.notes import Notes
 
 _MOST_IDLE = 256
 """A `train_step` that accumulates gradients over more batches than this never steps."""

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,9 +15,7 @@ from torch.nn import functional
 from repro_audit.errors import TargetError
 from repro_audit.torch_internals.compiler import ORIGINAL_MODULE
 from repro_audit.trial.driver.bundle import describe, takes
-
-if TYPE_CHECKING:
-    from repro_audit.trial.driver.notes import Notes
+from repro_audit.trial.driver.notes import Notes
 
 TARGET_NAMES = ("labels", "label", "targets", "target", "y")
 _NO_LOSS = (

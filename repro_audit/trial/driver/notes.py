@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Facts
+from repro_audit.storage.facts import Facts
 
 
 @dataclass(slots=True, kw_only=True)

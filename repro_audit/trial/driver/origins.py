@@ -14,16 +14,14 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from repro_audit.probe.digest.stored import is_generator
 from repro_audit.probe.files import is_users, program_modules
-
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Json
+from repro_audit.storage.facts import Json
 
 _SETTING_UP = ("__init__", "__post_init__", "setup", "build", "reset")
 """Methods that are searched before the others of a class."""

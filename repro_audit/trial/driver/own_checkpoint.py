@@ -14,18 +14,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from repro_audit.context import TrialContext
+from repro_audit.context.checkpoint import Checkpoint, Write
 from repro_audit.errors import TargetError
 from repro_audit.isolation.processes import leave
+from repro_audit.probe import Probe
 from repro_audit.probe.files import users_place
 from repro_audit.probe.saves import Saves
-
-if TYPE_CHECKING:
-    from repro_audit.context import TrialContext
-    from repro_audit.context.checkpoint import Checkpoint, Write
-    from repro_audit.probe import Probe
-    from repro_audit.storage.facts import Cut
+from repro_audit.storage.facts import Cut
 
 RECORD = "own_checkpoint.json"
 """In the first half's directory: where it was ended."""

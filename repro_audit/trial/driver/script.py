@@ -14,13 +14,12 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from repro_audit.errors import TargetError, TrainsElsewhereError
+from repro_audit.probe import Probe
+from repro_audit.target import Target
 from repro_audit.trial.driver.cells import MAIN, Kernel, put_first
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
-
-    from repro_audit.probe import Probe
-    from repro_audit.target import Target
 
 
 class Script:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from repro_audit.context.checkpoint import Checkpoint
 from repro_audit.errors import NeverTrainedError, TargetError
 from repro_audit.probe import LoaderFacts, Probe, StopTraining
+from repro_audit.trial.driver.loading import Build
+from repro_audit.trial.driver.notes import Notes
 from repro_audit.trial.driver.script import Script
 
 if TYPE_CHECKING:
     from repro_audit.trial.driver.bundle import Bundle
-    from repro_audit.trial.driver.loading import Build
-    from repro_audit.trial.driver.notes import Notes
 
 Built: TypeAlias = Callable[[Any], None]
 

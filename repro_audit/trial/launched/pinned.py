@@ -13,14 +13,11 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from repro_audit.context import TrialContext
 from repro_audit.context.imports import when_imported
+from repro_audit.source import Source
 from repro_audit.trial.launched import hook
-
-if TYPE_CHECKING:
-    from repro_audit.source import Source
 
 SITE = Path(__file__).with_name("pinning")
 """Of one file, which calls `begin`."""

@@ -12,15 +12,13 @@ import shutil
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from repro_audit.storage.facts import Facts
 from repro_audit.storage.trace import Phase, Trace, TraceWriter
 from repro_audit.storage.values import ALIGNMENT, DATA, INDEX
-
-if TYPE_CHECKING:
-    from repro_audit.storage.facts import Facts
 
 
 def merge_traces(places: Sequence[Path], destination: Path) -> None:
