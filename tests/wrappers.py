@@ -173,9 +173,7 @@ def _probe(directory: Path, *, detailed: bool) -> Iterator[None]:
     with ExitStack() as stack:
         details = None
         if detailed:
-            details = Detailed(
-                directory / "trial" / "detail", lines=False, ops=Ops, from_step=0, to_step=9
-            )
+            details = Detailed(directory / "trial" / "detail", ops=Ops, from_step=0, to_step=9)
             stack.enter_context(details)
         stack.enter_context(watching(directory, detailed=details))
         yield

@@ -200,7 +200,6 @@ def detailed_of(request: TrialRequest) -> Detailed | None:
     given = open_values(Path(watch.fed_by)) if watch.feed else {}
     return Detailed(
         request.directory / DETAIL,
-        lines=True,
         ops=Ops,
         from_step=window.first,
         to_step=window.last,

@@ -59,9 +59,7 @@ def _plain() -> Iterator[None]:
 def _probed() -> Iterator[None]:
     """All that a trial watches: ops with the lines that they are due to, and every line and draw besides."""
     with tempfile.TemporaryDirectory() as directory:
-        detailed = Detailed(
-            Path(directory, "detail"), lines=True, ops=Ops, from_step=0, to_step=sys.maxsize
-        )
+        detailed = Detailed(Path(directory, "detail"), ops=Ops, from_step=0, to_step=sys.maxsize)
         call = nn.Module.__call__
         with detailed:
             assert detailed.ops is not None

@@ -53,25 +53,11 @@ class Operators(Protocol):
 class Parts:
     """Writer, ledger, lines, fetches and files of one process."""
 
-    __slots__ = (
-        "_directory",
-        "clock",
-        "contents",
-        "fetches",
-        "is_open",
-        "ledger",
-        "lines",
-        "ops",
-        "sites",
-        "writer",
-    )
-
     def __init__(
         self,
         directory: Path,
         *,
         clock: Clock,
-        lines: bool,
         ops: MakeOps | None,
         homes: Homes,
         options: Mapping[str, Any],
@@ -81,11 +67,7 @@ class Parts:
         self.writer = DetailWriter(directory)
         self.sites = Sites(self.writer.intern, homes)
         self.ledger = RngLog(writer=self.writer, clock=clock)
-        self.lines = (
-            Lines(writer=self.writer, sites=self.sites, clock=clock, ledger=self.ledger)
-            if lines
-            else None
-        )
+        self.lines = Lines(writer=self.writer, sites=self.sites, clock=clock, ledger=self.ledger)
         self.ops = (
             ops(
                 writer=self.writer,
@@ -109,8 +91,7 @@ class Parts:
         self.ledger.start()
         if self.ops is not None:
             self.ops.active = True
-        if self.lines is not None:
-            self.lines.install(running=running)
+        self.lines.install(running=running)
 
     def close(self) -> None:
         """Write no more rows, of files excepted."""
@@ -120,27 +101,23 @@ class Parts:
         self.is_open = self.fetches.on = False
         if self.ops is not None:
             self.ops.active = False
-        if self.lines is not None:
-            self.lines.uninstall()
+        self.lines.uninstall()
 
     def settle(self) -> None:
         """Write down what generators did until now, on account of the line that is running."""
-        if self.is_open and self.lines is not None:
+        if self.is_open:
             self.lines.poll()
-        elif self.is_open:
-            self.ledger.poll(self.sites.nowhere)
 
     def flush(self) -> None:
         """See that what was written until now outlives the process."""
         self.writer.flush()
-        if self.lines is not None and self.lines.truncated:
+        if self.lines.truncated:
             (self._directory / TRUNCATED).write_text(self.lines.truncated, "utf-8")
 
     def abandon(self) -> None:
         """In a forked child: leave everything as it is, and write nothing."""
         self.is_open = self.fetches.on = False
-        if self.lines is not None:
-            self.lines.end("a forked child")
+        self.lines.end("a forked child")
 
 
 @final
@@ -149,7 +126,6 @@ class Detailed:
 
     Args:
         directory: of the trial's detail; made, with one a process below it.
-        lines: also the lines of the program's own, here and in workers.
         ops: makes the op-level probe, where that is wanted: `repro_audit.probe.detail.ops.Ops`.
         from_step: the first step of the window; 0 for all that comes before it too, the program's own import included.
         to_step: the last one.
@@ -161,7 +137,6 @@ class Detailed:
         self,
         directory: Path,
         *,
-        lines: bool,
         ops: MakeOps | None = None,
         from_step: int,
         to_step: int,
@@ -173,12 +148,7 @@ class Detailed:
         self._from, self._to, self._last = from_step, to_step, to_step
         self.clock = Clock()
         self._parts = Parts(
-            directory / MAIN,
-            clock=self.clock,
-            lines=lines,
-            ops=ops,
-            homes=self._homes,
-            options=options,
+            directory / MAIN, clock=self.clock, ops=ops, homes=self._homes, options=options
         )
         self._make_ops = ops
         self.ops = self._parts.ops
@@ -193,7 +163,7 @@ class Detailed:
     @property
     def truncated(self) -> str:
         """Why lines ended early; empty where they did not."""
-        return self._parts.lines.truncated if self._parts.lines is not None else ""
+        return self._parts.lines.truncated
 
     def install(self) -> None:
         """Be there, and open the window if it begins at the beginning."""
@@ -264,7 +234,6 @@ class Detailed:
             return None
         return WorkerDetail(
             directory=str(self._directory),
-            lines=self._parts.lines is not None,
             ops=self._make_ops,
             step=self.clock.step,
             homes=self._homes,
@@ -299,7 +268,6 @@ class WorkerDetail:
     """What a worker shall write; spawn pickles it."""
 
     directory: str
-    lines: bool
     ops: MakeOps | None
     step: int
     """Under way when the worker started: it fetches for this one and for those to come, and knows no more."""
@@ -310,9 +278,7 @@ class WorkerDetail:
         """In a worker: begin to write, a batch at a time, since it will be killed in the end."""
         directory = Path(self.directory) / f"worker-{loader}-{epoch}-{worker}"
         clock = Clock(self.step, int(Phase.DATA))
-        parts = Parts(
-            directory, clock=clock, lines=self.lines, ops=self.ops, homes=self.homes, options={}
-        )
+        parts = Parts(directory, clock=clock, ops=self.ops, homes=self.homes, options={})
         if parts.ops is not None:
             parts.ops.install()
         parts.fetches.ended = parts.flush

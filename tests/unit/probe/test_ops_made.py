@@ -160,9 +160,7 @@ def run(recording, rows):
 def test_the_hooks_of_a_trial_tell_of_modules(tmp_path: Path) -> None:
     with recording(tmp_path / "ops", tell=False) as made:
         made.ops.active = True
-        detailed = Detailed(
-            tmp_path / "rest", lines=False, ops=lambda **_: made.ops, from_step=100, to_step=200
-        )
+        detailed = Detailed(tmp_path / "rest", ops=lambda **_: made.ops, from_step=100, to_step=200)
         with watching(tmp_path, detailed=detailed):
             model, loader, loss, optimizer = build()
             for inputs, targets in loader:

@@ -70,7 +70,7 @@ def detailed(
     directory: Path, run: Callable[[], object], *, steps: int = 2, **options: Any
 ) -> Watched:
     """Run a training with the detailed probe, as a trial does; its detail is in `directory / "detail"`."""
-    given = {"lines": True, "from_step": 0, "to_step": 100, **options}
+    given = {"from_step": 0, "to_step": 100, **options}
     probe = Detailed(directory / "detail", **given)
     probe.install()
     try:
@@ -307,7 +307,7 @@ def test_ops_are_active_in_the_window_alone(tmp_path: Path) -> None:
         made.append(Recorded(**given))
         return made[-1]
 
-    probe = Detailed(tmp_path, lines=False, ops=make, from_step=1, to_step=1, capture=frozenset())
+    probe = Detailed(tmp_path, ops=make, from_step=1, to_step=1, capture=frozenset())
     probe.install()
     active = []
     for step in range(3):
