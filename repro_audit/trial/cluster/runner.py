@@ -46,10 +46,8 @@ class Open:
     """The kind of its node, in words."""
     handle: Any
     gpus: int
-    opened: Any
-    """Call that tells of it, once there is room on its node."""
-    call: Any = None
-    """None while it is idle."""
+    call: Any
+    """First the one that tells of it, once there is room on its node; None while it is idle."""
     jobs: list[Numbered] = field(default_factory=list)
 
 
@@ -97,17 +95,21 @@ class ClusterRunner:
         """Nodes on which lanes were killed, by their ids."""
         self._lanes: list[Open] = []
         self._machines = Machines(cluster, plan.environment)
+        try:
+            self.opened: Opened = self._opened_first(side_by_side)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _opened_first(self, side_by_side: int | None) -> Opened:
         for node in self._machines.best_first():
             self._first_node, self._home = node.id, self._machines.of(node)
             self._gpus = min(node.gpus, 1)
             """That each lane has to itself."""
             self.side_by_side = side_by_side or min(2, node.cpus)
-            lane = self._open(node)
-            opened = self._opened(lane, START_SECONDS)
+            opened = self._opened(self._open(node), START_SECONDS)
             if opened is not None:
-                self.opened: Opened = opened
-                self._lanes.append(lane)
-                return
+                return opened
         raise UsageError(
             "No node of the Ray cluster can run trials.",
             where="--on",
@@ -119,7 +121,7 @@ class ClusterRunner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for lane in self._lanes:
+        for lane in list(self._lanes):
             self._close(lane)
         if self._uncleared:
             left = [node for node in self._cluster.nodes() if node.id in self._uncleared]
@@ -177,7 +179,6 @@ class ClusterRunner:
         self._digest, self._gpus = digest, int(uses_gpu)
         if not uses_gpu:
             for lane in [lane for lane in self._lanes if lane.gpus]:
-                self._lanes.remove(lane)
                 self._close(lane)
         taken = Counter(lane.node.id for lane in self._lanes)
         nodes = self._machines.usable()
@@ -187,10 +188,9 @@ class ClusterRunner:
             if self._machines.of(node) == self._home
             for _ in range((node.gpus if uses_gpu else 1) - taken[node.id])
         ]
-        for lane in opening:
-            self._repeat_first(lane)
         until = time.monotonic() + JOIN_SECONDS
-        self._lanes += [lane for lane in opening if self._joins(lane, until)]
+        for lane in [lane for lane in opening if self._joins(lane, until)]:
+            self._agrees(lane)
         machines = dict.fromkeys(self._machines.of(node) for node in nodes)
         return (self._home, *(each for each in machines if each != self._home))
 
@@ -248,10 +248,9 @@ class ClusterRunner:
         missing = set()
         for machine in dict.fromkeys(self._machine(job) for _, job in waiting):
             if not any(lane.machine == machine for lane in self._lanes):
-                lane = self._replacement(machine)
-                if lane is not None:
-                    self._lanes.append(lane)
-                elif machine != self._home:
+                if self._replace(machine):
+                    continue
+                if machine != self._home:
                     missing.add(machine)
                 else:
                     raise UsageError(
@@ -314,26 +313,30 @@ class ClusterRunner:
         cpus = min(self.side_by_side, node.cpus // max(1, node.gpus if gpus else 1))
         handle = self._cluster.open(node, self._plan, cpus=cpus, gpus=gpus)
         self._cluster.call(handle, "warm", self._wanted, self._modules)
-        return Open(
+        lane = Open(
             node=node,
             machine=self._machines.of(node),
             handle=handle,
             gpus=gpus,
-            opened=self._cluster.call(handle, "opened"),
+            call=self._cluster.call(handle, "opened"),
         )
+        self._lanes.append(lane)
+        return lane
 
     def _opened(self, lane: Open, seconds: float) -> Opened | None:
         """What a lane says of itself; None where it does not, and the node is left alone."""
         try:
-            opened: Opened = self._cluster.result(lane.opened, seconds=seconds)
+            opened: Opened = self._cluster.result(lane.call, seconds=seconds)
         except LostError as error:
             self._machines.leave(lane.node, str(error))
             self._kill(lane)
             return None
+        lane.call = None
         return opened
 
     def _close(self, lane: Open) -> None:
         if lane.call is None:
+            self._lanes.remove(lane)
             with suppress(Exception):  # whatever it is, it ends with the lane
                 closing = self._cluster.call(lane.handle, "close")
                 self._cluster.result(closing, seconds=CLOSE_SECONDS)
@@ -342,49 +345,41 @@ class ClusterRunner:
         self._kill(lane)
 
     def _kill(self, lane: Open) -> None:
+        self._lanes = [each for each in self._lanes if each is not lane]
         self._cluster.end(lane.handle)
         self._uncleared[lane.node.id] = lane.node
 
     def _lose(self, lane: Open) -> None:
-        if lane in self._lanes:
-            self._lanes.remove(lane)
         self._lost.append(lane.node.name)
         self._kill(lane)
 
-    def _replacement(self, machine: str) -> Open | None:
-        """A lane of a kind of which there is none, or none any more; None where no node is left for it."""
-        for node in self._machines.usable():
-            if self._machines.of(node) == machine:
-                lane = self._open(node)
-                if machine == self._home:
-                    self._repeat_first(lane)
-                if self._joins(lane, time.monotonic() + JOIN_SECONDS):
-                    return lane
-        return None
-
-    def _repeat_first(self, lane: Open) -> None:
-        """Have a lane make the first trial too: so it shows that it can, and has the tree that others go on from."""
-        if self._first is not None:
-            self._begin(lane, [(0, self._first)])
+    def _replace(self, machine: str) -> bool:
+        """Have a lane of a kind of which there is none, or none any more; whether a node is left for it."""
+        nodes = [node for node in self._machines.usable() if self._machines.of(node) == machine]
+        for node in nodes:
+            lane = self._open(node)
+            if self._joins(lane, time.monotonic() + JOIN_SECONDS) and self._agrees(lane):
+                return True
+        return False
 
     def _joins(self, lane: Open, until: float) -> bool:
-        """Whether a lane opens until then, and computes as others of its kind; one that does not is closed."""
+        """Whether a lane opens until then; it begins with the first trial, whose tree others go on from."""
         opened = self._opened(lane, max(0.0, until - time.monotonic()))
         if opened is None:
             return False
         if opened.isolation != self.opened.isolation:
-            self._machines.leave(
-                lane.node, f"trees are kept apart otherwise there: {opened.isolation}"
-            )
-        elif lane.call is not None:
-            return self._agrees(lane)
-        else:
-            return True
-        self._close(lane)
-        return False
+            why = f"trees are kept apart otherwise there: {opened.isolation}"
+            self._machines.leave(lane.node, why)
+            self._close(lane)
+            return False
+        if lane.machine == self._home and self._first is not None:
+            self._begin(lane, [(0, self._first)])
+        return True
 
     def _agrees(self, lane: Open) -> bool:
-        """Whether a lane repeats the first trial; one that does not is closed."""
+        """Whether a lane repeats the first trial, where it was to; one that does not is closed."""
+        if lane.call is None:
+            return True
         repeated = self._repeated(lane)
         if repeated is None:
             return False
@@ -419,12 +414,12 @@ class ClusterRunner:
 
     def _repeated(self, lane: Open) -> tuple[Ended, str | None] | None:
         """How the trial ended that a lane repeats, and its digest; None where the lane is lost."""
-        call, lane.call = lane.call, None
         try:
-            (result,) = self._cluster.result(call, seconds=None)
+            (result,) = self._cluster.result(lane.call, seconds=None)
         except LostError:
             self._lose(lane)
             return None
+        lane.call = None
         (_, job), *_ = lane.jobs
         place = job.request.directory.with_name("repeated")
         ended = received(replace(job, request=replace(job.request, directory=place)), result)

@@ -52,6 +52,8 @@ class Machine:
     """Why it can not even tell its kind."""
     full: bool = False
     """It has no room for a lane."""
+    interrupted: bool = False
+    """The user loses patience with it."""
     isolation: str = "overlay"
 
 
@@ -129,6 +131,8 @@ class FakeCluster:
         self.cleared += [node.name for node in found]
 
     def _opened(self, lane: FakeLane) -> Opened:
+        if lane.machine.interrupted:
+            raise KeyboardInterrupt
         if lane.machine.full:
             raise LostError("it has no room, or does not answer")
         return Opened(isolation=lane.machine.isolation, reason="")  # type: ignore[arg-type]
@@ -228,11 +232,11 @@ def test_nodes_get_equal_shares_of_trials(audit: Audit) -> None:
     with audit.on(Machine(name="one"), Machine(name="two")) as runner:
         assert audit.spread(runner) == ("AMD",)
         ended = runner.run(audit.jobs(2))
+        assert runner.notes == ("trials ran on a Ray cluster: 2 nodes (AMD)",)
     assert audit.cluster.ran == [("one", ["t0"]), ("two", ["t1"])]
     assert [each.status for each in ended] == ["ok", "ok"]
     assert ("t0", False) in audit.shown
     assert ("t0", True) in audit.shown
-    assert runner.notes == ("trials ran on a Ray cluster: 2 nodes (AMD)",)
     assert all(lane.closed for lane in audit.cluster.lanes)
     assert not audit.cluster.cleared
 
@@ -266,7 +270,7 @@ def test_another_kind_of_node_is_used_once_it_is_asked_for(audit: Audit) -> None
         assert [lane.machine.name for lane in audit.cluster.lanes] == ["one", "two"]
         runner.run([audit.job("there", machine="Intel, AVX512"), audit.job("here")])
         assert audit.cluster.ran == [("one", ["here"]), ("other", ["there"])]
-    assert "2 nodes (AMD, AVX2) and 1 node (Intel, AVX512)" in runner.notes[0]
+        assert "2 nodes (AMD, AVX2) and 1 node (Intel, AVX512)" in runner.notes[0]
 
 
 def test_what_a_lost_node_ran_is_made_again_elsewhere(audit: Audit) -> None:
@@ -386,6 +390,17 @@ def test_there_is_an_error_where_no_node_can_run_trials(audit: Audit) -> None:
     with pytest.raises(UsageError) as raised:
         audit.on()
     assert raised.value.why == "none has a CPU"
+
+
+def test_what_is_interrupted_while_it_opens_is_cleared_away(audit: Audit) -> None:
+    two = Machine(name="two", interrupted=True)
+    with pytest.raises(KeyboardInterrupt), audit.on(Machine(name="one"), two) as runner:
+        audit.spread(runner)
+    assert all(lane.ended for lane in audit.cluster.lanes)
+    assert audit.cluster.cleared == ["two"]
+    with pytest.raises(KeyboardInterrupt):
+        audit.on(two)
+    assert audit.cluster.cleared == ["two"]
 
 
 def test_nothing_starts_once_the_time_is_over(audit: Audit) -> None:
