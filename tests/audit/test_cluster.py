@@ -222,7 +222,7 @@ def test_a_node_that_is_killed_costs_no_verdict(two_nodes: Ray, tmp_path: Path) 
     two_nodes.cluster.wait_for_nodes()
     tree = write_target(tmp_path, TRAIN).parent
     with auditing(tree, two_nodes, "train.py", *FEW) as running:
-        wait_until(lambda: lines(two_nodes.runs).count("2") > 1, 120)
+        wait_until(lambda: "2" in lines(two_nodes.runs) or running.poll() is not None, 120)
         two_nodes.cluster.remove_node(doomed, allow_graceful=False)
         output, _ = running.communicate(timeout=240)
     found = read(tmp_path / "cluster.json", exit_code=running.returncode, terminal=output)
@@ -237,7 +237,7 @@ def test_that_the_process_of_the_first_trial_is_killed_costs_no_verdict(
     two_nodes.runs.unlink(missing_ok=True)
     tree = write_target(tmp_path, TRAIN).parent
     with auditing(tree, two_nodes, "train.py", *FEW) as running:
-        wait_until(lambda: len(set(lines(two_nodes.runs))) > 1, 120)
+        wait_until(lambda: len(set(lines(two_nodes.runs))) > 1 or running.poll() is not None, 120)
         os.kill(two_nodes.lanes()[lines(two_nodes.runs)[0]], signal.SIGKILL)
         output, _ = running.communicate(timeout=240)
     found = read(tmp_path / "cluster.json", exit_code=running.returncode, terminal=output)
@@ -249,7 +249,7 @@ def test_an_audit_that_is_interrupted_leaves_nothing(two_nodes: Ray, tmp_path: P
     two_nodes.runs.unlink(missing_ok=True)
     tree = write_target(tmp_path, TRAIN).parent
     with auditing(tree, two_nodes, "train.py", *FEW) as running:
-        wait_until(lambda: len(lines(two_nodes.runs)) > 2, 120)
+        wait_until(lambda: len(lines(two_nodes.runs)) > 2 or running.poll() is not None, 120)
         running.send_signal(signal.SIGINT)
         output, _ = running.communicate(timeout=60)
     assert running.returncode == INTERRUPTED, output

@@ -368,8 +368,8 @@ class ClusterRunner:
         if opened is None:
             return False
         if opened.isolation != self.opened.isolation:
-            why = f"trees are kept apart otherwise there: {opened.isolation}"
-            self._machines.leave(lane.node, why)
+            kept = f"what they write is kept apart by {opened.isolation} there"
+            self._machines.leave(lane.node, f"{kept}, not by {self.opened.isolation}")
             self._close(lane)
             return False
         if lane.machine == self._home and self._first is not None:
@@ -386,7 +386,7 @@ class ClusterRunner:
         ended, digest = repeated
         if ended.status != "ok":
             why = ended.facts.failure.what if ended.facts and ended.facts.failure else ended.exit
-            self._machines.leave(lane.node, f"the first one fails there: {why}")
+            self._machines.leave(lane.node, f"the first trial fails there: {why}")
         elif digest == self._digest or lane.node.id == self._first_node:
             return True
         elif self._repeats_itself():

@@ -264,7 +264,7 @@ def test_trials_that_hang_on_the_load_share_a_node(audit: Audit) -> None:
 
 def test_another_kind_of_node_is_used_once_it_is_asked_for(audit: Audit) -> None:
     with audit.on(
-        Machine(name="one"), Machine(name="other", kind=INTEL), Machine(name="two")
+        Machine(name="other", kind=INTEL), Machine(name="one"), Machine(name="two")
     ) as runner:
         assert audit.spread(runner) == ("AMD, AVX2", "Intel, AVX512")
         assert [lane.machine.name for lane in audit.cluster.lanes] == ["one", "two"]
@@ -358,19 +358,23 @@ def test_noise_makes_no_kinds_of_machine(audit: Audit) -> None:
 
 def test_a_node_where_the_first_trial_fails_is_left_alone(audit: Audit) -> None:
     missing = Failure(what="ModuleNotFoundError: No module named 'timm'")
+    one = Machine(name="one")
     with audit.on(
-        Machine(name="one"),
+        one,
         Machine(name="two", failure=missing),
         Machine(name="three", isolation="copy"),
         Machine(name="four", full=True),
         Machine(name="five", silent="No package metadata was found for torch"),
     ) as runner:
         assert audit.spread(runner) == ("AMD",)
+        one.losses = 1
         runner.run(audit.jobs(4))
     assert {name for name, _ in audit.cluster.ran} == {"one"}
-    assert set(runner.notes[1:]) == {
-        "no trials ran on two: the first one fails there: ModuleNotFoundError: No module named 'timm'",
-        "no trials ran on three: trees are kept apart otherwise there: copy",
+    opened = [lane.machine.name for lane in audit.cluster.lanes]
+    assert opened == ["one", "two", "three", "four", "one"]
+    assert set(runner.notes[2:]) == {
+        "no trials ran on two: the first trial fails there: ModuleNotFoundError: No module named 'timm'",
+        "no trials ran on three: what they write is kept apart by copy there, not by overlay",
         "no trials ran on four: it has no room, or does not answer",
         "no trials ran on five: No package metadata was found for torch",
     }
@@ -411,15 +415,15 @@ def test_nothing_starts_once_the_time_is_over(audit: Audit) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uses_gpu", "gpus", "cpus"), [(False, [1, 0, 0], [2, 2, 2]), (True, [1, 1, 1], [2, 2, 2])]
+    ("uses_gpu", "gpus", "cpus"), [(False, [1, 0, 0], [1, 2, 2]), (True, [1, 1, 1], [1, 1, 1])]
 )
 def test_a_lane_has_a_gpu_where_the_program_uses_one(
     audit: Audit, uses_gpu: bool, gpus: list[int], cpus: list[int]
 ) -> None:
     with audit.on(
         Machine(name="plain", cpus=64),
-        Machine(name="two", cpus=4, gpus=2),
-        Machine(name="three", cpus=4, gpus=2),
+        Machine(name="two", cpus=2, gpus=2),
+        Machine(name="three", cpus=2, gpus=2),
     ) as runner:
         audit.spread(runner, uses_gpu=uses_gpu)
         assert [lane.gpus for lane in audit.cluster.lanes][:3] == gpus
