@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests import auditing
 from tests.sharing import Interpreters
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 AUDITS = (HERE / "audit", HERE / "gpu")
+
+
+settings.register_profile(
+    "ours",
+    parent=settings.get_profile("ci"),  # derandomised, no database, no deadline
+    max_examples=100 if "DEEP" in os.environ else 30,
+)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no audits where none is wanted; to collect them takes as long as many a test."""
+    unwanted = config.getoption("markexpr") == "not audit" and collection_path in AUDITS
+    return True if unwanted else None
 
 
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:

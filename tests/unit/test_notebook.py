@@ -235,6 +235,7 @@ def test_a_traceback_shows_the_line(tmp_path: Path) -> None:
     assert 'train.ipynb", line 5, in <module>\n    1 / 0\n' in printed
 
 
+@pytest.mark.audit
 @needs_ipython
 @pytest.mark.parametrize(
     "cell",

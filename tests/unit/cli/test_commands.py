@@ -31,6 +31,7 @@ def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.audit
 def test_the_version_and_the_environment() -> None:
     assert run("--version").stdout == f"repro-audit {__version__}\n"
     said = run("--version", "-v").stdout
@@ -44,12 +45,14 @@ def test_the_version_and_the_environment() -> None:
     assert [name for name in needed if f"\n{name} " not in said] == []
 
 
+@pytest.mark.audit
 def test_no_command_at_all() -> None:
     ended = run("-v")
     assert ended.returncode == 2
     assert "no command is named" in ended.stderr
 
 
+@pytest.mark.audit
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
@@ -74,6 +77,7 @@ def test_shells_complete_commands_sources_and_formats(typed: str, completed: lis
     assert ended.stdout.split() == completed
 
 
+@pytest.mark.audit
 def test_the_doctor_says_what_is_there_and_what_not(monkeypatch: pytest.MonkeyPatch) -> None:
     said = run("doctor")
     assert said.returncode == 0
@@ -110,6 +114,7 @@ def shown_on_a_terminal(words: tuple[str, ...], variables: Mapping[str, str]) ->
     return shown.decode()
 
 
+@pytest.mark.audit
 def test_a_long_page_goes_through_the_pager() -> None:
     pager = {"PAGER": "grep -c ."}
     assert int(shown_on_a_terminal(("explain", "hash-seed"), pager)) > 24

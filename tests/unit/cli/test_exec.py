@@ -119,6 +119,7 @@ def test_lines_say_all_that_is_pinned(place: Place) -> None:
         ]
 
 
+@pytest.mark.audit
 def test_a_command_that_is_none_is_refused(tree: Path) -> None:
     ended = run([*EXEC, "nosuch-program"], tree)
     assert (ended.returncode, "nosuch-program can not be started" in ended.stderr) == (2, True)

@@ -132,6 +132,7 @@ def ended(script: str, project: Path, environment: dict[str, str]) -> int:
     return subprocess.run(words, cwd=project, env=environment, check=False).returncode
 
 
+@pytest.mark.audit
 def test_the_command_of_the_workflow_audits(project: Path, installed: dict[str, str]) -> None:
     offered((), "rerun", sure=True)
     (command,) = (
@@ -141,6 +142,7 @@ def test_the_command_of_the_workflow_audits(project: Path, installed: dict[str, 
     assert (project / "repro-audit.html").is_file()
 
 
+@pytest.mark.audit
 def test_the_action_audits(project: Path, installed: dict[str, str]) -> None:
     action = yaml.safe_load(ACTION.read_text())
     install, check, upload = action["runs"]["steps"]
@@ -160,6 +162,7 @@ def test_the_action_audits(project: Path, installed: dict[str, str]) -> None:
     assert saved["target"]["argv"] == ["--lr", "0.1"]
 
 
+@pytest.mark.audit
 def test_the_hook_audits(project: Path, installed: dict[str, str]) -> None:
     (hook,) = yaml.safe_load((REPOSITORY / ".pre-commit-hooks.yaml").read_text())
     assert not hook["pass_filenames"]

@@ -131,6 +131,7 @@ class TestCommands:
         assert caught.value.why
         assert caught.value.next_step
 
+    @pytest.mark.audit
     def test_wrong_parameters_end_with_2(self) -> None:
         ended = subprocess.run(
             [sys.executable, "-m", "repro_audit", "rng", "lcg", "-5", "3", "16"],
@@ -148,6 +149,7 @@ class TestCommands:
             "  next:  11 means the same: A mod M\n"
         )
 
+    @pytest.mark.audit
     @pytest.mark.parametrize("arguments", [["--help"], ["rng", "lcg", "5", "3", "2**64"]])
     def test_what_needs_no_torch_imports_none(self, arguments: list[str]) -> None:
         assert not heavy_imports(arguments)

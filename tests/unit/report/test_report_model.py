@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from repro_audit.report.model import (
@@ -33,7 +33,6 @@ results = st.builds(
     st.sampled_from(list(SourceStatus)),
 )
 catalogues = st.lists(results, max_size=6)
-derandomised = settings(derandomize=True, database=None, deadline=None)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +86,6 @@ def test_noise_floor_not_reached_is_inconclusive() -> None:
     assert decision.scopes[RERUN] is PromiseStatus.UNKNOWN
 
 
-@derandomised
 @given(catalogues, promises)
 def test_nothing_at_stake_is_never_a_verdict(sources: list[SourceResult], require: Scope) -> None:
     decision = decide(sources, require=require, at_stake=False)
@@ -99,7 +97,6 @@ def test_nothing_at_stake_is_never_a_verdict(sources: list[SourceResult], requir
         assert status is (PromiseStatus.BROKE if broke else PromiseStatus.UNKNOWN)
 
 
-@derandomised
 @given(
     sources=catalogues,
     require=promises,
@@ -117,7 +114,6 @@ def test_failed_target_is_never_judged(
     assert set(decision.scopes.values()) == {PromiseStatus.UNKNOWN}
 
 
-@derandomised
 @given(catalogues, promises)
 def test_requiring_more_never_mends(sources: list[SourceResult], require: Scope) -> None:
     severity = [Outcome.REPRODUCIBLE, Outcome.INCONCLUSIVE, Outcome.NOT_REPRODUCIBLE]
@@ -126,7 +122,6 @@ def test_requiring_more_never_mends(sources: list[SourceResult], require: Scope)
     assert verdicts == sorted(verdicts, key=severity.index)
 
 
-@derandomised
 @given(catalogues, results, promises)
 def test_a_conviction_only_touches_its_own_promise(
     sources: list[SourceResult], other: SourceResult, require: Scope
@@ -143,7 +138,6 @@ def test_a_conviction_only_touches_its_own_promise(
         assert after.verdict is before.verdict
 
 
-@derandomised
 @given(catalogues, promises)
 def test_order_and_confidence_do_not_matter(sources: list[SourceResult], require: Scope) -> None:
     turned = [replace(s, confidence=Confidence.SUSPECTED) for s in reversed(sources)]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
 PLAIN = [name for name in REPORTS if not name.startswith("hostile")]
-derandomised = hypothesis_settings(derandomize=True, database=None, deadline=None)
 
 
 @pytest.fixture(autouse=True)
@@ -422,7 +420,6 @@ def test_losses_of_a_run_that_ended_early() -> None:
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@derandomised
 @given(st.lists(st.tuples(finite, finite), max_size=5))
 def test_different_losses_look_different(pairs: list[tuple[float, float]]) -> None:
     digits = text.telling_digits(pairs)
@@ -431,7 +428,6 @@ def test_different_losses_look_different(pairs: list[tuple[float, float]]) -> No
         assert (text.loss(a, digits) == text.loss(b, digits)) == text.same_number(a, b)
 
 
-@derandomised
 @given(st.integers(0, 10**12), st.integers(1, 10**12))
 def test_share_is_whole_only_where_it_is(part: int, rest: int) -> None:
     whole = part + rest
@@ -441,7 +437,6 @@ def test_share_is_whole_only_where_it_is(part: int, rest: int) -> None:
     assert (text.share(part, whole) == "0%") == (part == 0)
 
 
-@derandomised
 @given(st.text())
 def test_line_is_one_printable_line(content: str) -> None:
     shown = text.line(content)
@@ -552,6 +547,7 @@ def test_progress_is_taken_away_after_an_interrupt() -> None:
     assert "\x1b[?25h" in file.getvalue()
 
 
+@pytest.mark.audit
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
