@@ -135,18 +135,6 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
-def _nothing(_level: str, _trial: TrialContext) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
-def _no_lines(_found: Json) -> Iterable[tuple[str, int]]:
-    return ()
-
-
-def _no_environment(_level: str) -> Mapping[str, str]:
-    return {}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """One documented cause of nondeterminism: a factor with a pinned level and varied ones."""
@@ -172,7 +160,7 @@ class Source:
     """The pinned level does just what `fix` writes: runs that agree when pinned have tried it."""
     pinned_fix: Callable[[Facts], Fix] | None = None
     """What to write instead where a removal was tried and the pair still differed: `fix` then fixes nothing."""
-    apply: Callable[[str, TrialContext], AbstractContextManager[None]] = _nothing
+    apply: Callable[[str, TrialContext], AbstractContextManager[None]] = lambda *_: nullcontext()
     """Puts a level in force in a trial's process, before the target is loaded; at the end all is as it was before."""
     places: Callable[[Facts], tuple[Place, ...]] | None = None
     """Lines to blame, for a source whose two runs have none in common that an inspection could find."""
@@ -203,7 +191,7 @@ class Source:
     against."""
     places_trials: bool = False
     """Its varied levels are kinds of machine, of `Facts.machines`: a trial runs on one of that kind."""
-    environment: Callable[[str], Mapping[str, str]] = _no_environment
+    environment: Callable[[str], Mapping[str, str]] = lambda _level: {}
     """What a level sets in the environment of a new interpreter."""
     survey: Callable[[TrialContext], Json] | None = None
     """Called in the trial's process after training; what it returns is `Facts.survey[id]`."""
@@ -212,7 +200,7 @@ class Source:
     in `Facts.survey[id]` of them all; by default what the first found."""
     reads: frozenset[str] = frozenset()
     """What the line to blame reads, as `repro_audit.storage.reads` calls it, where that is what the source is about."""
-    lines: Callable[[Json], Iterable[tuple[str, int]]] = _no_lines
+    lines: Callable[[Json], Iterable[tuple[str, int]]] = lambda _found: ()
     """From what the survey found: the lines that were seen to do what the source is about, file and number."""
     hidden_order: bool = False
     """What it decides is the order of objects that look alike, which no value shows."""

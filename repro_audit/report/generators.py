@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from repro_audit.report.style import TerminalStyle, heading, rows, words
+from repro_audit.report.style import TerminalStyle, heading, rows, separated, words
 from repro_audit.report.text import listed, plural
 from repro_audit.rng.identification import Identification
 from repro_audit.rng.inventory import GeneratorFacts
@@ -43,7 +43,7 @@ def _plain(found: Any) -> Any:
 
 def inventory(found: Sequence[GeneratorFacts]) -> RenderableType:
     """`rng show`."""
-    return Group(*_separated(_generator(facts) for facts in found))
+    return Group(*separated(_generator(facts) for facts in found))
 
 
 def _generator(facts: GeneratorFacts) -> RenderableType:
@@ -71,7 +71,7 @@ def _seed(facts: GeneratorFacts) -> str:
 
 def identifications(found: Sequence[Identification], look: TerminalStyle) -> RenderableType:
     """`rng identify`."""
-    return Group(*_separated(_identification(one, look) for one in found))
+    return Group(*separated(_identification(one, look) for one in found))
 
 
 def _identification(one: Identification, look: TerminalStyle) -> RenderableType:
@@ -108,7 +108,7 @@ def anatomy(found: Anatomy, look: TerminalStyle) -> RenderableType:
             [("instead", "choose the seed, write it down, and give each purpose its own stream")]
         ),
     ]
-    return Group(*_separated(section for section in sections if section is not None))
+    return Group(*separated(section for section in sections if section is not None))
 
 
 def _generator_itself(found: Anatomy) -> RenderableType:
@@ -316,10 +316,3 @@ def _numbers(numbers: Sequence[int]) -> str:
 
 def _rows(content: Sequence[Row]) -> RenderableType:
     return rows(((label, words(said)) for label, said in content), width=_WIDTH)
-
-
-def _separated(parts: Iterator[RenderableType]) -> Iterator[RenderableType]:
-    for index, part in enumerate(parts):
-        if index:
-            yield Text()
-        yield part

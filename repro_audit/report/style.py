@@ -201,3 +201,11 @@ def heading(title: Text, look: TerminalStyle, style: str) -> RenderableType:
     if title.cell_len + 2 > look.width:
         return title
     return Rule(title, align="left", style=style, characters="─" if look.unicode else "-")
+
+
+def separated(parts: Iterable[RenderableType]) -> Iterator[RenderableType]:
+    """Parts of a page with blank lines between them."""
+    for index, part in enumerate(parts):
+        if index:
+            yield Text()
+        yield part

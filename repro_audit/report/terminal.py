@@ -24,6 +24,7 @@ from repro_audit.report.style import (
     indented,
     labelled,
     rows,
+    separated,
     words,
 )
 
@@ -93,7 +94,7 @@ def stderr_console(file: IO[str] | None = None, *, width: int | None = None) -> 
 def render(report: Report, look: TerminalStyle, *, verbose: bool = False) -> RenderableType:
     """The whole page: with each finding in full and every source's reason where `verbose`."""
     sections = _sections(report, look) if verbose else _short_sections(report, look)
-    return Group(*_separated(sections))
+    return Group(*separated(sections))
 
 
 def verdict(report: Report, look: TerminalStyle) -> RenderableType:
@@ -158,13 +159,6 @@ def _sections(report: Report, look: TerminalStyle) -> Iterator[RenderableType]:
     for source in effect.findings(report.sources):
         yield findings.broken_source(source, look)
     yield Group(_promises(report, look), rows(_further(report), width=END_WIDTH))
-
-
-def _separated(sections: Iterable[RenderableType]) -> Iterator[RenderableType]:
-    for index, section in enumerate(sections):
-        if index:
-            yield Text("")
-        yield section
 
 
 def _conditions(report: Report) -> Iterator[tuple[str, RenderableType]]:

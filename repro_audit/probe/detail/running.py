@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from repro_audit.probe.steps.models import ByIdentity
+from repro_audit.probe.steps.models import ByIdentity, Labels
 from repro_audit.torch_internals.operators import CURRENT_NODE
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ class Paths:
         self._paths: ByIdentity[str] = ByIdentity()
         self._owners: ByIdentity[str] = ByIdentity()
         """By parameter: the module that holds it."""
-        self._roots = 0
-        self._used: dict[str, int] = {}
+        self._names = Labels()
 
     def of(self, module: nn.Module, *, is_outermost: bool) -> str:
         """The path of a module; of one that no model has, its class."""
@@ -42,7 +41,7 @@ class Paths:
 
     def _name(self, root: nn.Module) -> str:
         """Name a model's modules; what an earlier one holds keeps its name."""
-        label = self._label(root)
+        label = self._names.new(root)
         for name, module in root.named_modules():
             path = ".".join(filter(None, (label, f"{name}.".replace(_WRAPPERS, "")[:-1])))
             if self._paths.get(module) is None:
@@ -51,15 +50,6 @@ class Paths:
                 if self._owners.get(parameter) is None:
                     self._owners.set(parameter, path)
         return label
-
-    def _label(self, root: nn.Module) -> str:
-        self._roots += 1
-        if self._roots == 1:
-            return ""
-        kind = type(root).__name__
-        number = self._used.get(kind, 0)
-        self._used[kind] = number + 1
-        return f"{kind}{number}" if number else kind
 
 
 class Frame(NamedTuple):

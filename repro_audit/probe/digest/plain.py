@@ -104,14 +104,6 @@ def _text(value: str) -> bytes:
     return value.encode("utf-8", "surrogatepass")
 
 
-def _encode_enum(value: enum.Enum) -> bytes:
-    return b"e" + _text(f"{type_name(value)}.{value.name}")
-
-
-def _encode_slice(value: slice) -> bytes:
-    return b":" + _encode_all((value.start, value.stop, value.step))
-
-
 def is_object_array(value: object) -> bool:
     """An array of references, to objects or to strings of any length, whose own bytes mean nothing."""
     return isinstance(value, np.ndarray) and (value.dtype.hasobject or value.dtype.kind == "T")
@@ -125,7 +117,7 @@ def encode_array(value: np.ndarray[Any, Any]) -> bytes:
 
 
 _ENCODERS: tuple[tuple[type, Callable[[Any], bytes]], ...] = (
-    (enum.Enum, _encode_enum),
+    (enum.Enum, lambda value: b"e" + _text(f"{type_name(value)}.{value.name}")),
     (str, lambda value: b"s" + _text(value)),
     (bytes, lambda value: b"y" + bytes(value)),
     (bytearray, lambda value: b"y" + bytes(value)),
@@ -135,7 +127,7 @@ _ENCODERS: tuple[tuple[type, Callable[[Any], bytes]], ...] = (
     (int, lambda value: b"#" + marshal.dumps(int(value), 2)),
     (float, lambda value: b"#" + marshal.dumps(float(value), 2)),
     (complex, lambda value: b"#" + marshal.dumps(complex(value), 2)),
-    (slice, _encode_slice),
+    (slice, lambda value: b":" + _encode_all((value.start, value.stop, value.step))),
 )
 """By base class, in this order, since an `IntEnum` is an int too, and `numpy.float64` a float."""
 

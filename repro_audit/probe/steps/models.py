@@ -7,6 +7,7 @@ class, numbered where there are several.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -65,6 +66,19 @@ class ByIdentity(Generic[T]):
                 yield key, value
 
 
+class Labels:
+    """What models are called: the first has no name, others have that of their class, numbered where it comes again."""
+
+    def __init__(self) -> None:
+        self._used: Counter[str] = Counter()
+
+    def new(self, model: nn.Module) -> str:
+        """The name of one more."""
+        kind = type(model).__name__ if self._used else ""
+        self._used[kind] += 1
+        return f"{kind}{self._used[kind] - 1}" if self._used[kind] > 1 else kind
+
+
 class Parameter:
     """What is known of one parameter: its places in the trace, and the version and step of its last observation."""
 
@@ -92,7 +106,7 @@ class Models:
         self._lazy: list[weakref.ref[nn.Module]] = []
         self._tensors: dict[str, tuple[weakref.ref[torch.Tensor], Parameter]] = {}
         """Parameters that no module holds, by their names: a step may put another tensor in the place of one."""
-        self._used: dict[str, int] = {}
+        self._names = Labels()
         self._met: ByIdentity[int] = ByIdentity()
         """The first steps of optimizers in a resumed training."""
 
@@ -123,7 +137,7 @@ class Models:
             label = type(module).__name__
             self._labels.set(module, label)
             return label
-        label = self._new_label(module)
+        label = self._names.new(module)
         self._roots.append(weakref.ref(module))
         prefix = f"{label}." if label else ""
         for name, inner in module.named_modules():
@@ -140,14 +154,6 @@ class Models:
         if any(is_lazy(item) for _, item in (*parameters, *buffers)):
             self._lazy.append(weakref.ref(module))
         return label
-
-    def _new_label(self, module: nn.Module) -> str:
-        if not self._roots:
-            return ""
-        kind = type(module).__name__
-        number = self._used.get(kind, 0)
-        self._used[kind] = number + 1
-        return f"{kind}{number}" if number else kind
 
     def _observe_new(self, name: str, parameter: torch.Tensor) -> None:
         known = self._parameters.get(parameter)
