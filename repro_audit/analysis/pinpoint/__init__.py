@@ -17,23 +17,13 @@ from repro_audit.analysis.pinpoint.align import Span
 from repro_audit.analysis.pinpoint.causes import Pair, draw_cause, explain
 from repro_audit.analysis.pinpoint.draws import MADE, events, follow
 from repro_audit.analysis.pinpoint.fetches import Fetch, fetches, parted, sample_at, taken
-from repro_audit.analysis.pinpoint.model import Cause, CauseKind, EventPair, Link, Sample
+from repro_audit.analysis.pinpoint.model import Cause, EventPair
 from repro_audit.storage.columns import ROWS_PER_FLUSH
 from repro_audit.storage.events import MAIN, Detail, Kind
 from repro_audit.storage.reads import Suspect
 from repro_audit.storage.trace import Phase, Trace
 
-__all__ = [
-    "Cause",
-    "CauseKind",
-    "Link",
-    "Place",
-    "Run",
-    "Sample",
-    "address",
-    "alike_rows",
-    "pinpoint",
-]
+__all__ = ["Cause", "Run", "address", "alike_rows", "pinpoint"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +192,8 @@ def _explain(pair: Pair, first: Mismatch, stop: int, suspect: Suspect | None) ->
     if found is None:
         return None
     # Where something was drawn, rather than where its generator had parted.
-    places = [link.place for link in found.where_from if link.place is not None]
-    acted = places[1] if found.kind == "draw" and len(places) > 1 else found.place
+    is_draw = found.kind == "draw" and len(found.where_from) > 1
+    acted = found.where_from[1] if is_draw else found.place
     if acted.event is not None:
         return replace(found, sample=sample_at(pair.a.detail, acted.event.index))
     return replace(found, sample=sample_at(pair.b.detail, acted.either.index))

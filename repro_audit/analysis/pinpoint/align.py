@@ -72,8 +72,6 @@ class Alignment:
 
     a: Span
     b: Span
-    texts: Texts
-    """By the id of a text on each side, a number that equal texts share."""
     partner: Rows
     """By place in the first span: the place of the same row in the second, or -1."""
     partner_of_b: Rows
@@ -110,7 +108,6 @@ def align(a: Span, b: Span) -> Alignment:
     return Alignment(
         a=a,
         b=b,
-        texts=texts,
         partner=partner,
         partner_of_b=partner_of_b,
         moved=_moved(partner, partner_of_b, left_a),

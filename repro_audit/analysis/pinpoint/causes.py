@@ -14,8 +14,8 @@ from repro_audit.analysis.pinpoint import items as items_module
 from repro_audit.analysis.pinpoint import suspects
 from repro_audit.analysis.pinpoint.align import Alignment, Span, align
 from repro_audit.analysis.pinpoint.draws import DRAWING, Departure, follow, same_site, unequal_draw
-from repro_audit.analysis.pinpoint.model import Cause, CauseKind, EventPair, Link
-from repro_audit.analysis.pinpoint.rank import Ranking, rank, source_of
+from repro_audit.analysis.pinpoint.model import Cause, CauseKind, EventPair
+from repro_audit.analysis.pinpoint.rank import rank, source_of
 from repro_audit.storage.events import MAIN, Detail, Kind, Line
 from repro_audit.storage.facts import AMBIENT
 from repro_audit.storage.reads import Suspect, in_words
@@ -23,7 +23,6 @@ from repro_audit.storage.reads import Suspect, in_words
 if TYPE_CHECKING:
     from repro_audit.analysis.pinpoint.items import Item, Items
 
-_MAX_LINKS = 24
 _LINE_AFTER_DRAW = 4096
 """So many rows behind a draw the row of its line is looked for."""
 _UNSEEN_GENERATOR = (
@@ -90,7 +89,10 @@ class _Explanation:
                 causes.append(another)
         return replace(
             found,
-            where_from=self._links(found, ranking),
+            where_from=(
+                *((found.place,) if found.kind == "draw" else ()),
+                *(self._place(self._items.all[each]) for each in ranking.path),
+            ),
             independent=tuple(causes[1:]),
         )
 
@@ -401,17 +403,6 @@ class _Explanation:
             other_process=self._pair.other_process,
             incomplete=incomplete,
         )
-
-    def _links(self, cause: Cause, ranking: Ranking) -> tuple[Link, ...]:
-        """The cause, if a generator's, then the rows that pass the difference on."""
-        links = [Link(place=self._place(self._items.all[each]), words="") for each in ranking.path]
-        if cause.kind == "draw":
-            links.insert(0, Link(place=cause.place, words=f"{cause.generator} {cause.detail}"))
-        if len(links) <= _MAX_LINKS:
-            return tuple(links)
-        half = _MAX_LINKS // 2
-        left_out = Link(place=None, words=f"{len(links) - 2 * half} more of them")
-        return (*links[:half], left_out, *links[-half:])
 
     @staticmethod
     def _id(strings: tuple[str, ...], text: str) -> int:

@@ -29,15 +29,6 @@ class EventPair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """A step on the way from the cause to the difference that was found."""
-
-    place: EventPair | None
-    words: str
-    """What it is, where there is more to say than the event does, or no event."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """The part of a batch that a DataLoader was fetching."""
 
@@ -70,7 +61,7 @@ class Cause:
     path: str = ""
     """Which file differs, for a file."""
     sample: Sample | None = None
-    where_from: tuple[Link, ...] = ()
+    where_from: tuple[EventPair, ...] = ()
     """The way from the cause to the difference that was to be explained."""
     independent: tuple[Cause, ...] = ()
     """Further causes that have nothing to do with this one, and come to something too."""

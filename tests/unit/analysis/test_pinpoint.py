@@ -144,7 +144,7 @@ def test_an_op_is_blamed_before_its_line() -> None:
     assert (cause.kind, line_of(cause)) == ("op", 2)
     assert cause.event is not None
     assert cause.event.name == "aten::relu"
-    assert [link.place.either.name for link in cause.where_from if link.place] == [
+    assert [place.either.name for place in cause.where_from] == [
         "aten::relu",
         "",
         "aten::sum",
@@ -318,7 +318,7 @@ def test_a_draw_that_one_run_made_more() -> None:
     assert (cause.kind, cause.generator, line_of(cause)) == ("draw", "python", 7)
     assert cause.event is None
     assert cause.detail.startswith("drew more")
-    sites = [link.place.either.site for link in cause.where_from if link.place is not None]
+    sites = [place.either.site for place in cause.where_from]
     assert [site.line for site in sites if site is not None] == [7, 1, 2]
 
 
