@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,12 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
             item.add_marker("audit")
         if item.get_closest_marker("deep") and "DEEP" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="DEEP=1 tries it"))
+
+
+def pytest_collection_finish() -> None:
+    """Have no later collection of garbage, be it in a process that a test forks, look at what was imported by now."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ def _forget() -> Iterator[None]:
     Internal.lack.cache_clear()
 
 
+@cache
 def table() -> dict[str, Internal]:
     """Every internal, by the module and the name that it has here."""
     modules = pkgutil.iter_modules(torch_internals.__path__, f"{torch_internals.__name__}.")
@@ -120,12 +122,14 @@ def reached(source: str) -> list[str]:
 
 
 def outside_of_type_checking(tree: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-            for other in child.orelse:
-                yield from (other, *outside_of_type_checking(other))
+    left: list[ast.AST] = [tree]
+    while left:
+        node = left.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            left += node.orelse
         else:
-            yield from (child, *outside_of_type_checking(child))
+            left += ast.iter_child_nodes(node)
 
 
 def of_node(node: ast.AST, imported: set[str], known: set[str]) -> Iterator[str]:
@@ -134,13 +138,13 @@ def of_node(node: ast.AST, imported: set[str], known: set[str]) -> Iterator[str]
             yield from (n.name for n in names if n.name.startswith("torch.") and is_private(n.name))
         case ast.ImportFrom(module=str(module), names=names) if module.partition(".")[0] == "torch":
             yield from (n for n in (f"{module}.{name.name}" for name in names) if is_private(n))
-        case ast.Attribute(value=value, attr=attr):
+        case ast.Attribute(value=value, attr=attr) if is_private(attr):
             root = value
             while isinstance(root, ast.Attribute):
                 root = root.value
             is_torch = ast.unparse(root) in {*imported, "sys.modules['torch']"}
             is_ours = ast.unparse(value) in {"self", "cls"}
-            if is_private(attr) and (is_torch or (attr in known and not is_ours)):
+            if is_torch or (attr in known and not is_ours):
                 yield ast.unparse(node)
         case ast.Constant(value=str(text)) if text in known:
             yield text

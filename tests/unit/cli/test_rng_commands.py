@@ -8,6 +8,7 @@ import random
 import struct
 import subprocess
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from repro_audit.report import generators as pages
 from repro_audit.report.style import TerminalStyle
 from repro_audit.report.terminal import print_whole, stdout_console
 from repro_audit.rng import Lcg, fork_rng, generators, seed_everything
-from repro_audit.rng.lcg.anatomy import dissect
+from repro_audit.rng.lcg.anatomy import Anatomy, dissect
 from repro_audit.rng.lcg.integers import parse_integer
 
 if TYPE_CHECKING:
@@ -46,11 +47,16 @@ SAMPLES = {
 }
 
 
+@cache
+def dissected(name: str) -> Anatomy:
+    return dissect(*SAMPLES[name])
+
+
 def printed(name: str, width: int, encoding: str = "utf-8") -> str:
     raw = io.BytesIO()
     console = stdout_console(io.TextIOWrapper(raw, encoding=encoding), width=width)
     look = TerminalStyle.of(console)
-    print_whole([pages.anatomy(dissect(*SAMPLES[name]), look)], console, look)
+    print_whole([pages.anatomy(dissected(name), look)], console, look)
     return raw.getvalue().decode(encoding)
 
 

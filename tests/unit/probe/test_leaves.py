@@ -143,7 +143,7 @@ def cyclic() -> list[object]:
 
 def deep() -> object:
     value: object = T
-    for _ in range(5000):
+    for _ in range(2000):
         value = [value]
     return value
 
@@ -156,11 +156,11 @@ def shared() -> object:
 
 
 def wide() -> object:
-    return [[T] for _ in range(20_000)]
+    return [[T] for _ in range(5_000)]
 
 
 def bushy() -> object:
-    return [[[T] * 100 for _ in range(100)] for _ in range(3)]
+    return [[[T] * 40 for _ in range(40)] for _ in range(3)]
 
 
 @pytest.mark.parametrize("make", [cyclic, deep, shared, wide, bushy])

@@ -148,7 +148,7 @@ def test_columns_of_other_lengths(whole: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["trace/step", record.HEADER, "trace/strings.jsonl"])
 def test_bombs(whole: Path, tmp_path: Path, name: str) -> None:
-    bomb = changed(whole, name, bytes(100 * MEBIBYTE))
+    bomb = changed(whole, name, bytes(64 * MEBIBYTE))
     assert len(bomb) < MEBIBYTE
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "no whole record" in refused(bomb, tmp_path).what
@@ -212,7 +212,7 @@ def test_records_after_accidents(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _survive_accidents(whole, tmp_path, 300)
+    _survive_accidents(whole, tmp_path, 150)
 
 
 @pytest.mark.deep

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Tens
 from repro_audit.errors import TargetError
 from repro_audit.probe.digest.tensors import opaque_forms
 from repro_audit.storage.trace import Phase
+from repro_audit.trial.driver import loop
 from repro_audit.trial.driver.losses import on_device
 from repro_audit.trial.driver.notes import Notes
 from repro_audit.trial.driver.training import train
@@ -790,7 +791,11 @@ def test_a_train_step_that_accumulates(
     assert (watched.probe.steps, step.taken) == (4, 12)
 
 
-def test_a_train_step_that_only_speaks_of_steps(tmp_path: Path) -> None:
+def test_a_train_step_that_only_speaks_of_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_MOST_IDLE", 16)
+
     def train_step(net: Any, batch: Any) -> None:
         just_loss(net, batch, None).backward()
         if batch is None:
