@@ -109,7 +109,11 @@ def cluster(nodes: int) -> Iterator[str]:
     if not nodes:
         yield ""
         return
-    node = {"num_cpus": share(), "object_store_memory": 100 << 20}
+    node = {
+        "num_cpus": share(),
+        "object_store_memory": 100 << 20,
+        "env_vars": {"RAY_worker_niceness": "0"},  # else what is beside them here comes first
+    }
     made = importlib.import_module("ray.cluster_utils").Cluster(
         initialize_head=True, head_node_args=node
     )
