@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,7 +77,9 @@ def record(
         raise typer.Exit(report.exit_code)
     if not asked.quiet:
         size = path.stat().st_size
-        print(f"saved {output} ({size / 1e6:.1f} MB); compare with it: repro-audit verify {output}")
+        print(
+            f"saved {output} ({math.ceil(size / 1e3):,} kB); compare with it: repro-audit verify {output}"
+        )
 
 
 def verify(

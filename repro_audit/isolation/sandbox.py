@@ -307,7 +307,7 @@ def _plan_copy(
             continue
         scratch, lock = make_scratch(parent, name)
         reasons = (
-            f"each trial has a copy of the tree, for {why_not}",
+            f"each trial has a copy of the tree, because {why_not}",
             "absolute paths into the tree are not covered",
             *_not_covered(root, mounts),
         )

@@ -181,11 +181,12 @@ def _not_there(error: Exception, address: str, root: Path) -> UsageError:
     """What to say where Ray can not be reached, or does not take what it is sent."""
     said = str(error).strip()
     where = f"--on {address}"
-    if "exceeds the maximum size" in said:
+    too_large = [line for line in said.splitlines() if "exceeds the maximum size" in line]
+    if too_large:
         return UsageError(
             "The working directory is too large to be sent to the nodes.",
             where=f"{where}, {root}",
-            why=said.partition(". ")[0],
+            why=too_large[0].partition(". ")[0],
             next_step="name what trials do not need in .rayignore (Ray leaves out what .gitignore names too), and "
             "have large data on a file system that all nodes share",
         )

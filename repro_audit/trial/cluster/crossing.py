@@ -17,12 +17,19 @@ from repro_audit.trial.runner import Ended, Environment, Job
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from repro_audit.storage.facts import Failure
+
 NOT_SENT = (
     "the file is here, but not on the node: Ray sends nothing that .gitignore or .rayignore names"
 )
 HOW_TO_SEND = (
     "have RAY_RUNTIME_ENV_IGNORE_GITIGNORE=1 in the environment of the audit, by which Ray sends what .gitignore names "
     "too; or have the data on a file system that all nodes share, and name it by its absolute path"
+)
+OUTSIDE = "it may be here, but nodes have only what lies in {root}, and their own packages"
+HOW_TO_REACH = (
+    "start the audit in a directory that holds it too; have data on a file system that all nodes share, named by an "
+    "absolute path, and packages installed on the nodes"
 )
 NESTED = 2
 """Keys of ops are JSON in a string of a JSON text."""
@@ -79,10 +86,20 @@ def received(job: Job, result: Done) -> Ended:
     if not (directory / FACTS).exists():
         return result.ended
     facts = replace(Facts.load(directory / FACTS), written=result.written)
-    failure = facts.failure
-    if failure is not None and failure.missing and Path(failure.missing).exists():
-        failure = replace(failure, why=NOT_SENT, next_step=HOW_TO_SEND)
+    failure = facts.failure and _told(facts.failure, job.request.tree.root)
     return replace(result.ended, facts=replace(facts, failure=failure))
+
+
+def _told(failure: Failure, root: Path) -> Failure:
+    """A failure with the advice for what a node lacks, since it was not sent or lies outside of the tree."""
+    outside = failure.what.startswith("ModuleNotFoundError")
+    if failure.missing and Path(failure.missing).exists():
+        if Path(failure.missing).resolve().is_relative_to(root):
+            return replace(failure, why=NOT_SENT, next_step=HOW_TO_SEND)
+        outside = True
+    if not outside or failure.why:
+        return failure
+    return replace(failure, why=OUTSIDE.format(root=root), next_step=HOW_TO_REACH)
 
 
 def renamed(files: Mapping[str, bytes], before: str, after: str) -> dict[str, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -444,9 +444,30 @@ def test_a_file_that_ray_does_not_send_is_told_of(audit: Audit, here: bool) -> N
     if here:
         file.write_text("1, 2", encoding="utf-8")
     failure = Failure(what="FileNotFoundError: data.csv", missing=str(file))
+    job = audit.job("first", first=True)
+    tree = replace(job.request.tree, root=audit.tmp_path)
     with audit.on(Machine(name="one", failure=failure)) as runner:
-        (ended,) = runner.run([audit.job("first", first=True)])
+        (ended,) = runner.run([replace(job, request=replace(job.request, tree=tree))])
     assert ended.facts is not None
     assert ended.facts.failure is not None
     assert (".gitignore" in ended.facts.failure.why) is here
     assert ("RAY_RUNTIME_ENV_IGNORE_GITIGNORE" in ended.facts.failure.next_step) is here
+
+
+@pytest.mark.parametrize("lacks", ["file", "module"])
+def test_what_lies_outside_of_the_tree_is_told_of(
+    audit: Audit, tmp_path_factory: pytest.TempPathFactory, lacks: str
+) -> None:
+    file = tmp_path_factory.mktemp("elsewhere") / "data.csv"
+    file.touch()
+    failure = (
+        Failure(what="FileNotFoundError: data.csv", missing=str(file))
+        if lacks == "file"
+        else Failure(what="ModuleNotFoundError: No module named 'lib'")
+    )
+    with audit.on(Machine(name="one", failure=failure)) as runner:
+        (ended,) = runner.run([audit.job("first", first=True)])
+    assert ended.facts is not None
+    assert ended.facts.failure is not None
+    assert "nodes have only what lies in" in ended.facts.failure.why
+    assert ".gitignore" not in ended.facts.failure.why
