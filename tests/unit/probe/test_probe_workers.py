@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import random
 import subprocess
@@ -301,12 +302,17 @@ def test_loaders_and_epochs_are_numbered(tmp_path: Path) -> None:
     }
 
 
-def test_a_dataset_that_raises_is_the_programs_matter(tmp_path: Path) -> None:
+def test_a_dataset_that_raises_is_the_programs_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def raises(_self: Any, _index: int) -> object:
         raise LookupError
 
+    # What is collected with a traceback waits so long for each of its workers.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     with pytest.raises(LookupError):
         streams_of(tmp_path, loader_of(Data(raises)))
+    gc.collect()
 
 
 def test_without_a_path_nothing_is_written(tmp_path: Path) -> None:
