@@ -103,13 +103,13 @@ def host() -> str:
 def begin(directory: str) -> None:
     """Make a process of the trial of this interpreter, before any of the program's code runs."""
     global _trial  # noqa: PLW0603 - one interpreter, one trial
-    request = TrialRequest.load(Path(directory))
-    if device_of(request.tree) != (request.directory / DEVICE).read_text(encoding="ascii"):
-        # It would write to the user's files.
-        (request.directory / OUTSIDE).touch()
-        os._exit(1)
-    own = _claim(request.directory / PROCESSES)
+    own = _claim(Path(directory) / PROCESSES)
     try:
+        request = TrialRequest.load(Path(directory))
+        if device_of(request.tree) != (request.directory / DEVICE).read_text(encoding="ascii"):
+            # It would write to the user's files.
+            (request.directory / OUTSIDE).touch()
+            os._exit(1)
         _trial = Traced(request, own)
         _trial.begin()
     except BaseException:
