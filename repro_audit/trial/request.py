@@ -27,6 +27,8 @@ STACKS = "stacks.txt"
 """In a trial's directory: where each of its threads was when it ran out of time."""
 
 
+TERMINATE_SECONDS = 15.0
+"""How long a command that has processes on other machines may take to end them."""
 ENDLESS = 1 << 40
 """Steps that no trial makes."""
 

@@ -29,7 +29,7 @@ from repro_audit.isolation.processes import (
 )
 from repro_audit.storage.facts import Facts
 from repro_audit.trial.interpreter import PRELOADED
-from repro_audit.trial.request import BEGUN, DEFECT, FACTS, STACKS
+from repro_audit.trial.request import BEGUN, DEFECT, FACTS, STACKS, TERMINATE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -265,7 +265,7 @@ class Runner:
             if running.job.request.on_several:
                 interpreter.process.terminate()
                 with suppress(subprocess.TimeoutExpired):
-                    interpreter.process.wait(timeout=LINGER_SECONDS)
+                    interpreter.process.wait(timeout=TERMINATE_SECONDS + LINGER_SECONDS)
         for interpreter in (*self._zygotes.values(), *self._fresh):
             interpreter.close()
         for running in (*self._running.values(), *self._fresh.values()):
@@ -507,7 +507,7 @@ class Runner:
 
 def _end(running: Running, *, late: float) -> None:
     """Kill a trial that is past its limit; where it has processes on other machines, it may end them first."""
-    if running.job.request.on_several and late < LINGER_SECONDS:
+    if running.job.request.on_several and late < TERMINATE_SECONDS + LINGER_SECONDS:
         with suppress(ProcessLookupError):
             os.kill(running.pid, signal.SIGTERM)
     else:

@@ -22,15 +22,13 @@ from repro_audit.trial.launched.traced import (
     device_of,
     host,
 )
-from repro_audit.trial.request import FACTS
+from repro_audit.trial.request import FACTS, TERMINATE_SECONDS
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from repro_audit.trial.request import TrialRequest
 
-TERMINATE_SECONDS = 5.0
-"""How long a command that has processes on other machines may take to end them."""
 GRACE_SECONDS = 1.0
 """How long a command may take to end by itself once all that it trains is over."""
 
@@ -53,12 +51,12 @@ def run_command(request: TrialRequest) -> int:
     )
     _forward_stacks_signal(request)
     if request.on_several:
-        signal.signal(signal.SIGTERM, lambda *_: _give_up(command))
+        signal.signal(signal.SIGTERM, lambda *_: _give_up(command, request))
     try:
         gathered = _wait(command, request)
     finally:
         if request.on_several:
-            _terminate(command)
+            _terminate(command, request)
         left = kill_descendants()
     if left:
         raise InternalError(
@@ -69,15 +67,17 @@ def run_command(request: TrialRequest) -> int:
     return 1 if facts.failure else 0
 
 
-def _terminate(command: subprocess.Popen[bytes]) -> None:
+def _terminate(command: subprocess.Popen[bytes], request: TrialRequest) -> None:
     """End a command in time for it to end what it started on other machines, which it could not if it were killed."""
+    (request.directory / DEVICE).unlink(missing_ok=True)
     command.terminate()
     with suppress(subprocess.TimeoutExpired):
         command.wait(timeout=TERMINATE_SECONDS)
 
 
-def _give_up(command: subprocess.Popen[bytes]) -> NoReturn:
-    _terminate(command)
+def _give_up(command: subprocess.Popen[bytes], request: TrialRequest) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    _terminate(command, request)
     leave(1)
 
 

@@ -41,7 +41,7 @@ from repro_audit.trial.child import (
 from repro_audit.trial.driver.notes import Notes
 from repro_audit.trial.driver.training import conclude
 from repro_audit.trial.failure import failure_of
-from repro_audit.trial.request import BEGUN, DEFECT, FACTS, STACKS, TEMPORARY, TrialRequest
+from repro_audit.trial.request import BEGUN, DEFECT, FACTS, STACKS, TrialRequest
 from repro_audit.trial.spawned import context_of, settled
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ VARIABLES = (
 )
 """Of torchrun, Open MPI, MPICH and srun: a process's rank, and how many there are."""
 DEVICE = "device.txt"
-"""In a trial's directory: the device that its tree is on, which is an overlay of its own where there is one."""
+"""In a trial's directory, until it is over: the device that its tree is on, of its own where that is an overlay."""
 OUTSIDE = "outside.txt"
 """In a trial's directory: made by a process of the command that does not see the trial's tree."""
 
@@ -106,7 +106,10 @@ def begin(directory: str) -> None:
     own = _claim(Path(directory) / PROCESSES)
     try:
         request = TrialRequest.load(Path(directory))
-        if device_of(request.tree) != (request.directory / DEVICE).read_text(encoding="ascii"):
+        device = request.directory / DEVICE
+        if not device.exists():  # the trial is over
+            os._exit(1)
+        if device_of(request.tree) != device.read_text(encoding="ascii"):
             # It would write to the user's files.
             (request.directory / OUTSIDE).touch()
             os._exit(1)
@@ -134,9 +137,9 @@ def _fail(place: Path) -> NoReturn:
     leave(InternalError.exit_code)
 
 
-def _outlive_no_trial(place: Path) -> None:
+def _outlive_no_trial(device: Path) -> None:
     """End this process once its trial is over: on another machine nobody else would."""
-    while place.exists():
+    while device.exists():
         time.sleep(AWAY_SECONDS)
     os._exit(1)
 
@@ -202,7 +205,7 @@ class Traced:
         """Put the setting in force; the rest waits for torch."""
         request, context = self.request, self.context
         if request.on_several:
-            _thread.start_new_thread(_outlive_no_trial, (request.directory / TEMPORARY,))
+            _thread.start_new_thread(_outlive_no_trial, (request.directory / DEVICE,))
         listen_for_stacks(request.directory / STACKS)
         self._hook = sys.excepthook
         sys.excepthook = self._excepthook
