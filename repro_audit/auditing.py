@@ -76,18 +76,25 @@ def audit(
     with session(target, options, progress, kept_in=kept_in) as oracle:
         report = Audit(oracle, options, progress).report()
         if options.goes_on and oracle.kept is not None:
-            progress.found(_taken(oracle.kept))
+            told = _taken(oracle.kept)
+            if told:
+                progress.found(told)
     return dataclasses.replace(report, seconds=round(time.monotonic() - started, 3))
 
 
 def _taken(kept: Kept) -> str:
-    """How many trials were not made, as they were kept; why none."""
-    changed = kept.changed_before[:MOST_NAMED]
-    why = f": other than before are {listed(changed)}" if changed else ""
+    """How many trials were not made, as they were kept; why none; nothing where this audit is the first."""
+    if kept.taken:
+        trials = f"{kept.taken} {'trial' if kept.taken == 1 else 'trials'}"
+        return f"{trials} of earlier audits taken from {kept.place}"
     if kept.too_large:
-        why = ": the directory holds too many files to look at"
-    trials = f"{kept.taken} {'trial' if kept.taken == 1 else 'trials'}"
-    return f"{trials} of earlier audits taken from {kept.place}{'' if kept.taken else why}"
+        return "no trials of earlier audits taken: the directory holds too many files to look at"
+    changed = kept.changed_before[:MOST_NAMED]
+    return (
+        f"no trials of earlier audits taken: other than before are {listed(changed)}"
+        if changed
+        else ""
+    )
 
 
 class Audit:
@@ -126,12 +133,16 @@ class Audit:
         findings = self._findings(levels, untried, judgements, facts)
         if result.spent:
             findings = tuple(self._in_time(each, judgements) for each in findings)
-        return self.report_of(
+        report = self.report_of(
             floor,
             sources=findings,
             unexplained=self._unexplained(result),
             doubt=self._doubt(result),
         )
+        if not result.spent:
+            return report
+        more = f"the budget of {self.options.budget} was spent: give more, or go on with --continue"
+        return dataclasses.replace(report, notes=(*report.notes, more))
 
     def _doubt(self, result: Result) -> str | None:
         """What keeps a verdict from being reached where a run differs and there was no time to find out why."""

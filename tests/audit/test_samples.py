@@ -25,6 +25,8 @@ TRIALS_OF_CLEAN = 12
 
 OF_RANKS = {"rank-divergence", "rank-seed"}
 """Their programs start processes, which no `build` does: the Examples of their docs, and those of `test_command`."""
+OF_CLUSTERS = {"machine"}
+"""It shows only between nodes of several kinds: `test_cluster` has those."""
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
@@ -78,7 +80,7 @@ def test_a_header_is_read_and_a_wrong_one_is_refused() -> None:
         Sample.read("x", "no header")
 
 
-@pytest.mark.parametrize("name", sorted(set(built_in()) - OF_RANKS))
+@pytest.mark.parametrize("name", sorted(set(built_in()) - OF_RANKS - OF_CLUSTERS))
 def test_every_source_has_a_sample_and_its_mended_twin(name: str) -> None:
     samples = {sample.name: sample for sample in SAMPLES}
     stem = name.replace("-", "_")

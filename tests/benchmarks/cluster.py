@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,36 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.auditing import SAMPLES, command, environment, write_target
+from tests.auditing import SAMPLES, command, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LONG = """
-    import os
-    import time
-
-    import torch
-    from torch import nn
-
-    torch.set_num_threads(1)
-    torch.manual_seed(int(time.time()))
-    model = nn.Sequential(nn.Linear(512, 512), nn.Tanh(), nn.Linear(512, 1))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    x = torch.randn(1024, 512)
-    for step in range(8):
-        for _ in range(4):
-            optimizer.zero_grad()
-            model(x).square().mean().backward()
-        optimizer.step()
-"""
-"""Each trial computes for seconds, in one thread."""
-FEW = (
-    "--only",
-    "clock,object-address,os-entropy,process-identity,uninitialized-memory",
-    "--no-pinpoint",
-)
-"""Of that program, so that the table is there in minutes."""
+READS = """
+        noise ="""
+WAITS = """
+        __import__("time").sleep(0.03)
+        noise ="""
+"""Each trial waits for its data, as from slow storage, and so takes seconds in which it leaves the cores to others."""
 NODES = (0, 1, 2)
 """With none the audit runs here."""
 
@@ -131,16 +111,18 @@ def main() -> int:
     differ = False
     print("| program | trials run | trials | seconds | found |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as scratch:
-        long, short = Path(scratch, "long"), Path(scratch, "short", "tree")
-        long.mkdir()
-        short.mkdir(parents=True)
-        shutil.copy(SAMPLES / "three_causes.py", short)
-        for program, tree, *words in (
-            ("three_causes.py", short, "three_causes.py:build"),
-            ("trials of seconds", write_target(long, LONG).parent, "train.py", *FEW),
+        text = (SAMPLES / "three_causes.py").read_text(encoding="utf-8")
+        for number, (program, written) in enumerate(
+            (
+                ("three_causes.py", text),
+                ("the same, its data from slow storage", text.replace(READS, WAITS)),
+            )
         ):
+            tree = Path(scratch, str(number), "tree")
+            tree.mkdir(parents=True)
+            (tree / "three_causes.py").write_text(written, encoding="utf-8")
             rows = []
-            for row in measured(program, tree, *words):
+            for row in measured(program, tree, "three_causes.py:build"):
                 rows.append(row)
                 where = f"on {row.nodes} node{'s' * (row.nodes > 1)}" if row.nodes else "here"
                 print(f"| {program} | {where} | {row.trials} | {row.seconds:.0f} | {row.found} |")
