@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 READS = """
         noise ="""
 WAITS = """
-        __import__("time").sleep(0.03)
+        __import__("time").sleep(0.01)
         noise ="""
-"""Each trial waits for its data, as from slow storage, and so takes seconds in which it leaves the cores to others."""
+"""Each trial waits for its data, as from slow storage, and leaves the cores to others meanwhile."""
 NODES = (0, 1, 2)
 """With none the audit runs here."""
 
