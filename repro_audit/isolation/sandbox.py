@@ -179,7 +179,7 @@ def plan_isolation(
         name: how to call it, so that trials of several audits find their files by the same paths.
     """
     root = Path(os.path.realpath(root))
-    mounts = overlay.submounts(root) if sys.platform == "linux" else ()
+    mounts = _mounts(root)
     parents = _places(root, mounts, scratch_parents)
     for parent in parents:
         sweep(parent)
@@ -223,7 +223,7 @@ def plan_copies(root: Path, place: Path) -> Isolation:
             next_step=f"name one that is not below {root}",
         )
     sweep(shared)
-    mounts = overlay.submounts(root) if sys.platform == "linux" else ()
+    mounts = _mounts(root)
     isolation, why = _plan_copy(root, mounts, [shared], "several machines share it", "")
     if isolation is None:
         raise UsageError(
@@ -236,7 +236,7 @@ def plan_copies(root: Path, place: Path) -> Isolation:
 
 def sweep_all(root: Path) -> None:
     """Delete what audits that were killed left wherever `plan_isolation` may put something."""
-    mounts = overlay.submounts(root) if sys.platform == "linux" else ()
+    mounts = _mounts(root)
     for parent in _places(root, mounts, None):
         sweep(parent)
 
@@ -441,6 +441,11 @@ def _default_place() -> str:
             why="they do not exist, are full, or a limit forbids it (ulimit -f)",
             next_step="set TMPDIR to a directory with room, or raise the limit",
         ) from error
+
+
+def _mounts(root: Path) -> Mounts:
+    """The mount points inside a tree, as far as the system tells them."""
+    return overlay.submounts(root) if sys.platform == "linux" else ()
 
 
 def _is_below(path: Path, root: Path) -> bool:

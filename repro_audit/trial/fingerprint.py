@@ -44,7 +44,7 @@ def fingerprint() -> dict[str, str]:
         found["GPU"] = ", ".join(torch.cuda.get_device_name(each) for each in devices)
         found["CUDA"] = str(torch.version.cuda)
         found["cuDNN"] = str(torch.backends.cudnn.version())
-        found["driver"] = _text(_DRIVER).partition("\n")[0]
+        found["driver"] = text_of(_DRIVER).partition("\n")[0]
     found |= {f"{PACKAGE} {name}": version for name, version in _packages().items()}
     variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     found |= {f"{VARIABLE} {name}": value for name, value in variables.items()}
@@ -71,7 +71,7 @@ def _packages() -> dict[str, str]:
 
 def cpu_model() -> str:
     """As the CPU calls itself."""
-    lines = _text(Path("/proc/cpuinfo")).splitlines()
+    lines = text_of(Path("/proc/cpuinfo")).splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
@@ -80,13 +80,14 @@ def _caches() -> str:
     """`L1 Data 32K, L2 Unified 1024K`."""
     levels = []
     for place in sorted(_CACHES.glob("index*")):
-        level, kind, size = (_text(place / name).strip() for name in ("level", "type", "size"))
+        level, kind, size = (text_of(place / name).strip() for name in ("level", "type", "size"))
         if level and kind != "Instruction":
             levels.append(f"L{level} {kind} {size}")
     return ", ".join(levels)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """What a file of the system says; empty where there is none."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

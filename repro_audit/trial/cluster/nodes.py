@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro_audit.storage.fingerprint import VARIABLES
-from repro_audit.trial.fingerprint import cpu_model
+from repro_audit.trial.fingerprint import cpu_model, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,21 +67,14 @@ def in_words(kinds: Mapping[str, Kind]) -> dict[str, str]:
 
 
 def _instructions() -> str:
-    flags = set(re.findall(r"\w+", _text(Path("/proc/cpuinfo")).partition("\n\n")[0]))
+    flags = set(re.findall(r"\w+", text_of(Path("/proc/cpuinfo")).partition("\n\n")[0]))
     return next((words for flag, words in _INSTRUCTIONS.items() if flag in flags), "")
 
 
 def _gpus() -> str:
     """`NVIDIA H100 80GB HBM3, driver 570.124`; as the driver tells without a context on any device."""
     files = sorted(_NVIDIA.glob("gpus/*/information"))
-    models = (re.search(r"Model:\s*(.+)", _text(file)) for file in files)
+    models = (re.search(r"Model:\s*(.+)", text_of(file)) for file in files)
     names = ", ".join(sorted({match[1].strip() for match in models if match}))
-    driver = re.search(r"Kernel Module\D*([\d.]+)", _text(_NVIDIA / "version"))
+    driver = re.search(r"Kernel Module\D*([\d.]+)", text_of(_NVIDIA / "version"))
     return f"{names}, driver {driver[1]}" if names and driver else names
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
